@@ -1,13 +1,13 @@
 #!/bin/sh
 # Measures the README's two commands from a clean clone with an empty target folder: the time to the
 # demo's first line, and the time of all tests, their build included. Prints both, and fails beyond
-# 4 and 12 minutes. Downloaded crates are used if cargo has them.
+# 4 and 12 minutes. Uses crates that cargo has downloaded before.
 set -eu
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 git clone --quiet . "$folder/clone"
-# Tests that use a real ledger find it beside the clone, as they do beside the checkout.
+# Tests that use a real ledger look for it beside the clone, as beside the checkout.
 if [ -d ../shared ]; then ln -s "$(cd ../shared && pwd)" "$folder/shared"; fi
 cd "$folder/clone"
 unset CARGO_TARGET_DIR

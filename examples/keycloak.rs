@@ -1,10 +1,10 @@
-//! A whole bank on axum whose tokens come from its Keycloak.
+//! A complete bank on axum, with access tokens of its Keycloak.
 //!
 //! `cargo run --example keycloak -- https://id.bank.example/realms/customers`, then
 //! `curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/customers/current`
 //!
-//! The guide `px_server::guide::identity_provider` says how Keycloak is set up. For another provider
-//! take its preset and its address of the keys.
+//! The guide `px_server::guide::identity_provider` describes the setup of Keycloak. For another
+//! provider, use its preset and its JWKS URL.
 
 use async_trait::async_trait;
 use px_core::ReqwestTransport;
@@ -29,7 +29,7 @@ fn read<T: FromStr<Err: Into<Box<dyn std::error::Error + Send + Sync>>>>(
 #[async_trait]
 impl Partner for MyBank {
     async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
-        // Keycloak's `sub`, or whichever claim the profile names.
+        // Keycloak's `sub`, or another claim if the profile names one.
         let holder: IdentityId = read(caller.principal().as_str())?;
         let account = Account::new(
             read::<AccountId>("wallet")?,
@@ -55,9 +55,9 @@ impl Partner for MyBank {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The log says which setting is wrong, if one is, and why a token was refused.
+    // The log names invalid settings, and the reasons for refused tokens.
     tracing_subscriber::fmt().init();
-    let realm = std::env::args().nth(1).ok_or("name the address of the realm")?;
+    let realm = std::env::args().nth(1).ok_or("pass the URL of the realm as the first argument")?;
     let audience = std::env::args().nth(2).unwrap_or_else(|| "https://px.bank.example".to_owned());
     let verifier = JwtVerifier::new(
         Arc::new(ReqwestTransport::new()?),

@@ -1,4 +1,4 @@
-//! A whole bank on plain hyper: two methods and a way to check tokens.
+//! A complete bank on plain hyper: two methods and a token verifier.
 //!
 //! `cargo run --example minimal_hyper`, then
 //! `curl -H 'Authorization: Bearer demo-token' http://127.0.0.1:8080/users/ann`
@@ -54,7 +54,7 @@ impl Partner for MyBank {
     }
 }
 
-/// Asks your own session store; here it knows one token.
+/// The token verifier. A real one queries your session store; this one knows a single token.
 struct MyTokens;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-// The page of 500 on Express, as one would write it: checks by hand, `res.json`.
+// The page of 500 on Express, in its usual style: manual checks, `res.json`.
 import { readFileSync } from 'node:fs';
 import express from 'express';
 

@@ -1,4 +1,4 @@
-// The page of 500 on Fastify, with schemas for the query and for the answer.
+// The page of 500 on Fastify, with schemas for the query and the response.
 import { readFileSync } from 'node:fs';
 import Fastify from 'fastify';
 

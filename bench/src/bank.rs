@@ -1,4 +1,4 @@
-//! The bank behind every server here: one user, accounts and transactions in memory.
+//! The bank after all servers: one user, with accounts and transactions in memory.
 
 use crate::data;
 use async_trait::async_trait;
@@ -19,10 +19,10 @@ use px_types::{
 };
 use std::sync::Arc;
 
-/// The one user.
+/// The only user.
 pub(crate) const USER: &str = "user-ann";
 
-/// A bank that holds everything in memory, ready in the order of the contract.
+/// A bank with everything in memory, in the order of the contract.
 #[derive(Clone, Debug)]
 pub(crate) struct Bank(Arc<Ledger>);
 
@@ -37,12 +37,12 @@ impl Bank {
         Self(Arc::new(Ledger { user: user(), rows: data::transactions(transactions) }))
     }
 
-    /// What the bank's own code gives to the service and to the handler without checks alike.
+    /// Returns the accounts, for the service and for the handler without checks alike.
     pub(crate) fn user(&self) -> UserAccountInfoResponse {
         self.0.user.clone()
     }
 
-    /// A page by offset.
+    /// Returns a page by offset. Returns `None` for a query by cursor.
     pub(crate) fn page(&self, query: &TransactionsQuery) -> Option<TransactionsResponse> {
         let Position::Offset(offset) = query.position else {
             return None;
@@ -56,8 +56,8 @@ impl Bank {
     fn window(&self, start: Date, end: Date) -> &[Transaction] {
         let rows = &self.0.rows;
         let first = rows.partition_point(|row| row.date() > end);
-        let behind = rows.partition_point(|row| row.date() >= start);
-        &rows[first..behind]
+        let after = rows.partition_point(|row| row.date() >= start);
+        &rows[first..after]
     }
 }
 
@@ -75,7 +75,7 @@ impl Partner for Bank {
         self.page(&request.query).ok_or_else(Error::cursor_expired)
     }
 
-    // True of the grants here, which name all accounts of the user.
+    // The grants here name all accounts of the user.
     fn filters_accounts(&self) -> bool {
         true
     }

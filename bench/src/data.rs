@@ -1,4 +1,4 @@
-//! Transactions as a bank has them: merchants, places, payments, pending ones among them.
+//! Realistic transactions: merchants, locations, payments, some of them pending.
 
 use px_types::{
     Amount, Date, TransactionId, Unit,
@@ -9,7 +9,7 @@ use px_types::{
     },
 };
 
-/// The accounts of the one user.
+/// The accounts of the only user.
 pub(crate) const ACCOUNTS: [&str; 3] =
     ["acc-6b0f0c1e-checking", "acc-51d9e0aa-savings", "acc-0c3b7f42-joint"];
 
@@ -22,17 +22,17 @@ const MERCHANTS: [(&str, &str, &str); 6] = [
     ("Café Löwe", "5814", "CAFÉ LÖWE BEND OR"),
 ];
 
-/// The last date of every history here.
+/// Returns the last date of every history.
 pub(crate) fn end() -> Date {
     Date::from_ymd(2024, 12, 31).expect("a date that exists")
 }
 
-/// The first date of a history: two years, both ends included.
+/// Returns the first date of a history: two years, both ends included.
 pub(crate) fn start() -> Date {
     end().minus_days(729)
 }
 
-/// So many transactions over two years, in the order of the contract.
+/// Returns `count` transactions over two years, in the order of the contract.
 pub(crate) fn transactions(count: usize) -> Vec<Transaction> {
     let mut rows: Vec<_> = (0..count).map(|index| transaction(index, count)).collect();
     rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
@@ -40,7 +40,7 @@ pub(crate) fn transactions(count: usize) -> Vec<Transaction> {
 }
 
 fn transaction(index: usize, count: usize) -> Transaction {
-    // A multiplier without a pattern that the eye or a cache would find.
+    // A multiplier that leaves no visible pattern.
     let mix = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let day = (index * 730 / count) as u64;
     let date = end().minus_days(day);

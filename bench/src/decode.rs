@@ -37,7 +37,7 @@ pub(crate) fn measure(report: &mut Report, plan: Plan) {
     );
 }
 
-/// A page in which one row of 500 cannot be read strictly, against a good one.
+/// Compares a page with one row of 500 that cannot be read strictly with a valid page.
 pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
     const NAME: &str = "decode a page of 500 with one bad row";
     if !report.wants(NAME) {
@@ -45,7 +45,7 @@ pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
     }
     let page = TransactionsResponse::new(500_u64, data::transactions(500));
     let good = px_types::wire::encode(&page);
-    // The last row, so that the strict reader has read all others in vain.
+    // The last row, so that the strict reader has read all others first.
     let mut bad = String::from_utf8_lossy(&good).into_owned();
     if let Some(at) = bad.rfind("\"amount\":\"") {
         bad.insert(at + 10, '+');
@@ -63,7 +63,7 @@ pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
     report.at_most(NAME, format!("good {good:.0} µs, one bad row {bad:.0} µs"), bad / good, 4.0);
 }
 
-/// Microseconds that one call takes.
+/// Returns the duration of one call, in microseconds.
 fn time(plan: Plan, mut work: impl FnMut()) -> f64 {
     let begun = Instant::now();
     let mut calls = 0_u32;

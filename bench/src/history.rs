@@ -1,4 +1,4 @@
-//! A long history over a slow link: as the client reads it, and page after page.
+//! A long history over a slow link: with the client's parallel reads, and page after page.
 
 use crate::{Failure, bank, data, process::Server, report::Report, serve::Kind};
 use futures_util::StreamExt as _;
@@ -15,7 +15,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Half of the round trip.
+/// Half of the round-trip time.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn measure(report: &mut Report, transactions: usize) {
@@ -37,7 +37,7 @@ pub(crate) fn client(address: SocketAddr, token: &str) -> Result<PartnerClient, 
     Ok(client.token(AccessToken::new(token)).build()?)
 }
 
-/// Seconds of either way, the better of two turns each.
+/// Returns the seconds of either method, each the better of two turns.
 async fn compare(transactions: usize) -> Result<(f64, f64), Failure> {
     let server = Server::start(Kind::Hyper, transactions).await?;
     let far = slow_link(server.address).await?;
@@ -73,11 +73,11 @@ fn expect(count: usize, transactions: usize) -> Result<(), Failure> {
     if count == transactions {
         Ok(())
     } else {
-        Err(format!("{count} of {transactions} transactions came").into())
+        Err(format!("received {count} of {transactions} transactions").into())
     }
 }
 
-/// A way to the server on which everything takes 20 ms longer, in either direction.
+/// Starts a proxy to the server that delays everything by 20 ms in each direction.
 async fn slow_link(server: SocketAddr) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -88,7 +88,7 @@ async fn slow_link(server: SocketAddr) -> Result<SocketAddr, Failure> {
                     return;
                 };
                 let _ = (near.set_nodelay(true), far.set_nodelay(true));
-                // A connection is only there after a round trip of its own.
+                // Opening a connection takes one round trip.
                 tokio::time::sleep(ONE_WAY * 2).await;
                 let (from_near, to_near) = near.into_split();
                 let (from_far, to_far) = far.into_split();
@@ -99,7 +99,7 @@ async fn slow_link(server: SocketAddr) -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
-/// Passes bytes on, each 20 ms after it came; any number of them may be on their way.
+/// Forwards bytes with a delay of 20 ms. Any number of them may be in transit.
 async fn delay(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let reading = async move {

@@ -1,8 +1,8 @@
-//! The Item's store under many Items, and the work on them.
+//! The store with many Items, and the work on them.
 //!
-//! Rows of which there are many are made by SQL and not through the store: a million links would
-//! take longer than everything that is measured. [`database`] has where they are made, [`partner`]
-//! whom they are read from; each other file a measurement.
+//! Large numbers of rows are created by SQL and not through the store: a million links would take
+//! longer than all measurements. [`database`] creates them, [`partner`] is the simulated partner,
+//! and each other file is a measurement.
 
 mod claim;
 mod database;
@@ -14,7 +14,8 @@ pub(crate) use fetch::fetch;
 
 use crate::report::Report;
 
-/// Everything about Items. The cores are not pinned: a database and its client take turns anyway.
+/// Runs all measurements of Items. The cores are not pinned, because a database and its client
+/// alternate anyway.
 pub(crate) async fn measure(
     report: &mut Report,
     items: usize,

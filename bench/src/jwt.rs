@@ -1,4 +1,4 @@
-//! An identity provider in memory: one key, one token, as a bank's own would give out.
+//! An identity provider in memory: one key and one token, as a bank's own provider would issue.
 
 use crate::{Failure, bank, data};
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use std::{
 const ISSUER: &str = "https://login.bank.test";
 const AUDIENCE: &str = "https://px.bank.test";
 
-/// A key and what it signed.
+/// A key and a token that it signed.
 pub(crate) struct Provider {
     keys: Bytes,
     pub(crate) token: String,
@@ -50,7 +50,7 @@ impl Provider {
         })
     }
 
-    /// Checks each token anew.
+    /// Returns a verifier that verifies each token every time.
     pub(crate) fn cold(&self) -> Arc<dyn TokenVerifier> {
         let fetch = Arc::new(Keys(self.keys.clone()));
         let address = http::Uri::from_static("https://login.bank.test/jwks");
@@ -63,7 +63,7 @@ impl Provider {
         )
     }
 
-    /// Remembers what was checked.
+    /// Returns a verifier that caches verified tokens.
     pub(crate) fn cached(&self) -> Arc<dyn TokenVerifier> {
         Arc::new(CachedVerifier::new(self.cold()))
     }

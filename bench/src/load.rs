@@ -1,4 +1,5 @@
-//! The load: connections that send one request after another and read each answer whole.
+//! The load generator: connections that send one request after another and read each response
+//! completely.
 
 use crate::{Failure, Plan, process::Server, report::median};
 use futures_util::future::try_join_all;
@@ -11,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What is asked for, as bytes.
+/// Returns a `GET` request as bytes.
 pub(crate) fn request(server: &Server, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nhost: bank.test\r\nauthorization: Bearer {}\r\n\r\n",
@@ -20,7 +21,7 @@ pub(crate) fn request(server: &Server, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A `POST` of a JSON body to Plaid, by a client that shows who it is.
+/// Returns a `POST` request to Plaid with a JSON body and client credentials, as bytes.
 pub(crate) fn post(path: &str, (id, secret): (&str, &str), body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nhost: plaid.test\r\nplaid-client-id: {id}\r\nplaid-secret: {secret}\r\n\
@@ -30,25 +31,26 @@ pub(crate) fn post(path: &str, (id, secret): (&str, &str), body: &str) -> Vec<u8
     .into_bytes()
 }
 
-/// Requests per second of processor time of both servers, in turns, the median of each.
+/// Returns the requests per second of processor time of both servers, measured in turns, the median
+/// of each.
 pub(crate) async fn compare(
     plan: Plan,
     path: &str,
     left: &Server,
     right: &Server,
 ) -> Result<(f64, f64), Failure> {
-    let (asked_left, asked_right) = (request(left, path), request(right, path));
-    compare_requests(plan, (left, &asked_left), (right, &asked_right)).await
+    let (request_left, request_right) = (request(left, path), request(right, path));
+    compare_requests(plan, (left, &request_left), (right, &request_right)).await
 }
 
-/// The same, for requests of which the bytes are given.
+/// Like [`compare`], for requests given as bytes.
 pub(crate) async fn compare_requests(
     plan: Plan,
     left: (&Server, &[u8]),
     right: (&Server, &[u8]),
 ) -> Result<(f64, f64), Failure> {
     let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-    // The first turn warms both up and is not counted.
+    // The first turn warms up both servers and is not counted.
     for turn in 0..=plan.rounds {
         let (l, r) = (drive(plan, left).await?, drive(plan, right).await?);
         if turn > 0 {
@@ -59,7 +61,7 @@ pub(crate) async fn compare_requests(
     Ok((median(lefts), median(rights)))
 }
 
-/// Requests per second of the server's processor time over one turn.
+/// Returns the requests per second of the server's processor time over one turn.
 async fn drive(plan: Plan, (server, request): (&Server, &[u8])) -> Result<f64, Failure> {
     let connections = connect(server, plan.connections).await?;
     let used = server.cpu_seconds()?;
@@ -68,7 +70,7 @@ async fn drive(plan: Plan, (server, request): (&Server, &[u8])) -> Result<f64, F
         let (mut count, mut buffer) = (0_u32, Vec::new());
         while begun.elapsed() < plan.turn {
             stream.write_all(request).await?;
-            read_answer(&mut stream, &mut buffer).await?;
+            read_response(&mut stream, &mut buffer).await?;
             count += 1;
         }
         Ok::<_, Failure>(count)
@@ -77,8 +79,8 @@ async fn drive(plan: Plan, (server, request): (&Server, &[u8])) -> Result<f64, F
     Ok(f64::from(count) / (server.cpu_seconds()? - used))
 }
 
-/// The milliseconds of each request of a list, sent by some connections at once, and the seconds
-/// that all took.
+/// Returns the milliseconds of each request of a list, sent over several connections, and the total
+/// seconds.
 pub(crate) async fn time_each(
     server: &Server,
     connections: usize,
@@ -93,7 +95,7 @@ pub(crate) async fn time_each(
             while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let sent = Instant::now();
                 stream.write_all(request).await?;
-                read_answer(&mut stream, &mut buffer).await?;
+                read_response(&mut stream, &mut buffer).await?;
                 times.push(sent.elapsed().as_secs_f64() * 1000.0);
             }
             Ok::<_, Failure>(times)
@@ -112,8 +114,8 @@ async fn connect(server: &Server, count: usize) -> Result<Vec<TcpStream>, Failur
     Ok(connections)
 }
 
-/// Reads one answer and checks that it is a 200 with a body.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+/// Reads one response and checks that it is a 200 with a body.
+async fn read_response(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(), Failure> {
     buffer.clear();
     let head = loop {
         if stream.read_buf(buffer).await? == 0 {
@@ -131,14 +133,14 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(),
         .lines()
         .filter_map(|line| line.split_once(": "))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .ok_or("an answer without a length")?
+        .ok_or("a response without a length")?
         .1
         .parse::<usize>()?;
     if length < 20 {
-        return Err("the answer is too short to be one".into());
+        return Err("the response is too short".into());
     }
     let mut rest = (head + length).saturating_sub(buffer.len());
-    // The body's bytes are of no use, so they go through one piece of memory again and again.
+    // The body is discarded, so one buffer is reused.
     buffer.resize(64 * 1024, 0);
     while rest > 0 {
         let most = rest.min(buffer.len());

@@ -1,10 +1,10 @@
 //! Side-by-side benchmarks. Prints one table of ratios, each within this run.
 //!
-//! `just bench`, or `cargo run --release -p px-bench`. The server runs as a process of its
-//! own on one core and the load on another, where the machine has two and `taskset`.
-//! "/s" means requests per second of the server's processor time: what the core gives if it
-//! does nothing else. The two sides of a line take turns and their medians are compared, so
-//! that a machine which is busy in one minute and idle in the next does not decide.
+//! `just bench`, or `cargo run --release -p px-bench`. The server runs as a separate process on one
+//! core and the load on another, if the machine has two cores and `taskset`. "/s" means requests
+//! per second of the server's processor time: the rate of a core that does nothing else. The two
+//! sides of a line alternate and their medians are compared, so that changes of the machine's load
+//! do not affect the result.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 #![allow(clippy::float_arithmetic, reason = "ratios of times, no money")]
@@ -29,83 +29,83 @@ use clap::{Parser, Subcommand};
 use report::Report;
 use std::time::Duration;
 
-/// Whatever goes wrong ends the run or one line of it, as text.
+/// An error that ends the run or one line of it, as text.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Compares PX with what one would write without it, and with peers.
+/// Compares PX with handwritten code without it, and with peers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to run; all of it by default.
+    /// Command; by default all benchmarks run.
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only the lines of which the name contains this.
+    /// Run only lines with this text in their name.
     #[arg(long)]
     only: Option<String>,
-    /// How often the two sides of a line take turns.
+    /// Number of turns of each side of a line.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long one turn takes, in milliseconds.
+    /// Duration of one turn, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     turn_ms: u64,
     /// Connections of the load generator.
     #[arg(long, default_value_t = 8)]
     connections: usize,
-    /// Transactions of the long history.
+    /// Number of transactions of the long history.
     #[arg(long, default_value_t = 24_000)]
     history: usize,
-    /// Transactions that the client streams while its memory is watched.
+    /// Number of transactions that the client streams while its memory is measured.
     #[arg(long, default_value_t = 100_000)]
     stream: usize,
-    /// Items in the store, for what must not depend on how many there are.
+    /// Number of Items in the store, for measurements that must not depend on it.
     #[arg(long, default_value_t = 1_000_000)]
     items: usize,
-    /// Items that are updated one after the other.
+    /// Number of Items to update.
     #[arg(long, default_value_t = 2000)]
     updates: usize,
-    /// Leaves out the peers from other languages, which are installed from their registries.
+    /// Skip the peers in other languages, which are installed from their registries.
     #[arg(long)]
     no_peers: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves; started by the benchmark itself.
+    /// Serve a bank; started by the benchmark itself.
     #[command(hide = true)]
     Serve {
-        /// Which server.
+        /// Kind of server.
         kind: serve::Kind,
-        /// How many transactions the user has.
+        /// Number of transactions of the user.
         transactions: usize,
     },
-    /// Serves Plaid's API; started by the benchmark itself.
+    /// Serve Plaid's API; started by the benchmark itself.
     #[command(hide = true)]
     ServePlaid {
-        /// Which server.
+        /// Kind of server.
         kind: plaid::Kind,
-        /// Where Items are kept.
+        /// Database of the Items.
         database: String,
-        /// The key that seals tokens.
+        /// File of the key that seals tokens.
         key: std::path::PathBuf,
     },
-    /// Streams a history and prints its memory; started by the benchmark itself.
+    /// Stream a history and print the memory; started by the benchmark itself.
     #[command(hide = true)]
     Stream {
-        /// Where the server is.
+        /// Address of the server.
         address: std::net::SocketAddr,
         /// The bearer token.
         token: String,
     },
-    /// Fetches an Item and prints its memory; started by the benchmark itself.
+    /// Fetch an Item and print the memory; started by the benchmark itself.
     #[command(hide = true)]
     Fetch {
-        /// Where the server is.
+        /// Address of the server.
         address: std::net::SocketAddr,
         /// The bearer token.
         token: String,
     },
 }
 
-/// What every line needs.
+/// The common settings of all lines.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     rounds: usize,

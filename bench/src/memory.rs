@@ -1,12 +1,12 @@
-//! The memory of the client while it streams a long history, in a process of its own.
+//! The memory of the client while it streams a long history, in a separate process.
 
 use crate::{Failure, bank, data, history, process::Server, report::Report, serve::Kind};
 use futures_util::StreamExt as _;
 use std::{fmt, net::SocketAddr, process::Stdio};
 use tokio::process::Command;
 
-/// What the issue allows.
-const MOST_MIB: u64 = 64;
+/// Memory limit, in MiB.
+const MAX_MIB: u64 = 64;
 
 pub(crate) async fn measure(report: &mut Report, transactions: usize) {
     let name = format!("memory of the client while it streams {transactions}");
@@ -15,14 +15,14 @@ pub(crate) async fn measure(report: &mut Report, transactions: usize) {
     }
     match watch(transactions).await {
         Ok(seen) => {
-            let met = seen.is_flat() && seen.is_below(MOST_MIB);
-            report.figure(&name, seen.to_string(), &format!("flat, < {MOST_MIB} MiB"), met);
+            let met = seen.is_flat() && seen.is_below(MAX_MIB);
+            report.value(&name, seen.to_string(), &format!("flat, < {MAX_MIB} MiB"), met);
         }
         Err(error) => report.not_run(&name, &error.to_string()),
     }
 }
 
-/// Resident memory in KiB.
+/// Resident memory, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     early: u64,
@@ -31,12 +31,12 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Whether it is at the end what it was soon after the beginning.
+    /// Returns whether the memory at the end is about that soon after the beginning.
     pub(crate) fn is_flat(&self) -> bool {
         self.late <= self.early + self.early / 4 + 2048
     }
 
-    /// Whether there were never so many MiB.
+    /// Returns whether the peak is below this number of MiB.
     pub(crate) fn is_below(&self, mib: u64) -> bool {
         self.peak < mib * 1024
     }
@@ -55,7 +55,8 @@ async fn watch(transactions: usize) -> Result<Memory, Failure> {
     of_child("stream", &server, transactions).await
 }
 
-/// What a command of this program says of itself that reads everything from a server.
+/// Runs a command of this program that reads everything from a server. Returns the memory that it
+/// reports.
 pub(crate) async fn of_child(
     command: &str,
     server: &Server,
@@ -73,13 +74,13 @@ pub(crate) async fn of_child(
         [count, early, late, peak] if count == transactions as u64 => {
             Ok(Memory { early, late, peak })
         }
-        [count, ..] => Err(format!("{count} of {transactions} transactions came").into()),
+        [count, ..] => Err(format!("received {count} of {transactions} transactions").into()),
         [] => Err(String::from_utf8_lossy(&output.stderr).trim().into()),
     }
 }
 
-/// Streams everything; prints the count and the resident memory after a tenth, at the end,
-/// and at its peak.
+/// Streams everything. Prints the count and the resident memory after a tenth, at the end, and at
+/// its peak.
 pub(crate) async fn stream(address: SocketAddr, token: &str) -> Result<(), Failure> {
     let user = bank::USER.parse()?;
     let client = history::client(address, token)?;

@@ -1,4 +1,4 @@
-//! Peers from other languages, installed from their registries into the target folder.
+//! Peers in other languages, installed from their registries into the target folder.
 
 use crate::{
     Failure, Plan, data, load,
@@ -36,8 +36,8 @@ async fn compare(plan: Plan, peer: &str) -> Result<(f64, f64), Failure> {
     let folder = folder()?;
     let page = folder.join("page.json");
     let rows = data::transactions(500);
-    let answer = TransactionsResponse::new(500_u64, rows);
-    std::fs::write(&page, px_types::wire::encode(&answer))?;
+    let response = TransactionsResponse::new(500_u64, rows);
+    std::fs::write(&page, px_types::wire::encode(&response))?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     let mut command = if peer == "fastapi" {
         let python = install_python(&folder).await?;
@@ -56,10 +56,10 @@ async fn compare(plan: Plan, peer: &str) -> Result<(f64, f64), Failure> {
     load::compare(plan, &serving::page_path(), &px, &other).await
 }
 
-/// Where the peers live: beside this program, so that `cargo clean` takes them away.
+/// Returns the folder of the peers, which is beside this program, so that `cargo clean` removes it.
 fn folder() -> Result<PathBuf, Failure> {
     let program = std::env::current_exe()?;
-    let folder = program.parent().ok_or("the program lies nowhere")?;
+    let folder = program.parent().ok_or("the program has no folder")?;
     let folder = folder.join("bench-peers");
     std::fs::create_dir_all(&folder)?;
     Ok(folder)

@@ -1,7 +1,8 @@
-//! Plaid's API over HTTP: the demo Plaid, as a process of its own.
+//! Plaid's API over HTTP: the demo Plaid, as a separate process.
 //!
-//! `live` times a transaction on its way from bank to application; `notify` sends full batches among many Items; `reads` compares answers with those of a handler
-//! that asks the same store the same and checks nothing.
+//! `live` measures the time from a booking at the bank to the application's webhook; `notify` sends
+//! full batches among many Items; `reads` compares the service with handlers that run the same
+//! queries on the same store without checks.
 
 mod live;
 mod notify;
@@ -24,7 +25,7 @@ use std::{
 };
 use tokio::net::TcpListener;
 
-/// Which server.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// The demo Plaid, every check on.
@@ -39,7 +40,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan, items: usize) {
     reads::measure(report, plan).await;
 }
 
-/// The settings of the demo, over some database.
+/// Returns the settings of the demo with another database.
 fn config(database: &str, key: &Path) -> Result<Config, Failure> {
     let mut config = Config::demo()?;
     config.database = match database.strip_prefix("sqlite:") {
@@ -51,7 +52,7 @@ fn config(database: &str, key: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Serves until the process is ended; says where on standard output.
+/// Serves until the process is killed. Prints its address on standard output.
 pub(crate) async fn serve(kind: Kind, database: String, key: PathBuf) -> Result<(), Failure> {
     let config = config(&database, &key)?;
     let parts = Parts::system(&config)?;
@@ -63,9 +64,9 @@ pub(crate) async fn serve(kind: Kind, database: String, key: PathBuf) -> Result<
         Kind::Handwritten => Router::new()
             .route("/item/application/list", post(applications))
             .route("/transactions/sync", post(sync))
-            .with_state(Bare {
+            .with_state(BareState {
                 store: plaid.store().clone(),
-                items: Arc::new(plaid.items().by_anyone().clone()),
+                items: Arc::new(plaid.items().for_any_owner().clone()),
             }),
     };
     axum::serve(listener, router).await?;
@@ -73,20 +74,23 @@ pub(crate) async fn serve(kind: Kind, database: String, key: PathBuf) -> Result<
 }
 
 #[derive(Clone)]
-struct Bare {
+struct BareState {
     store: Arc<dyn Store>,
     items: Arc<Items>,
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct ReadRequest {
     access_token: ItemAccessToken,
     count: Option<usize>,
 }
 
-/// The query and nothing else; a fault ends the connection.
-async fn applications(State(bare): State<Bare>, Json(asked): Json<Asked>) -> Json<Value> {
-    let digest = AccessDigest(Sha256::digest(asked.access_token.expose()).into());
+/// Runs the query without any checks. An error ends the connection.
+async fn applications(
+    State(bare): State<BareState>,
+    Json(request): Json<ReadRequest>,
+) -> Json<Value> {
+    let digest = AccessDigest(Sha256::digest(request.access_token.expose()).into());
     let access = bare.store.access(&digest).await.expect("a store").expect("a token");
     let accounts = bare.store.accounts(&access.item_id).await.expect("a store");
     let connections = bare.store.connections(&access.item_id).await.expect("a store");
@@ -103,8 +107,8 @@ async fn applications(State(bare): State<Bare>, Json(asked): Json<Asked>) -> Jso
     }))
 }
 
-async fn sync(State(bare): State<Bare>, Json(asked): Json<Asked>) -> Json<Value> {
-    let page = bare.items.transactions_sync(&asked.access_token, None, asked.count).await;
+async fn sync(State(bare): State<BareState>, Json(request): Json<ReadRequest>) -> Json<Value> {
+    let page = bare.items.transactions_sync(&request.access_token, None, request.count).await;
     let page = page.expect("a page").data;
     Json(json!({
         "added": page.added,

@@ -1,4 +1,4 @@
-//! The same page as plain structs of strings: what one gets from serde without any meaning.
+//! The same page as plain structs of strings, which is serde without any semantics.
 
 use serde::{Deserialize, Serialize};
 

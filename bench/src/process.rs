@@ -1,4 +1,4 @@
-//! Processes of the benchmark, and the cores they run on.
+//! Processes of the benchmark, and the cores that they run on.
 
 use crate::{Failure, serve::Kind};
 use clap::ValueEnum as _;
@@ -8,7 +8,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// The core of the servers, and that of the load.
+/// The core of the servers, and the core of the load.
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
 
@@ -17,11 +17,11 @@ const LOAD_CORE: &str = "1";
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    /// A bearer token that it takes; empty where it takes all.
+    /// A bearer token that the server accepts; empty if it accepts all.
     pub(crate) token: String,
 }
 
-/// Keeps the load away from the servers' core, where there are two cores and `taskset`.
+/// Pins the load to another core than the servers', if there are two cores and `taskset`.
 pub(crate) fn pin_load() {
     let id = std::process::id().to_string();
     let pinned = std::process::Command::new("taskset")
@@ -30,11 +30,11 @@ pub(crate) fn pin_load() {
         .stderr(Stdio::null())
         .status();
     if !pinned.is_ok_and(|status| status.success()) {
-        eprintln!("(no second core or no `taskset`: server and load share what there is)");
+        eprintln!("(no second core or no `taskset`: server and load share the cores)");
     }
 }
 
-/// A command that runs on the servers' core.
+/// Returns a command that runs on the servers' core.
 pub(crate) fn on_server_core(program: &str) -> Command {
     let taskset = std::process::Command::new("taskset")
         .args(["-c", SERVER_CORE, "true"])
@@ -63,7 +63,7 @@ impl Server {
         Self::from_command(command).await
     }
 
-    /// Starts Plaid, or a handler over the same store.
+    /// Starts the demo Plaid, or handlers over the same store.
     pub(crate) async fn start_plaid(
         kind: crate::plaid::Kind,
         database: &str,
@@ -77,7 +77,7 @@ impl Server {
         Self::from_command(command).await
     }
 
-    /// Starts a server whose first line on standard output is its address, then its token.
+    /// Starts a server that prints its address and then its token in its first line of output.
     pub(crate) async fn from_command(mut command: Command) -> Result<Self, Failure> {
         let mut child = command.spawn()?;
         let output = child.stdout.take().ok_or("no standard output")?;
@@ -85,24 +85,29 @@ impl Server {
         let line = lines.next_line().await?.ok_or("the server ended at once")?;
         let (address, token) = line.split_once(' ').unwrap_or((&line, ""));
         let (address, token) = (address.parse()?, token.to_owned());
-        // A server that goes on printing must find a reader.
+        // Reads further output, so that the server does not block.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { child, address, token })
     }
 
-    /// The processor time that the server has used so far, in seconds.
+    /// Returns the processor time that the server has used so far, in seconds.
     ///
-    /// Requests per second of it are what a core would give if the server had it alone, so
-    /// that other programs on the machine do not count against whoever's turn it is.
+    /// Requests per second of processor time are the rate of a core that the server has alone, so
+    /// other programs on the machine do not affect the comparison.
     pub(crate) fn cpu_seconds(&self) -> Result<f64, Failure> {
         let id = self.child.id().ok_or("the server has ended")?;
         let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // The name, in parentheses, may hold anything; user and system time are the twelfth
-        // and thirteenth field behind it, in hundredths of a second.
-        let (_, fields) = text.rsplit_once(')').ok_or("an odd /proc/…/stat")?;
+        // The name, in parentheses, may contain anything. User and system time are the twelfth and
+        // thirteenth field after it, in hundredths of a second.
+        let (_, fields) = text.rsplit_once(')').ok_or("unexpected format of /proc/…/stat")?;
         let mut times = fields.split_whitespace().skip(11);
-        let mut next =
-            || times.next().ok_or("an odd /proc/…/stat")?.parse::<u32>().map_err(Failure::from);
+        let mut next = || {
+            times
+                .next()
+                .ok_or("unexpected format of /proc/…/stat")?
+                .parse::<u32>()
+                .map_err(Failure::from)
+        };
         Ok(f64::from(next()? + next()?) / 100.0)
     }
 }

@@ -1,6 +1,6 @@
-//! The table: what was compared, what came out, and whether it is what was aimed at.
+//! The table of results: comparison, measurement, ratio, aim and result.
 
-/// The lines so far.
+/// The table of results.
 #[derive(Debug)]
 pub(crate) struct Report {
     only: Option<String>,
@@ -12,49 +12,43 @@ impl Report {
         Self { only, lines: Vec::new() }
     }
 
-    /// Whether a line was asked for.
+    /// Returns whether a line is selected.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        let wanted = self.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        if wanted {
+        let is_selected = self.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        if is_selected {
             eprintln!("… {name}");
         }
-        wanted
+        is_selected
     }
 
-    /// A ratio that is good when it is large.
+    /// Adds a ratio that should be large.
     pub(crate) fn at_least(&mut self, name: &str, measured: String, ratio: f64, aim: f64) {
         self.line(name, measured, ratio, format!("≥ {aim}"), ratio >= aim);
     }
 
-    /// A ratio that is good when it is small.
+    /// Adds a ratio that should be small.
     pub(crate) fn at_most(&mut self, name: &str, measured: String, ratio: f64, aim: f64) {
         self.line(name, measured, ratio, format!("≤ {aim}"), ratio <= aim);
     }
 
     fn line(&mut self, name: &str, measured: String, ratio: f64, aim: String, met: bool) {
-        let verdict = if met { "met" } else { "MISSED" };
-        self.lines.push([
-            name.to_owned(),
-            measured,
-            format!("{ratio:.2}"),
-            aim,
-            verdict.to_owned(),
-        ]);
+        let result = if met { "met" } else { "MISSED" };
+        self.lines.push([name.to_owned(), measured, format!("{ratio:.2}"), aim, result.to_owned()]);
     }
 
-    /// A figure that is no ratio.
-    pub(crate) fn figure(&mut self, name: &str, measured: String, aim: &str, met: bool) {
-        let verdict = if met { "met" } else { "MISSED" };
+    /// Adds a measurement that is not a ratio.
+    pub(crate) fn value(&mut self, name: &str, measured: String, aim: &str, met: bool) {
+        let result = if met { "met" } else { "MISSED" };
         self.lines.push([
             name.to_owned(),
             measured,
             String::new(),
             aim.to_owned(),
-            verdict.to_owned(),
+            result.to_owned(),
         ]);
     }
 
-    /// A line that could not be measured here.
+    /// Adds a line that could not be measured.
     pub(crate) fn not_run(&mut self, name: &str, why: &str) {
         self.lines.push([
             name.to_owned(),
@@ -66,7 +60,7 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        let head = ["what", "measured", "ratio", "aim", "verdict"].map(str::to_owned);
+        let head = ["what", "measured", "ratio", "aim", "result"].map(str::to_owned);
         let width = |column: usize| {
             let cells = self.lines.iter().chain([&head]);
             cells.map(|l| l[column].chars().count()).max().unwrap_or_default()
@@ -87,7 +81,7 @@ impl Report {
     }
 }
 
-/// The middle of the values.
+/// Returns the median of the values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

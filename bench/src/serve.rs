@@ -1,4 +1,5 @@
-//! The servers, each a process of its own: PX as it is meant, and what it is compared with.
+//! The servers, each in a separate process: PX in its usual setup, and the code it is compared
+//! with.
 
 use crate::{Failure, bank::Bank, jwt::Provider};
 use axum::{
@@ -15,20 +16,20 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// Which server.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// `PartnerService` on axum, every check on, tokens from the cache.
     Axum,
     /// The same on the hyper adapter.
     Hyper,
-    /// The same on the hyper adapter, every token verified anew.
+    /// The same on the hyper adapter, with verification of every token.
     HyperCold,
     /// A handler on axum that serialises the same structs, without any check.
     Handwritten,
 }
 
-/// Serves until the process is ended; says where on standard output.
+/// Serves until the process is killed. Prints its address on standard output.
 pub(crate) async fn run(kind: Kind, transactions: usize) -> Result<(), Failure> {
     let bank = Bank::new(transactions);
     let provider = Provider::new()?;

@@ -1,9 +1,9 @@
-//! Serving: the service against a handler without checks, and its adapters and caches
-//! against each other.
+//! Serving: the service against a handler without checks, and its adapters and caches against each
+//! other.
 
 use crate::{Failure, Plan, bank, data, load, process::Server, report::Report, serve::Kind};
 
-/// The page of 500 that everyone is asked for.
+/// Returns the path of the page of 500 that all servers are requested for.
 pub(crate) fn page_path() -> String {
     let (start, end, user) = (data::start(), data::end(), bank::USER);
     format!("/users/{user}/transactions?start_date={start}&end_date={end}&limit=500")
@@ -31,7 +31,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) {
         ("page of 500, hyper adapter / axum", &page, [Kind::Hyper, Kind::Axum], 1.0),
         ("accounts, hyper adapter / axum", &accounts, [Kind::Hyper, Kind::Axum], 1.0),
         (
-            "accounts, JWT from the cache / verified anew",
+            "accounts, JWT from the cache / verified each time",
             &accounts,
             [Kind::Hyper, Kind::HyperCold],
             2.0,

@@ -1,13 +1,14 @@
-//! The bank put together: books, OAuth, pages, credentials mode and the API over them.
+//! The assembled bank: database, OAuth, pages, credentials mode and the partner API.
 
 use crate::{
     cursor::CursorKey,
     ledger::{
-        Database, Ledger, LedgerError, advance::Advanced, fill::Filling, grants::SqliteGrants,
+        Database, Ledger, LedgerError, advance::AdvanceReport, fill::FillOptions,
+        grants::SqliteGrants,
     },
     pages::Pages,
     partner::DemoPartner,
-    plaid_side::{Outward, PlaidSide, PlaidSideError},
+    plaid_side::{PlaidGateway, PlaidSide, PlaidSideError},
     sign_in::{CustomerSignIn, Outbox},
     site::Site,
     transport_security::transport_security,
@@ -25,40 +26,40 @@ use px_server::{
 use px_types::{ClientId, ClientSecret, Date};
 use std::{fmt, sync::Arc};
 
-/// What a bank is opened with.
+/// The settings of a [`Bank`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BankConfig {
-    /// Where the books are kept.
+    /// The location of the database.
     pub database: Database,
-    /// The bank's public address, `http://127.0.0.1:8080`.
+    /// The bank's public URL, such as `http://127.0.0.1:8080`.
     pub issuer: String,
-    /// The one client that the bank knows.
+    /// The id of the bank's only client.
     pub client_id: ClientId,
-    /// Its name, shown to users.
+    /// The client's name, shown to users.
     pub client_name: String,
-    /// Its secret; kept hashed.
+    /// The client's secret. It is stored as a hash.
     pub client_secret: ClientSecret,
-    /// Where it may send users back to.
+    /// The client's redirect URIs.
     pub redirect_uris: Vec<String>,
-    /// The made-up customers of a new bank; `None` for books that an import fills.
-    pub filling: Option<Filling>,
-    /// Calls per second for each client and user; no limit when `None`.
+    /// The generated customers of a new bank. `None` leaves the database empty for an import.
+    pub fill_options: Option<FillOptions>,
+    /// The rate limit of each client and user, in requests per second. `None` means no limit.
     pub rate_limit: Option<u32>,
-    /// The date at which the clock of a new bank starts; the real one when `None`.
+    /// The date at which the clock of a new bank starts. `None` means the current date.
     pub start_date: Option<Date>,
-    /// Real time, by which codes and tokens end.
+    /// The clock by which codes and tokens expire.
     pub clock: Arc<dyn Clock>,
-    /// Where secrets come from.
+    /// The source of secrets.
     pub random: Arc<dyn Random>,
-    /// Takes what the bank sends to its users.
+    /// The receiver of messages that the bank sends to its users.
     pub outbox: Outbox,
-    /// The Plaid that the bank calls; without one, its site shows no connected apps.
+    /// The Plaid that the bank calls. With `None`, the bank's site shows no connected apps.
     pub plaid: Option<PlaidSide>,
 }
 
 impl BankConfig {
-    /// A bank in memory with the default customers and one client.
+    /// Creates the settings of a bank in memory, with the default customers and one client.
     #[must_use]
     pub fn new(
         issuer: impl Into<String>,
@@ -73,7 +74,7 @@ impl BankConfig {
             client_name: crate::PLAID_NAME.to_owned(),
             client_secret,
             redirect_uris: redirect_uris.into_iter().collect(),
-            filling: Some(Filling::default()),
+            fill_options: Some(FillOptions::default()),
             rate_limit: None,
             start_date: None,
             clock: Arc::new(SystemClock::new()),
@@ -94,31 +95,31 @@ impl fmt::Debug for BankConfig {
     }
 }
 
-/// Why a bank cannot open.
+/// The error of [`Bank::open`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The books cannot be opened or filled.
+    /// The database cannot be opened or filled.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// A redirect URI is not an absolute URL, or has a fragment.
     #[error("--redirect-uri: {0}")]
     RedirectUri(#[from] px_server::clients::InvalidClient),
-    /// A setting of the OAuth kit is not sound.
+    /// A setting of the OAuth kit is invalid.
     #[error("--issuer: {0}")]
-    OAuth(#[from] px_server::oauth::BuildError),
+    OAuth(#[from] px_server::oauth::OAuthBuildError),
     /// The service cannot be built.
     #[error(transparent)]
-    Service(#[from] px_server::BuildError),
-    /// A setting of the side that calls Plaid is not sound.
+    Service(#[from] px_server::PartnerServiceBuildError),
+    /// A setting of the calls to Plaid is invalid.
     #[error("--plaid-url: {0}")]
     PlaidSide(#[from] PlaidSideError),
-    /// The site cannot be put together.
+    /// The site cannot be built.
     #[error(transparent)]
     Site(#[from] px_server::Error),
 }
 
-/// A bank, open for business. Cheap to clone.
+/// An open bank. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bank {
     ledger: Ledger,
@@ -126,14 +127,14 @@ pub struct Bank {
     service: PartnerService,
     pages: Pages,
     site: Site,
-    outward: Option<Outward>,
+    gateway: Option<PlaidGateway>,
 }
 
 impl Bank {
-    /// Opens a bank. A new one fills itself.
+    /// Opens a bank. Fills a new database with generated customers.
     ///
     /// # Errors
-    /// When the books, or one of the settings, are not sound.
+    /// If the database cannot be opened or filled, or a setting is invalid.
     pub async fn open(config: BankConfig) -> Result<Self, OpenError> {
         let (clock, random) = (config.clock, config.random);
         let today = config.start_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
@@ -146,23 +147,24 @@ impl Bank {
             .clock(clock.clone())
             .random(random.clone())
             .build()?;
-        // Only now, because it takes a while: settings that are not sound are told at once.
-        if let Some(filling) = config.filling {
-            ledger.fill(filling).await?;
+        // Filling takes a while, so it comes after the checks of the settings.
+        if let Some(fill_options) = config.fill_options {
+            ledger.fill(fill_options).await?;
         }
-        // What is over is dropped at each start; it would be refused all the same.
+        // Deletes expired grants. They would be refused in any case.
         if let Err(error) = oauth.purge().await {
-            tracing::warn!(%error, "old grants could not be dropped");
+            tracing::warn!(%error, "expired grants could not be deleted");
         }
         let cursors = CursorKey::new(&ledger.key_once("cursor key", &*random).await?);
-        let outward = config
-            .plaid
-            .map(|side| Outward::open(side, &ledger, &oauth, own_client.clone(), clock.clone()));
-        let outward = outward.transpose()?;
+        let gateway = config.plaid.map(|side| {
+            PlaidGateway::open(side, &ledger, &oauth, own_client.clone(), clock.clone())
+        });
+        let gateway = gateway.transpose()?;
         let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone())
-            .outward(outward.clone());
+            .gateway(gateway.clone());
         let customers = CustomerSignIn::new(ledger.clone(), clock.clone(), config.outbox);
-        // One kit for the API, the pages and the site: locks and attempts count together.
+        // The API, the pages and the site share one kit, so that lockouts and attempts count
+        // together.
         let kit = CredentialsKit::new(Arc::new(customers), Arc::new(oauth.clone()))
             .clock(clock.clone())
             .random(random.clone());
@@ -180,99 +182,98 @@ impl Bank {
             sealed.clone(),
             clock.clone(),
             random.clone(),
-            outward.clone(),
+            gateway.clone(),
         );
         let site = Site::new(
             ledger.clone(),
             kit.clone(),
             sealed,
-            outward.clone(),
+            gateway.clone(),
             oauth.issuer(),
             clock.clone(),
             random.clone(),
         )?;
         let mut service = PartnerService::builder(partner)
-            // No cache: another process on these books may revoke a token at any moment.
+            // No cache, because another process on this database may revoke a token at any moment.
             .tokens(oauth.verifier())
             .oauth(oauth.clone())
             .pages(Arc::new(pages.clone()))
             .credentials(kit)
             .clock(clock.clone())
             .random(random);
-        if let Some(outward) = &outward {
-            service = service.notifications(outward.verifier());
+        if let Some(gateway) = &gateway {
+            service = service.notifications(gateway.verifier());
         }
         if let Some(calls) = config.rate_limit {
             service = service.rate_limit(RateLimit::per_second(calls).clock(clock));
         }
         let service = service.build()?;
-        Ok(Self { ledger, oauth, service, pages, site, outward })
+        Ok(Self { ledger, oauth, service, pages, site, gateway })
     }
 
-    /// The API alone, as a tower service: to be called in process.
+    /// Returns the API alone as a tower service, to be called in process.
     #[must_use]
     pub fn service(&self) -> PartnerService {
         self.service.clone()
     }
 
-    /// The API and the pages.
+    /// Returns the router of the API, the pages and the site.
     pub fn router(&self) -> axum::Router {
-        // The API is the fallback: it refuses every path that nobody knows.
+        // The API is the fallback: it responds to unknown paths.
         let router = px_server::axum::router(self.service());
         let router = router.merge(self.pages.router()).merge(self.site.router());
         transport_security(router, self.oauth.issuer())
     }
 
-    /// The books.
+    /// Returns the database.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// The OAuth kit.
+    /// Returns the OAuth kit.
     #[must_use]
     pub fn oauth(&self) -> &OAuth {
         &self.oauth
     }
 
-    /// The bank's date.
+    /// Returns the bank's date.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn today(&self) -> Result<Date, LedgerError> {
         self.ledger.today().await
     }
 
-    /// Moves the bank's clock.
+    /// Advances the bank's clock by a number of days.
     ///
     /// # Errors
-    /// When the number of days is out of range or the database fails.
-    pub async fn advance(&self, days: i64) -> Result<Advanced, LedgerError> {
+    /// If the number of days is out of range or the database fails.
+    pub async fn advance(&self, days: i64) -> Result<AdvanceReport, LedgerError> {
         let advanced = self.ledger.advance(days).await?;
-        if let Some(outward) = &self.outward
-            && let Err(error) = outward.tell_booked().await
+        if let Some(gateway) = &self.gateway
+            && let Err(error) = gateway.notify_booked().await
         {
-            // They are in the books: the next look takes them.
-            tracing::warn!(%error, "booked transactions are told later");
+            // They are stored, so the next poll sends them.
+            tracing::warn!(%error, "Plaid is notified of booked transactions later");
         }
         Ok(advanced)
     }
 
-    /// Ends what goes on for long, so that a server that is to stop need not wait for it: the
-    /// open pages that listen.
+    /// Closes the event streams of open pages, so that a server's shutdown does not wait for them.
     pub fn close(&self) {
         self.site.close();
     }
 
-    /// What customers share through Plaid, if the bank calls one.
+    /// Returns the connected-apps data. Returns `None` if the bank calls no Plaid.
     #[must_use]
     pub fn portal(&self) -> Option<&Portal> {
-        self.outward.as_ref().map(Outward::portal)
+        self.gateway.as_ref().map(PlaidGateway::portal)
     }
 
-    /// What tells Plaid, if the bank calls one.
+    /// Returns the notifier. Returns `None` if the bank calls no Plaid.
     #[must_use]
     pub fn notifier(&self) -> Option<&Notifier> {
-        self.outward.as_ref().map(Outward::notifier)
+        self.gateway.as_ref().map(PlaidGateway::notifier)
     }
 }

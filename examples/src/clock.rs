@@ -1,10 +1,9 @@
-//! Waiting. The only file of the bank that does; what time it is, a
-//! [`px_core::Clock`] tells.
+//! Delays. The bank waits nowhere else; the time itself comes from a [`px_core::Clock`].
 
 use std::time::Duration;
 
-/// Waits.
-#[allow(clippy::disallowed_methods, reason = "the one place that waits")]
+/// Waits for a duration.
+#[allow(clippy::disallowed_methods, reason = "the only place that waits")]
 pub async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }

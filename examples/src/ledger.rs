@@ -1,18 +1,19 @@
-//! The bank's books: a SQLite database, in a file or in memory.
+//! The bank's database: SQLite, in a file or in memory.
 //!
-//! PX messages are kept as JSON beside the few columns that queries need. Reading is in
-//! [`read`], filling in [`fill`], moving the clock in [`advance`], taking over another
-//! bank's books in [`import`]; what customers share in [`portal`], what Plaid is told in [`told`].
-//! Who may see what is decided elsewhere.
+//! PX messages are stored as JSON beside the few columns that queries need. [`read`] has the reads,
+//! [`fill`] the initial customers, [`advance`] the clock, [`import`] the import of another bank's
+//! ledger, [`portal`] the connected apps, [`notifications`] the notifications to Plaid. Access
+//! control is outside this module.
 
 pub mod advance;
 mod error;
 pub mod fill;
 pub mod grants;
 pub mod import;
+pub mod notifications;
 pub mod portal;
 pub mod read;
-pub mod told;
+
 mod vault;
 mod write;
 
@@ -30,49 +31,49 @@ use std::{path::Path, sync::Arc, time::Duration};
 const SCHEMA: &str = include_str!("ledger/schema.sql");
 const PORTAL_SCHEMA: &str = include_str!("ledger/portal.sql");
 
-/// What the ledger answers with.
+/// The result type of the ledger.
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
-/// The bank's books. Cheap to clone.
+/// The bank's database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pool: SqlitePool,
-    /// Seals tokens.
+    /// The envelope that seals tokens.
     vault: Arc<dyn Envelope>,
 }
 
-/// Where the books are kept.
+/// The location of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// In memory, and gone with the process.
+    /// In memory; lost at the end of the process.
     Memory,
     /// In a file, which several processes may use at once.
     File(std::path::PathBuf),
 }
 
 impl From<&Path> for Database {
-    /// `:memory:` is memory, as SQLite has it.
+    /// Converts a path. `:memory:` means memory, as in SQLite.
     fn from(path: &Path) -> Self {
         if path.as_os_str() == ":memory:" { Self::Memory } else { Self::File(path.to_owned()) }
     }
 }
 
 impl Ledger {
-    /// Opens the books and lays them out if they are new. `today` is the real date, at
-    /// which the clock of a new bank starts.
+    /// Opens the database and creates the tables of a new one. `today` is the real date, at which
+    /// the clock of a new bank starts.
     ///
     /// # Errors
-    /// When the file cannot be opened or is something else.
+    /// If the file cannot be opened or is not a database of this program.
     pub async fn open(database: &Database, today: Date) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .busy_timeout(Duration::from_secs(20))
             .statement_cache_capacity(64)
-            // A ledger of millions of rows takes its time; that is no warning for who imports it.
+            // Statements over millions of rows are slow; an import must not log a warning for each.
             .disable_statement_logging()
             .foreign_keys(true);
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let pool = match database {
-            // Every connection to memory would have books of its own.
+            // Each connection to memory would have a database of its own.
             Database::Memory => {
                 pool.max_connections(1).min_connections(1).connect_with(options.in_memory(true))
             }
@@ -101,7 +102,7 @@ impl Ledger {
         }
         sqlx::raw_sql(PORTAL_SCHEMA).execute(&mut *tx).await?;
         if let Database::File(path) = database {
-            // Only now: a file that is no bank's is not changed.
+            // After the check, so that the file of another program is not changed.
             vault::make_private(path)?;
         }
         let vault = vault::open(&mut tx, database).await?;
@@ -109,48 +110,48 @@ impl Ledger {
         Ok(Self { pool, vault })
     }
 
-    /// The pool, for what is kept beside the books: grants and passwords.
+    /// Returns the pool, for the grants and passwords.
     #[must_use]
     pub fn pool(&self) -> &SqlitePool {
         &self.pool
     }
 
-    /// The bank's date: the real one at its first start and the days it was advanced by.
+    /// Returns the bank's date: the date of its first start plus the days it was advanced by.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn today(&self) -> Result<Date> {
         let mut connection = self.pool.acquire().await?;
         Ok(date_of(today(&mut connection).await?))
     }
 
-    /// A number that the books keep under a name.
+    /// Returns the value stored under a name. Returns `None` if there is no such value.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn note(&self, name: &str) -> Result<Option<String>> {
+    /// If the database fails.
+    pub async fn meta_value(&self, name: &str) -> Result<Option<String>> {
         let mut connection = self.pool.acquire().await?;
         meta(&mut connection, name).await
     }
 
-    /// Keeps a text under a name unless there is one, and answers what is kept.
+    /// Stores a value under a name if none is stored. Returns the stored value.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn note_once(&self, name: &str, value: &str) -> Result<String> {
+    /// If the database fails.
+    pub async fn meta_value_or_insert(&self, name: &str, value: &str) -> Result<String> {
         let mut tx = self.write().await?;
-        let kept = match meta(&mut tx, name).await? {
-            Some(kept) => kept,
+        let stored = match meta(&mut tx, name).await? {
+            Some(stored) => stored,
             None => {
                 set_meta(&mut tx, name, value).await?;
                 value.to_owned()
             }
         };
         tx.commit().await?;
-        Ok(kept)
+        Ok(stored)
     }
 
-    /// A transaction that will write; others that would write wait for it.
+    /// Begins a write transaction. Other writers wait for it.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
@@ -185,7 +186,7 @@ async fn set_meta(connection: &mut SqliteConnection, name: &str, value: &str) ->
     Ok(())
 }
 
-/// Counts a change of the books and answers its number.
+/// Counts a change of the ledger and returns its number.
 async fn next_change(connection: &mut SqliteConnection) -> Result<i64> {
     let sql = "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'changes'
         RETURNING CAST(value AS INTEGER)";

@@ -1,14 +1,17 @@
-//! The demo bank: a partner on `px-server`, made the way a bank would. And [`plaid`], the other side.
+//! A demo bank and a demo Plaid, built on the crates of this workspace.
 //!
-//! - [`bank`]: all of it put together, to be served or called in process;
-//! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
-//! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
-//! - [`sign_in`], [`pages`]: how customers sign in and consent; [`scenario`]: users who misbehave;
-//! - [`plaid_side`]: how the bank calls Plaid; `site`: the site behind the customer's login;
-//! - [`town`]: both sides and two applications on one machine;
-//! - [`listen`]: addresses that only this machine can reach; [`signal`]: how the programs end.
+//! - [`bank`]: the assembled bank, to be served or called in process;
+//! - [`ledger`]: the bank's database, in SQLite; [`seed`]: its generated customers;
+//! - [`partner`]: the responses of the partner API; [`cursor`]: its pagination cursors;
+//! - [`sign_in`], [`pages`]: sign-in and consent of customers; [`scenario`]: test users with
+//!   special behaviour;
+//! - [`plaid_side`]: the bank's calls to Plaid; `site`: the website for signed-in customers;
+//! - [`plaid`]: a service for the other side: Link page, applications, webhooks;
+//! - [`setup`]: a bank, a Plaid and two applications on one machine;
+//! - [`listen`]: loopback addresses; [`signal`]: shutdown signals.
 //!
-//! Everything here is an example: it shows how a bank uses the crates and is not one of them.
+//! This crate is not published. It shows how a bank uses the SDK, and contains nothing that users
+//! of the SDK need.
 
 pub mod bank;
 pub mod clock;
@@ -22,16 +25,17 @@ pub mod plaid;
 pub mod plaid_side;
 pub mod scenario;
 pub mod seed;
+pub mod setup;
 pub mod sign_in;
 pub mod signal;
 mod site;
 pub mod text;
-pub mod town;
 mod transport_security;
 
 pub use bank::{Bank, BankConfig, OpenError};
 
-/// What every page of the demo calls Plaid's side. Not Plaid's own name: this is none of its pages.
+/// The name of the Plaid side on every page of the demo. It differs from Plaid's own name, because
+/// these pages are not Plaid's.
 pub const PLAID_NAME: &str = "Demo Plaid";
 
 // The README's programs are compiled and run with the doctests.

@@ -1,8 +1,8 @@
-//! The bank's own pages: sign-in, choice of accounts, consent. Plain forms, no script.
+//! The bank's OAuth pages: sign-in, choice of accounts, consent. Plain forms, no script.
 //!
-//! `visit` holds the state between pages, `view` renders them; the steps of a sign-in are those of
-//! [`sign_in`](crate::sign_in). The service has checked the authorization request before
-//! a page is shown.
+//! `visit` has the state between pages, and `view` renders them. The sign-in steps are those of
+//! [`sign_in`](crate::sign_in). The service checks the authorization request before a page is
+//! shown.
 
 mod money;
 mod view;
@@ -13,7 +13,7 @@ pub(crate) use view::{CHECK, LOGO, WARNING, details, subtype};
 
 use crate::{
     ledger::Ledger,
-    plaid_side::Outward,
+    plaid_side::PlaidGateway,
     sign_in::steps::{self, Refusal},
     text::safe_page,
 };
@@ -37,27 +37,27 @@ use px_server::{
 };
 use px_types::{AccountId, UserId};
 use std::{collections::BTreeSet, fmt, sync::Arc};
-use visit::{Answered, Found, Step, Visit, Visits};
+use visit::{Decided, Step, Visit, VisitLookup, Visits};
 
-/// The most bytes of a form.
-pub(crate) const LONGEST_FORM: usize = 64 << 10;
+/// Maximum size of a form, in bytes.
+pub(crate) const MAX_FORM_BYTES: usize = 64 << 10;
 const STYLE: &str = include_str!("pages/style.css");
 /// Purpose to which the sealed field of a sign-in page is bound.
 const PURPOSE: &str = "sign in and consent";
 
-/// The pages. Cheap to clone.
+/// The OAuth pages. Cheap to clone.
 #[derive(Clone)]
-pub struct Pages(Arc<Inner>);
+pub struct Pages(Arc<PagesState>);
 
-struct Inner {
+struct PagesState {
     oauth: OAuth,
     ledger: Ledger,
     kit: Arc<CredentialsKit>,
     sealed: Arc<SealedVisits>,
     visits: Visits,
     random: Arc<dyn Random>,
-    outward: Option<Outward>,
-    /// Whether the bank is reached by https, so that cookies must be too.
+    gateway: Option<PlaidGateway>,
+    /// Whether the bank's URL is https, so that cookies need `Secure`.
     secure: bool,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Debug for Pages {
 }
 
 impl Pages {
-    /// The pages of a bank.
+    /// Creates the pages of a bank.
     #[must_use]
     pub(crate) fn new(
         oauth: OAuth,
@@ -77,14 +77,14 @@ impl Pages {
         sealed: Arc<SealedVisits>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        outward: Option<Outward>,
+        gateway: Option<PlaidGateway>,
     ) -> Self {
         let secure = oauth.issuer().starts_with("https:");
         let visits = Visits::new(clock, random.clone());
-        Self(Arc::new(Inner { oauth, ledger, kit, sealed, visits, random, outward, secure }))
+        Self(Arc::new(PagesState { oauth, ledger, kit, sealed, visits, random, gateway, secure }))
     }
 
-    /// The routes to which the forms post, and the style sheet.
+    /// Returns the routes of the forms and of the style sheet.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/sign-in", post(sign_in).get(no_entry))
@@ -92,7 +92,7 @@ impl Pages {
             .route("/sign-in/answer", post(answer).get(no_entry))
             .route("/consent", post(consent).get(no_entry))
             .route("/style.css", get(style))
-            .layer(DefaultBodyLimit::max(LONGEST_FORM))
+            .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::from_fn_with_state(self.0.random.clone(), with_request_id))
             .with_state(self.clone())
     }
@@ -105,12 +105,12 @@ impl Pages {
 
     fn cookie(&self, visit: &str, secret: &str) -> String {
         let secure = if self.0.secure { "; Secure" } else { "" };
-        let (name, age) = (self.cookie_name(visit), visit::LIFE.num_seconds());
+        let (name, age) = (self.cookie_name(visit), visit::VISIT_LIFETIME.num_seconds());
         format!("{name}={secret}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}")
     }
 
-    /// The visit that a form belongs to, if it comes from the page that the bank sent.
-    fn find(&self, form: &Form, headers: &HeaderMap) -> Found {
+    /// Looks up the visit of a form, if it comes from the page that the bank sent.
+    fn find(&self, form: &Form, headers: &HeaderMap) -> VisitLookup {
         let name = self.cookie_name(form.one("visit"));
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let mut cookies =
@@ -123,7 +123,7 @@ impl Pages {
     fn page(&self, status: StatusCode, body: Markup, target: Option<&str>) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(safe_page(body.into_string())));
         *response.status_mut() = status;
-        // Browsers hold the redirect that follows a form to `form-action` too.
+        // Browsers apply `form-action` to the redirect that follows a form, too.
         let target = target.and_then(origin).map(|origin| format!(" {origin}")).unwrap_or_default();
         let policy = format!(
             "default-src 'none'; style-src 'self'; form-action 'self'{target}; \
@@ -171,10 +171,10 @@ impl Pages {
                 view::challenge(visit, challenge, *sent, refusal)
             }
             Step::Consent { user, accounts } => {
-                let ends_online = self.0.outward.is_some();
+                let ends_online = self.0.gateway.is_some();
                 view::consent(visit, user, accounts, ends_online, message)
             }
-            Step::Answered(_) => view::stop(view::Stop::Answered),
+            Step::Decided(_) => view::error_page(view::ErrorPage::Decided),
         };
         let mut response = self.page(StatusCode::OK, body, Some(&visit.request.redirect_uri));
         if let Some(secret) = &visit.new_cookie
@@ -185,36 +185,36 @@ impl Pages {
         response
     }
 
-    fn stop(&self, status: StatusCode, stop: view::Stop) -> Response<Bytes> {
-        self.page(status, view::stop(stop), None)
+    fn error_page(&self, status: StatusCode, error: view::ErrorPage) -> Response<Bytes> {
+        self.page(status, view::error_page(error), None)
     }
 
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Response<Bytes> {
         tracing::error!(error, "a page could not be shown");
-        self.stop(StatusCode::SERVICE_UNAVAILABLE, view::Stop::Unavailable)
+        self.error_page(StatusCode::SERVICE_UNAVAILABLE, view::ErrorPage::Unavailable)
     }
 
-    /// Renders the response to a form whose visit cannot continue.
-    fn refused(&self, found: Found) -> Response<Bytes> {
+    /// Renders the response to a form of a visit that cannot continue.
+    fn refused(&self, found: VisitLookup) -> Response<Bytes> {
         match found {
-            Found::Answered(Answered { location, .. }) => redirect(&location),
-            Found::Over => self.stop(StatusCode::CONFLICT, view::Stop::Answered),
-            _ => self.stop(StatusCode::FORBIDDEN, view::Stop::Expired),
+            VisitLookup::Decided(Decided { location, .. }) => redirect(&location),
+            VisitLookup::Over => self.error_page(StatusCode::CONFLICT, view::ErrorPage::Decided),
+            _ => self.error_page(StatusCode::FORBIDDEN, view::ErrorPage::Expired),
         }
     }
 
     /// `POST /sign-in`: checks name and password.
     async fn sign_in(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
-        let Inner { kit, sealed, visits, .. } = &*self.0;
+        let PagesState { kit, sealed, visits, .. } = &*self.0;
         let field = form.one("csrf");
         let opened = sealed.open::<AuthorizationRequest>(&from.headers, PURPOSE, field);
-        let Ok(opened) = opened else { return Ok(self.refused(Found::Unknown)) };
+        let Ok(opened) = opened else { return Ok(self.refused(VisitLookup::Unknown)) };
         let origin = steps::origin(&from.extensions);
         match steps::password(kit, &origin, form).await? {
             Ok(step) => {
                 // A form is good for one sign-in.
                 if sealed.finish(&opened).is_err() {
-                    return Ok(self.refused(Found::Unknown));
+                    return Ok(self.refused(VisitLookup::Unknown));
                 }
                 let (user, step) = self.step(step).await?;
                 let visit = visits.begin(opened.value, user, step);
@@ -237,18 +237,19 @@ impl Pages {
             SignInStep::SignedIn(id) => {
                 let unavailable = |error| Error::unavailable().with_source(error);
                 let user = self.0.ledger.user(&id).await.map_err(unavailable)?;
-                let user = user.ok_or_else(|| Error::internal("a user that the bank has not"))?;
-                let has = self.0.ledger.holdings(&user, |_| true).await.map_err(unavailable)?;
-                Ok((id, Step::Consent { user: Box::new(user), accounts: has.accounts }))
+                let user =
+                    user.ok_or_else(|| Error::internal("a signed-in user does not exist"))?;
+                let data = self.0.ledger.holdings(&user, |_| true).await.map_err(unavailable)?;
+                Ok((id, Step::Consent { user: Box::new(user), accounts: data.accounts }))
             }
-            _ => Err(Error::internal("a step of a sign-in that is not known")),
+            _ => Err(Error::internal("an unknown step of a sign-in")),
         }
     }
 
     /// `POST /sign-in/code`: sends a code.
     async fn send_code(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
         let mut visit = match self.find(form, &from.headers) {
-            Found::Visit(visit) => *visit,
+            VisitLookup::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
         };
         let Step::Challenge { challenge, .. } = visit.step.clone() else {
@@ -258,9 +259,9 @@ impl Pages {
         match steps::send_code(&self.0.kit, &origin, &challenge, form).await? {
             Ok(()) => {
                 let step = Step::Challenge { challenge, sent: true };
-                match self.0.visits.go_on(&mut visit, step) {
+                match self.0.visits.advance(&mut visit, step) {
                     Some(()) => Ok(self.show(&visit, None)),
-                    None => Ok(self.refused(Found::Unknown)),
+                    None => Ok(self.refused(VisitLookup::Unknown)),
                 }
             }
             Err(refusal) => Ok(self.show(&visit, Some(view::Message::Refused(refusal)))),
@@ -270,7 +271,7 @@ impl Pages {
     /// `POST /sign-in/answer`: checks the answer to a challenge.
     async fn answer(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
         let mut visit = match self.find(form, &from.headers) {
-            Found::Visit(visit) => *visit,
+            VisitLookup::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
         };
         let Step::Challenge { challenge, .. } = &visit.step else {
@@ -280,9 +281,9 @@ impl Pages {
         match steps::answer(&self.0.kit, &origin, challenge, form).await? {
             Ok(step) => {
                 let (_, step) = self.step(step).await?;
-                match self.0.visits.go_on(&mut visit, step) {
+                match self.0.visits.advance(&mut visit, step) {
                     Some(()) => Ok(self.show(&visit, None)),
-                    None => Ok(self.refused(Found::Unknown)),
+                    None => Ok(self.refused(VisitLookup::Unknown)),
                 }
             }
             Err(refusal) => Ok(self.show(&visit, Some(view::Message::Refused(refusal)))),
@@ -292,7 +293,7 @@ impl Pages {
     async fn consent(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
         let headers = &from.headers;
         let mut visit = match self.find(form, headers) {
-            Found::Visit(visit) => *visit,
+            VisitLookup::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
         };
         let Step::Consent { user, accounts } = &visit.step else {
@@ -311,30 +312,30 @@ impl Pages {
         if allow && picked.is_empty() {
             return Ok(self.show(&visit, Some(view::Message::NonePicked)));
         }
-        // From here on the visit is this call's alone, so that no two codes come of it.
+        // This call claims the visit, so that it leads to one authorization code only.
         let user_id = user.user_id.clone();
-        if !self.0.visits.take(&mut visit) {
+        if !self.0.visits.claim(&mut visit) {
             return Ok(self.refused(self.find(form, headers)));
         }
         let location = if allow {
             let accounts = PermittedAccounts::Only(picked);
             match self.0.oauth.approve(&visit.request, user_id.clone(), accounts).await {
                 Ok(location) => {
-                    // From now on the bank can tell Plaid what it books for this customer.
-                    if let Some(outward) = &self.0.outward {
-                        outward.import_soon(user_id);
+                    // From now on the bank notifies Plaid of this customer's bookings.
+                    if let Some(gateway) = &self.0.gateway {
+                        gateway.import_soon(user_id);
                     }
                     location
                 }
                 Err(error) => {
-                    self.0.visits.give_back(&visit);
+                    self.0.visits.release(&visit);
                     return Err(error);
                 }
             }
         } else {
             self.0.oauth.deny(&visit.request)
         };
-        self.0.visits.answered(&visit, &location);
+        self.0.visits.record_decision(&visit, &location);
         Ok(redirect(&location))
     }
 }
@@ -356,7 +357,7 @@ impl AuthorizePages for Pages {
     }
 
     async fn refuse(&self, refusal: PageRefusal) -> Response<Bytes> {
-        self.stop(refusal.status(), view::Stop::Refused(refusal.message()))
+        self.error_page(refusal.status(), view::ErrorPage::Refused(refusal.message()))
     }
 }
 
@@ -374,10 +375,10 @@ async fn form_of(
 ) -> AxumResponse {
     let (parts, body) = request.into_parts();
     let from = Requester { headers: parts.headers, extensions: parts.extensions };
-    let body = axum::body::to_bytes(body, LONGEST_FORM).await.ok();
+    let body = axum::body::to_bytes(body, MAX_FORM_BYTES).await.ok();
     let page = match body.and_then(|body| Form::read(&from.headers, &body)) {
         Some(form) => act(&pages, &from, &form).await,
-        None => Ok(pages.stop(StatusCode::BAD_REQUEST, view::Stop::Expired)),
+        None => Ok(pages.error_page(StatusCode::BAD_REQUEST, view::ErrorPage::Expired)),
     };
     page.unwrap_or_else(|error| pages.failed(&error)).map(Into::into)
 }
@@ -398,9 +399,9 @@ async fn consent(State(pages): State<Pages>, request: Request) -> AxumResponse {
     form_of(pages, request, async |pages, from, form| pages.consent(from, form).await).await
 }
 
-/// Someone typed the address, or reloaded: there is nothing without a request.
+/// Responds to a GET without an authorization request: the address was typed, or the page reloaded.
 async fn no_entry(State(pages): State<Pages>) -> AxumResponse {
-    pages.stop(StatusCode::NOT_FOUND, view::Stop::NoEntry).map(Into::into)
+    pages.error_page(StatusCode::NOT_FOUND, view::ErrorPage::NoEntry).map(Into::into)
 }
 
 async fn style() -> ([(header::HeaderName, &'static str); 3], &'static str) {
@@ -412,18 +413,18 @@ async fn style() -> ([(header::HeaderName, &'static str); 3], &'static str) {
     (headers, STYLE)
 }
 
-/// Gives every page and redirect a request id, the caller's own if it is fit.
+/// Adds a request id to every page and redirect: the client's own if it is well-formed.
 pub(crate) async fn with_request_id(
     State(random): State<Arc<dyn Random>>,
     request: Request,
     next: Next,
 ) -> AxumResponse {
     let name = header::HeaderName::from_static("x-request-id");
-    let fit = |id: &&HeaderValue| {
+    let is_valid = |id: &&HeaderValue| {
         (1..=64).contains(&id.len())
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
     };
-    let own = request.headers().get(&name).filter(fit).cloned();
+    let own = request.headers().get(&name).filter(is_valid).cloned();
     let id = own.or_else(|| HeaderValue::try_from(random::secret(&*random)).ok());
     let mut response = next.run(request).await;
     if let Some(id) = id {
@@ -432,7 +433,7 @@ pub(crate) async fn with_request_id(
     response
 }
 
-/// A redirect that a browser follows with GET.
+/// Returns a redirect that a browser follows with GET.
 pub(crate) fn redirect(location: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SEE_OTHER;
@@ -447,7 +448,7 @@ pub(crate) fn redirect(location: &str) -> Response<Bytes> {
     response
 }
 
-/// The origin of a URL as `form-action` takes it; the scheme alone for an app's own scheme.
+/// Returns the origin of a URL for `form-action`. For an app's own scheme, returns the scheme.
 fn origin(url: &str) -> Option<String> {
     let url = url::Url::parse(url).ok()?;
     match url.origin() {
@@ -461,7 +462,7 @@ fn origin(url: &str) -> Option<String> {
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads a body; `None` when it is not a form.
+    /// Reads a body. Returns `None` if it is not a form.
     pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         let kind = kind.split(';').next()?.trim();

@@ -1,13 +1,14 @@
-//! The bank as `px-server` sees it: accounts, and pages of transactions.
+//! The bank's implementation of `px-server`'s [`Partner`] trait: accounts, and pages of
+//! transactions.
 
 use crate::{
     clock::pause,
-    cursor::{Cursor, CursorKey, Walk},
+    cursor::{Cursor, CursorContext, CursorKey},
     ledger::{
         Ledger, LedgerError,
-        read::{Begin, User, Window},
+        read::{PageStart, User, Window},
     },
-    plaid_side::Outward,
+    plaid_side::PlaidGateway,
     scenario::{self, Behaviour},
 };
 use async_trait::async_trait;
@@ -27,46 +28,46 @@ use std::{
     time::Duration,
 };
 
-/// How long `user_slow` takes.
-const SLOW: Duration = Duration::from_secs(3);
-/// How long `user_down` says to wait.
-const DOWN: TimeDelta = TimeDelta::minutes(10);
+/// The response time of `user_slow`.
+const SLOW_RESPONSE_DELAY: Duration = Duration::from_secs(3);
+/// The time until the `retry_at` of `user_down`.
+const DOWN_RETRY_AFTER: TimeDelta = TimeDelta::minutes(10);
 
-/// The bank's own code behind the API.
+/// The bank's own code behind the partner API.
 #[derive(Debug)]
 pub struct DemoPartner {
     ledger: Ledger,
     oauth: OAuth,
     cursors: CursorKey,
     clock: Arc<dyn Clock>,
-    outward: Option<Outward>,
-    /// The data calls of each flaky user.
+    gateway: Option<PlaidGateway>,
+    /// The number of data requests of each flaky user.
     calls: Mutex<HashMap<UserId, u64>>,
 }
 
 impl DemoPartner {
-    /// The partner of a ledger. `oauth` ends the tokens of `user_revoked`.
+    /// Creates the partner of a ledger. `oauth` revokes the tokens of `user_revoked`.
     #[must_use]
     pub fn new(ledger: Ledger, oauth: OAuth, cursors: CursorKey, clock: Arc<dyn Clock>) -> Self {
-        Self { ledger, oauth, cursors, clock, outward: None, calls: Mutex::default() }
+        Self { ledger, oauth, cursors, clock, gateway: None, calls: Mutex::default() }
     }
 
-    /// Hears from that Plaid what customers connect.
+    /// Sets the gateway to the Plaid that sends link notifications.
     #[must_use]
-    pub(crate) fn outward(mut self, outward: Option<Outward>) -> Self {
-        self.outward = outward;
+    pub(crate) fn gateway(mut self, gateway: Option<PlaidGateway>) -> Self {
+        self.gateway = gateway;
         self
     }
 
-    /// The user who is asked for, after what is wrong with that user's scenario.
-    async fn begin(&self, caller: &Caller) -> Result<User, Error> {
+    /// Returns the user of a request, after the delay or failure of that user's scenario.
+    async fn start_request(&self, caller: &Caller) -> Result<User, Error> {
         let found = self.ledger.user(caller.principal()).await.map_err(failed)?;
         let user =
-            found.ok_or_else(|| Error::internal("a token names a user that the bank has not"))?;
+            found.ok_or_else(|| Error::internal("a token names a user that does not exist"))?;
         match scenario::behaviour(&user.username) {
-            Behaviour::Slow => pause(SLOW).await,
+            Behaviour::Slow => pause(SLOW_RESPONSE_DELAY).await,
             Behaviour::Down => {
-                let at = Timestamp::from(self.clock.now() + DOWN);
+                let at = Timestamp::from(self.clock.now() + DOWN_RETRY_AFTER);
                 return Err(Error::unavailable().retry_at(at));
             }
             Behaviour::Flaky => {
@@ -82,8 +83,8 @@ impl DemoPartner {
         Ok(user)
     }
 
-    /// Ends the tokens of `user_revoked`, once an answer is ready.
-    async fn end(&self, caller: &Caller, user: &User) -> Result<(), Error> {
+    /// Revokes the tokens of `user_revoked` once a response is ready.
+    async fn finish_request(&self, caller: &Caller, user: &User) -> Result<(), Error> {
         if scenario::behaviour(&user.username) == Behaviour::Revoked {
             match &caller.grant.grant_id {
                 Some(grant) => self.oauth.revoke_grant(grant).await?,
@@ -97,13 +98,17 @@ impl DemoPartner {
 #[async_trait]
 impl Partner for DemoPartner {
     async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
-        let user = self.begin(caller).await?;
-        let has = self.ledger.holdings(&user, permits(caller)).await.map_err(failed)?;
+        let user = self.start_request(caller).await?;
+        let data = self.ledger.holdings(&user, permits(caller)).await.map_err(failed)?;
         let identity_id = user.identity_id.clone();
-        let answer =
-            UserAccountInfoResponse::new(identity_id, has.identities, has.securities, has.accounts);
-        self.end(caller, &user).await?;
-        Ok(answer)
+        let response = UserAccountInfoResponse::new(
+            identity_id,
+            data.identities,
+            data.securities,
+            data.accounts,
+        );
+        self.finish_request(caller, &user).await?;
+        Ok(response)
     }
 
     async fn transactions(
@@ -111,51 +116,50 @@ impl Partner for DemoPartner {
         caller: &Caller,
         request: ListTransactions,
     ) -> Result<TransactionsResponse, Error> {
-        let user = self.begin(caller).await?;
+        let user = self.start_request(caller).await?;
         let query = request.query;
         let window = Window { start: query.start_date, end: query.end_date };
-        let walk = Walk {
+        let context = CursorContext {
             user: user.user_id.as_str(),
             grant: caller.grant.grant_id.as_deref().unwrap_or_default(),
             window,
             limit: query.limit,
         };
-        let (begin, told) = match &query.position {
-            Position::Offset(offset) => (Begin::Offset(*offset), None),
+        let (start, first_total) = match &query.position {
+            Position::Offset(offset) => (PageStart::Offset(*offset), None),
             Position::Cursor(text) => {
-                let cursor = self.cursors.read(walk, text).ok_or_else(|| {
-                    Error::invalid_request(
-                        "`cursor`: not one that this window, limit and grant were given",
-                    )
+                let cursor = self.cursors.read(context, text).ok_or_else(|| {
+                    Error::invalid_request("`cursor`: not issued for this window, limit and grant")
                 })?;
-                let (place, change) = (cursor.place, cursor.change);
-                (Begin::After { place, change }, Some(cursor.total))
+                let (after, change) = (cursor.position, cursor.change);
+                (PageStart::After { position: after, change }, Some(cursor.total))
             }
         };
-        let page = self.ledger.page(&user, permits(caller), window, begin, query.limit).await;
+        let page = self.ledger.page(&user, permits(caller), window, start, query.limit).await;
         let page = page.map_err(failed)?.ok_or_else(Error::cursor_expired)?;
-        let total = page.total.or(told).unwrap_or_default();
-        let mut answer = TransactionsResponse::new(total, page.transactions);
-        answer.securities = page.securities;
-        answer.next_cursor = page.next.map(|place| {
+        let total = page.total.or(first_total).unwrap_or_default();
+        let mut response = TransactionsResponse::new(total, page.transactions);
+        response.securities = page.securities;
+        response.next_cursor = page.next.map(|position| {
             let change = page.change;
-            self.cursors.write(walk, &Cursor { place, change, total })
+            self.cursors.write(context, &Cursor { position, change, total })
         });
-        self.end(caller, &user).await?;
-        Ok(answer)
+        self.finish_request(caller, &user).await?;
+        Ok(response)
     }
 
     async fn application_linked(
         &self,
         notification: NewApplicationLinkNotification,
     ) -> Result<(), Error> {
-        let outward = self.outward.as_ref().ok_or_else(Error::not_offered)?;
-        let taken = outward.portal().application_linked(&notification).await;
-        let noted = taken.map_err(|error| Error::unavailable().with_source(error))?;
-        // Whoever connects something shares: from now on the bank tells Plaid what it books. One
-        // that was late may tell of what its customer has ended since.
+        let gateway = self.gateway.as_ref().ok_or_else(Error::not_offered)?;
+        let stored = gateway.portal().application_linked(&notification).await;
+        let noted = stored.map_err(|error| Error::unavailable().with_source(error))?;
+        // A customer who connects an application shares data, so from now on the bank notifies
+        // Plaid of bookings. A late notification may concern an application that the customer has
+        // disconnected since; it starts no import.
         if !notification.is_unlink() && noted.is_latest {
-            outward.import_soon(notification.user_id);
+            gateway.import_soon(notification.user_id);
         }
         Ok(())
     }
@@ -171,7 +175,7 @@ fn permits(caller: &Caller) -> impl Fn(&str) -> bool {
 
 fn failed(error: LedgerError) -> Error {
     match error {
-        // A database that is busy or out of reach is the institution being down.
+        // If the database is busy or unreachable, the institution is down.
         LedgerError::Database(error) => Error::unavailable().with_source(error),
         error => Error::internal(error),
     }

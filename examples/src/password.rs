@@ -1,7 +1,7 @@
-//! Passwords: one, which all users of this bank have, kept as PBKDF2.
+//! The password of the demo bank's users, stored as a PBKDF2 hash.
 //!
-//! A real bank would salt each user's. Here the salted hash is kept once and every check
-//! runs against it, so that an unknown name costs what a wrong password costs.
+//! All users share one password. A real bank would salt each user's. Here one salted hash is stored
+//! and every check runs against it, so that an unknown name costs what a wrong password costs.
 
 use crate::ledger::{Ledger, Result};
 use aws_lc_rs::pbkdf2;
@@ -11,10 +11,10 @@ use std::{fmt, num::NonZeroU32};
 
 /// The password of every user of the demo bank.
 pub const PASSWORD: &str = "pass_good";
-/// About 20 ms on a machine of today.
-const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
+/// The number of PBKDF2 rounds; they take about 20 ms on a current machine.
+const PBKDF2_ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 
-/// Stores the hash unless there is one.
+/// Stores the hash if none is stored.
 pub(crate) async fn store(connection: &mut SqliteConnection) -> Result<()> {
     let known: i64 =
         sqlx::query_scalar("SELECT count(*) FROM passwords").fetch_one(&mut *connection).await?;
@@ -24,16 +24,22 @@ pub(crate) async fn store(connection: &mut SqliteConnection) -> Result<()> {
     let mut salt = [0; 16];
     SystemRandom.fill(&mut salt);
     let mut hash = [0; 32];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, &salt, PASSWORD.as_bytes(), &mut hash);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        PBKDF2_ROUNDS,
+        &salt,
+        PASSWORD.as_bytes(),
+        &mut hash,
+    );
     let query = sqlx::query("INSERT INTO passwords (salt, rounds, hash) VALUES (?, ?, ?)")
         .bind(salt.to_vec())
-        .bind(i64::from(ROUNDS.get()))
+        .bind(i64::from(PBKDF2_ROUNDS.get()))
         .bind(hash.to_vec());
     query.execute(connection).await?;
     Ok(())
 }
 
-/// A stored hash.
+/// A stored password hash.
 #[derive(Clone)]
 pub struct PasswordHash {
     salt: Vec<u8>,
@@ -48,8 +54,8 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Whether a password is right. Takes some milliseconds of a processor, and the same time for
-    /// any that is wrong.
+    /// Returns whether a password is right. Takes some milliseconds of processor time, the same for
+    /// every wrong password.
     #[must_use]
     pub fn matches(&self, password: &str) -> bool {
         let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
@@ -59,7 +65,7 @@ impl PasswordHash {
 }
 
 impl Ledger {
-    /// The hash of the customers' password. Returns `None` for books that have none.
+    /// Returns the hash of the customers' password. Returns `None` if none is stored.
     ///
     /// # Errors
     /// If the database fails.
@@ -68,7 +74,8 @@ impl Ledger {
         let found: Option<(Vec<u8>, i64, Vec<u8>)> =
             sqlx::query_as(sql).fetch_optional(self.pool()).await?;
         Ok(found.map(|(salt, rounds, hash)| {
-            let rounds = u32::try_from(rounds).ok().and_then(NonZeroU32::new).unwrap_or(ROUNDS);
+            let rounds =
+                u32::try_from(rounds).ok().and_then(NonZeroU32::new).unwrap_or(PBKDF2_ROUNDS);
             PasswordHash { salt, rounds, hash }
         }))
     }

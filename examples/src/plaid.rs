@@ -1,25 +1,28 @@
-//! The demo Plaid: a service on `px-server` and `px-items`, made the way one would be.
+//! The demo Plaid: a service built on `px-server` and `px-items`.
 //!
-//! - [`config`]: what it is set up with; `keys` opens the store, `clients` and `banks` are its parties;
-//! - `api`: what banks and applications call; `developer`: what applications read; `desk`: what all of these do with Items;
-//! - `link`: the pages on which users connect applications; `order`: what a link token stands for;
-//! - [`ops`]: health and figures, at an address of their own;
-//! - [`example_app`]: an application with a page, to see it all from the other side.
+//! - [`config`]: the configuration; `keys`: the store and its keys; `clients` and `banks`: the two
+//!   kinds of clients;
+//! - `api`: the endpoints for banks and applications; `developer`: the endpoints from which
+//!   applications read data; `link_items`: the Item operations of the Link pages;
+//! - `link`: the pages on which users connect applications; `link_request`: the content of a link
+//!   token;
+//! - [`ops`]: health and metrics endpoints, at a separate address;
+//! - [`example_app`]: an example application with a page of its own.
 //!
-//! [`DemoPlaid`] is all of it put together, to be served or called in process.
+//! [`DemoPlaid`] assembles these parts, to be served or called in process.
 
 mod api;
 mod banks;
 mod clients;
 pub mod config;
-mod desk;
 mod developer;
 pub mod example_app;
 mod keys;
 mod link;
+mod link_items;
+mod link_request;
 mod logo;
 pub mod ops;
-mod order;
 mod web;
 mod webhooks;
 
@@ -28,8 +31,8 @@ pub use config::Config;
 use crate::transport_security::transport_security;
 
 use self::{
-    api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer,
-    example_app::ExampleApp, link::Link, ops::Figures,
+    api::Api, banks::Banks, clients::Registry, developer::Developer, example_app::ExampleApp,
+    link::Link, link_items::LinkItems, ops::Metrics,
 };
 use axum::Router;
 use px_core::{
@@ -46,23 +49,23 @@ use px_items::{
 use px_server::{guard::RateLimit, plaid::PlaidService};
 use std::{fmt, io, path::Path, sync::Arc};
 
-/// What a demo Plaid works with: time, randomness, network.
+/// The clock, randomness and network of a demo Plaid.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Parts {
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The store's own time, if `clock` does not show this machine's. By default the store asks its
-    /// database, or on SQLite the machine.
+    /// The store's own clock, if `clock` does not show the machine's time. By default the store
+    /// reads the time of its database, or with SQLite the machine's.
     pub shared_clock: Option<Arc<dyn SharedClock>>,
-    /// Where tokens come from.
+    /// The source of tokens.
     pub random: Arc<dyn Random>,
-    /// How banks are called.
+    /// The transport to banks.
     pub banks: Arc<dyn HttpTransport>,
-    /// How webhooks are sent, to addresses that others chose.
+    /// The transport of webhooks. Applications choose their addresses.
     pub webhooks: Arc<dyn HttpTransport>,
-    /// The figures that operators are shown, where this process collects them.
-    pub figures: Option<Figures>,
+    /// The metrics of this process, if it collects them.
+    pub metrics: Option<Metrics>,
 }
 
 impl fmt::Debug for Parts {
@@ -72,17 +75,18 @@ impl fmt::Debug for Parts {
 }
 
 impl Parts {
-    /// The machine's time, randomness and network, as a configuration allows it.
+    /// Creates the parts from the machine's clock, randomness and network, with the webhook
+    /// addresses that the configuration allows.
     ///
     /// # Errors
-    /// When the network cannot be set up.
+    /// If the network cannot be set up.
     pub fn system(config: &Config) -> Result<Self, TransportError> {
-        let anywhere = || ReqwestTransport::builder().allow_plain_http().build();
+        let unrestricted = || ReqwestTransport::builder().allow_plain_http().build();
         let public = ReqwestTransport::builder().public_addresses_only().build()?;
         let webhooks: Arc<dyn HttpTransport> = if config.private_webhooks {
-            Arc::new(anywhere()?)
+            Arc::new(unrestricted()?)
         } else if config.local_webhooks {
-            Arc::new(webhooks::LocalOrPublic::new(anywhere()?, public))
+            Arc::new(webhooks::LocalOrPublic::new(unrestricted()?, public))
         } else {
             Arc::new(public)
         };
@@ -92,22 +96,22 @@ impl Parts {
             random: Arc::new(SystemRandom),
             banks: Arc::new(ReqwestTransport::new()?),
             webhooks,
-            figures: None,
+            metrics: None,
         })
     }
 }
 
-/// Why a demo Plaid cannot open. Shows no secret.
+/// The error of [`DemoPlaid::open`]. Contains no secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The configuration is not sound.
+    /// The configuration is invalid.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Config(Vec<config::Problem>),
-    /// A client's redirect URI is none.
+    /// A client's redirect URI is invalid.
     #[error(transparent)]
     RedirectUri(#[from] px_server::clients::InvalidClient),
-    /// A bank cannot be called.
+    /// The client for a bank cannot be built.
     #[error(transparent)]
     Bank(#[from] px_client::Error),
     /// The network cannot be set up.
@@ -116,8 +120,8 @@ pub enum OpenError {
     /// The store cannot be opened.
     #[error("the database: {0}")]
     Store(#[from] StoreError),
-    /// The database does not answer.
-    #[error("the database does not answer; see that it runs and that its address is right")]
+    /// The database does not respond in time.
+    #[error("the database does not respond; check that it runs and that its address is right")]
     NoDatabase,
     /// The key that seals tokens cannot be used.
     #[error("the key that seals tokens: {0}")]
@@ -125,12 +129,12 @@ pub enum OpenError {
     /// The key that signs webhooks cannot be used.
     #[error("the key that signs webhooks: {0}")]
     Signing(#[from] SignError),
-    /// A key is not named.
-    #[error("{0} is not given")]
+    /// A key file is not configured.
+    #[error("{0} is missing in the configuration")]
     NoKey(&'static str),
     /// The service cannot be built.
     #[error(transparent)]
-    Service(#[from] px_server::plaid::BuildError),
+    Service(#[from] px_server::plaid::PlaidServiceBuildError),
     /// A file cannot be used.
     #[error("{0}")]
     File(String),
@@ -142,12 +146,12 @@ impl OpenError {
     }
 }
 
-/// A Plaid, open for business. Cheap to clone.
+/// An open demo Plaid. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DemoPlaid(Arc<Inner>);
+pub struct DemoPlaid(Arc<PlaidState>);
 
 #[derive(Debug)]
-struct Inner {
+struct PlaidState {
     config: Arc<Config>,
     parts: Parts,
     store: Arc<dyn Store>,
@@ -161,10 +165,10 @@ struct Inner {
 }
 
 impl DemoPlaid {
-    /// Opens one.
+    /// Opens a demo Plaid.
     ///
     /// # Errors
-    /// When the configuration is not sound, or the store or a key cannot be opened.
+    /// If the configuration is invalid, or the store or a key cannot be opened.
     pub async fn open(config: Config, parts: Parts) -> Result<Self, OpenError> {
         let problems = config.problems();
         if !problems.is_empty() {
@@ -191,11 +195,13 @@ impl DemoPlaid {
             .clock(clock.clone())
             .random(random.clone())
             .webhooks(config.allow())
-            .applications(Arc::new(clients::all_shown(&config)))
+            .applications(Arc::new(clients::all_public_data(&config)))
             .build_shared();
         let registry = Registry::new(&config)?;
-        let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
-        let link = Link::new(config.clone(), desk, banks.clone(), clock.clone(), random.clone());
+        let link_items =
+            LinkItems { items: items.clone(), store: store.clone(), clock: clock.clone() };
+        let link =
+            Link::new(config.clone(), link_items, banks.clone(), clock.clone(), random.clone());
         let api = Api {
             config: config.clone(),
             registry: registry.clone(),
@@ -210,10 +216,10 @@ impl DemoPlaid {
             service = service.rate_limit(RateLimit::per_second(calls).clock(clock.clone()));
         }
         let service = service.random(random.clone()).build()?;
-        // What applications read is counted with what they call.
+        // The rate limit covers the developer endpoints and the API together.
         let developer = Developer::new(items.clone(), registry, service.clone(), random);
         let app_password = px_core::random::identifier(&*parts.random);
-        let inner = Inner {
+        let inner = PlaidState {
             config,
             parts,
             store,
@@ -228,31 +234,31 @@ impl DemoPlaid {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// API and pages.
+    /// Returns the router of the API and the pages.
     pub fn router(&self) -> Router {
-        // The API is the fallback: it refuses every path that nobody knows.
+        // The API is the fallback: it responds to unknown paths.
         let router = px_server::axum::router(self.0.service.clone())
             .merge(self.0.developer.router())
             .merge(self.0.link.router());
         transport_security(router, &self.0.config.public_url)
     }
 
-    /// The password of the example applications' household; a new one for each start.
+    /// Returns the password of the example applications. Each start generates a new one.
     #[must_use]
     pub fn app_password(&self) -> &str {
         &self.0.app_password
     }
 
-    /// Health and figures, for an address of their own.
+    /// Returns the router of the health and metrics endpoints, for a separate address.
     pub fn ops_router(&self) -> Router {
-        let Parts { clock, figures, .. } = &self.0.parts;
-        ops::router(self.0.store.clone(), clock.clone(), figures.clone())
+        let Parts { clock, metrics, .. } = &self.0.parts;
+        ops::router(self.0.store.clone(), clock.clone(), metrics.clone())
     }
 
-    /// The pages of the example applications: those whose address is that of the first.
+    /// Returns the pages of the example applications that have the same origin as the first.
     ///
     /// # Errors
-    /// When this service's address is none.
+    /// If this service's URL is invalid.
     pub fn app_router(&self) -> Result<Router, OpenError> {
         let plaid = example_app::Plaid {
             api: self.0.config.public_url.clone(),
@@ -275,21 +281,22 @@ impl DemoPlaid {
         Ok(router)
     }
 
-    /// Reads banks and sends webhooks, until `stop`; then ends what is under way.
+    /// Runs the workers and the webhook sender until `stop` completes. Then finishes the work in
+    /// progress.
     pub async fn work(&self, stop: impl Future<Output = ()> + Send) {
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         let until = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
-            // Its sender lives as long as this call.
+            // The sender lives as long as this call.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let signal = async {
             stop.await;
             stopping.send_replace(true);
         };
-        let Inner { engine, sender, config, parts, .. } = &*self.0;
+        let PlaidState { engine, sender, config, parts, .. } = &*self.0;
         let upkeep = async {
-            match &parts.figures {
-                Some(figures) => figures.keep_up(&*parts.clock).await,
+            match &parts.metrics {
+                Some(metrics) => metrics.run_upkeep(&*parts.clock).await,
                 None => std::future::pending().await,
             }
         };
@@ -306,19 +313,19 @@ impl DemoPlaid {
         }
     }
 
-    /// Its settings.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// The Items that it keeps.
+    /// Returns the Items.
     #[must_use]
     pub fn items(&self) -> &SharedItems {
         &self.0.items
     }
 
-    /// Where they are kept.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store

@@ -1,24 +1,25 @@
-//! The bank's side that calls Plaid: which Plaid, what it offers there, its tokens for Plaid.
+//! The bank's calls to Plaid: the address and credentials of Plaid, and the bank's OAuth tokens for
+//! Plaid.
 //!
-//! The crates do the work: `Portal` lists and changes what customers share, `OAuthTokens` makes the
-//! tokens that Plaid needs for it, `Notifier` notifies Plaid, `Verifier` checks Plaid's
-//! notifications. Here they are put together over the books.
+//! The work is done by the SDK: `Portal` lists and changes what customers share, `OAuthTokens`
+//! creates the tokens that Plaid needs for it, `Notifier` notifies Plaid, `Verifier` checks Plaid's
+//! notifications. This module assembles them over the bank's database.
 
 use crate::{
     clock::pause,
-    ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
+    ledger::{Ledger, LedgerError, notifications::SqliteNotifications, portal::SqlitePortal},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{
     PlaidClient, RetryPolicy,
-    notifier::{NotKept, Notifier},
+    notifier::{Notifier, NotifierError},
     portal::{BankConsent, OAuthTokens, Portal, PortalErrorKind},
 };
 use px_core::{Clock, Clock as ClientClock, HttpLimits, HttpTransport};
 use px_server::{
     PermittedAccounts,
     oauth::OAuth,
-    webhook::{AskedKeys, Verifier},
+    webhook::{KeySourceFn, Verifier},
 };
 use px_types::{
     ApplicationId, ClientId, ClientSecret, InstitutionId, TargetApplicationToken, UserId,
@@ -32,40 +33,42 @@ use std::{
 };
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How often it looks for what another process booked.
-const LOOK: Duration = Duration::from_secs(1);
-/// Time limit of a visit at Plaid's page if the expiry of its link token is unknown.
-const LONGEST_VISIT: TimeDelta = TimeDelta::hours(4);
+/// The interval at which transactions booked by other processes, and expired link tokens, are
+/// polled.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit of a visit to Plaid's page if the expiry of its link token is unknown.
+const DEFAULT_VISIT_LIMIT: TimeDelta = TimeDelta::hours(4);
 /// Delay before the next attempt to give up an Item.
 const GIVE_UP_RETRY_DELAY: TimeDelta = TimeDelta::minutes(1);
-/// How many booked transactions are taken to the notifier at once.
-const AT_ONCE: u32 = 2000;
+/// Maximum number of booked transactions that are passed to the notifier at once.
+const BOOKED_BATCH_SIZE: u32 = 2000;
 
-/// The Plaid that a bank calls, and who the bank is there.
+/// The Plaid that a bank calls, and the bank's credentials there.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PlaidSide {
-    /// Where its API is.
+    /// The base URL of Plaid's API.
     pub base_url: String,
-    /// The bank's id there.
+    /// The bank's client id at Plaid.
     pub client_id: ClientId,
-    /// The bank's institution id there: notifications that are signed for another are refused.
-    /// `None`: a notification for another bank is taken.
+    /// The bank's institution id at Plaid. Notifications signed for another institution are
+    /// refused. With `None` they are accepted.
     pub institution_id: Option<InstitutionId>,
-    /// The bank's secret there.
+    /// The bank's client secret at Plaid.
     pub client_secret: ClientSecret,
-    /// How it is reached.
+    /// The HTTP transport.
     pub transport: Arc<dyn HttpTransport>,
-    /// Its page for customers, which takes a link token as `token` in its query.
+    /// The URL of Plaid's page for customers, which takes a link token as the query parameter
+    /// `token`.
     pub link_page: String,
     /// The applications that customers can connect from the bank's own site.
     pub offers: Vec<Offer>,
-    /// Real time for calls and their repetition; the machine's when `None`.
+    /// The clock for requests and retries. `None` means the machine's clock.
     pub clock: Option<Arc<dyn ClientClock>>,
 }
 
 impl PlaidSide {
-    /// A Plaid whose page for customers is at `/link`, and no application to offer.
+    /// Creates the settings of a Plaid with its page at `/link`, and no applications to offer.
     #[must_use]
     pub fn new(
         base_url: impl Into<String>,
@@ -100,19 +103,20 @@ impl fmt::Debug for PlaidSide {
 /// An application that customers can connect from the bank's own site.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// Its name.
+    /// The application's name.
     pub name: String,
-    /// Its id, where the bank knows it: so that it is not offered to those who have it.
+    /// The application's id, if the bank knows it. It is not offered to customers who have
+    /// connected it.
     pub application_id: Option<ApplicationId>,
-    /// The bank's name for it at Plaid.
+    /// The token that names the application at Plaid.
     pub target: TargetApplicationToken,
 }
 
-/// Plaid as a bank that is open sees it. Cheap to clone; its tasks end with the last clone.
+/// The gateway of an open bank to Plaid. Cheap to clone. Its tasks end with the last clone.
 #[derive(Clone)]
-pub(crate) struct Outward(Arc<Inner>);
+pub(crate) struct PlaidGateway(Arc<GatewayState>);
 
-struct Inner {
+struct GatewayState {
     portal: Portal,
     notifier: Notifier,
     verifier: Arc<Verifier>,
@@ -125,26 +129,27 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
 }
 
-impl fmt::Debug for Outward {
+impl fmt::Debug for PlaidGateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outward").finish_non_exhaustive()
+        f.debug_struct("PlaidGateway").finish_non_exhaustive()
     }
 }
 
-/// Why a bank cannot open towards Plaid.
+/// The error of opening the gateway to Plaid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaidSideError {
-    /// The address, the id or the secret is not sound.
+    /// The base URL, the client id or the secret is invalid.
     #[error("{0}")]
     Client(#[from] px_client::Error),
-    /// The address of the page for customers is none.
-    #[error("the link page is not an http or https address")]
+    /// The URL of the page for customers is invalid.
+    #[error("the address of the link page is not an http or https URL")]
     LinkPage,
 }
 
-/// A customer waits for the page: what Plaid does not answer soon is shown as last known.
-fn patience() -> RetryPolicy {
+/// Returns a short retry policy, because a customer waits for the page. If Plaid does not respond
+/// soon, the last known state is shown.
+fn retry_policy() -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     (policy.attempts, policy.budget) = (3, Duration::from_secs(10));
     policy
@@ -156,7 +161,7 @@ fn limits() -> HttpLimits {
     limits
 }
 
-impl Outward {
+impl PlaidGateway {
     pub(crate) fn open(
         side: PlaidSide,
         ledger: &Ledger,
@@ -166,7 +171,7 @@ impl Outward {
     ) -> Result<Self, PlaidSideError> {
         let client = PlaidClient::builder(side.base_url.clone(), side.transport)
             .client(side.client_id, side.client_secret)
-            .retry(patience())
+            .retry(retry_policy())
             .limits(limits());
         let client = match side.clock {
             Some(clock) => client.clock(clock),
@@ -189,12 +194,12 @@ impl Outward {
             .store(Arc::new(SqliteNotifications::new(ledger.clone())))
             .tokens(Arc::new(portal.clone()))
             .start();
-        let keys = AskedKeys::new(move |kid| {
+        let keys = KeySourceFn::new(move |kid| {
             let client = client.clone();
             async move {
                 match client.verification_key(GetVerificationKey::new(kid)).await {
-                    Ok(answer) => Ok(Some(answer.key)),
-                    // Plaid understood and has no such key.
+                    Ok(response) => Ok(Some(response.key)),
+                    // Plaid understood the request and has no such key.
                     Err(error) if matches!(error.status(), Some(400 | 404)) => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -205,13 +210,13 @@ impl Outward {
             Some(id) => verifier.institution(id),
             None => {
                 tracing::warn!(
-                    "the bank does not name its institution id: what Plaid signs for another bank \
-                     is taken here"
+                    "no institution id is configured: notifications that Plaid signs for another bank \
+                     are accepted"
                 );
                 verifier
             }
         };
-        let outward = Self(Arc::new(Inner {
+        let gateway = Self(Arc::new(GatewayState {
             portal,
             notifier,
             verifier: Arc::new(verifier),
@@ -223,11 +228,12 @@ impl Outward {
             offers: side.offers,
             tasks: Mutex::default(),
         }));
-        outward.start();
-        Ok(outward)
+        gateway.start();
+        Ok(gateway)
     }
 
-    /// What goes on beside the answers: disconnections, and what other processes booked.
+    /// Starts the background tasks: disconnections, expired links, and transactions booked by other
+    /// processes.
     fn start(&self) {
         let portal = self.0.portal.clone();
         self.spawn(async move { portal.run().await });
@@ -236,24 +242,24 @@ impl Outward {
         self.spawn(async move {
             loop {
                 end_expired_links(&portal, &ledger, clock.now()).await;
-                pause(LOOK).await;
+                pause(POLL_INTERVAL).await;
             }
         });
         let (tokens, ledger) = (self.0.tokens.clone(), self.0.ledger.clone());
         let notifier = self.0.notifier.clone();
         self.spawn(async move {
             loop {
-                if let Err(error) = tell_booked(&ledger, &tokens, &notifier).await {
-                    tracing::warn!(%error, "booked transactions are told later");
+                if let Err(error) = notify_booked(&ledger, &tokens, &notifier).await {
+                    tracing::warn!(%error, "Plaid is notified of booked transactions later");
                 }
-                pause(LOOK).await;
+                pause(POLL_INTERVAL).await;
             }
         });
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that have ended are forgotten here.
+        // Removes finished tasks.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task)
     }
@@ -274,13 +280,13 @@ impl Outward {
         &self.0.offers
     }
 
-    /// The origins whose pictures the bank's pages may show: Plaid's. A picture from elsewhere
-    /// would tell its owner when a customer looks at the page.
+    /// Returns the origins from which the bank's pages may load images: Plaid's. An image from
+    /// elsewhere would reveal to its owner when a customer opens the page.
     pub(crate) fn origins(&self) -> &[String] {
         &self.0.origins
     }
 
-    /// Plaid's page for a link token.
+    /// Returns the URL of Plaid's page for a link token.
     pub(crate) fn link_page(&self, token: &px_types::LinkToken) -> url::Url {
         let mut page = self.0.link_page.clone();
         page.query_pairs_mut().append_pair("token", token.expose());
@@ -288,18 +294,19 @@ impl Outward {
     }
 
     /// Records that the customer consents to share these accounts. Until the result is dropped, a
-    /// token over them is made for a customer who shared nothing before.
+    /// token over them is created for a customer who shared nothing before.
     pub(crate) fn consent_of(&self, user: &UserId, accounts: PermittedAccounts) -> BankConsent {
         self.0.tokens.consent(user, accounts)
     }
 
-    /// Stores that a customer who consented here is sent to Plaid's page, until `ends` at the latest.
+    /// Records that a customer who consented here is sent to Plaid's page, until `ends` at the
+    /// latest.
     pub(crate) async fn sent_to_plaid(
         &self,
         user: &UserId,
         ends: Option<DateTime<Utc>>,
     ) -> Result<(), LedgerError> {
-        let ends = ends.unwrap_or_else(|| self.0.clock.now() + LONGEST_VISIT);
+        let ends = ends.unwrap_or_else(|| self.0.clock.now() + DEFAULT_VISIT_LIMIT);
         self.0.ledger.note_pending_link(user, ends).await
     }
 
@@ -308,42 +315,48 @@ impl Outward {
         end_unused_link(&self.0.portal, &self.0.ledger, user, self.0.clock.now()).await;
     }
 
-    /// What Plaid may read of a user.
-    pub(crate) async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, TellError> {
-        self.0.tokens.shared(user).await.map_err(TellError::Grants)
+    /// Returns the accounts of a user that Plaid may read.
+    pub(crate) async fn shared(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<PermittedAccounts>, NotifyBookedError> {
+        self.0.tokens.shared(user).await.map_err(NotifyBookedError::Grants)
     }
 
-    /// Makes sure, in the background, that the bank can tell Plaid of this user.
+    /// Imports a user at Plaid in the background, so that the bank can send notifications about the
+    /// user.
     pub(crate) fn import_soon(&self, user: UserId) {
         let portal = self.0.portal.clone();
         self.spawn(async move {
             match portal.import(&user).await {
                 Ok(_) => {}
                 Err(error) if error.kind() == PortalErrorKind::NotShared => {}
-                // Looking at the page, and the next notification, try again.
-                Err(error) => tracing::warn!(%error, "a user is not imported yet"),
+                // A visit to the page, and the next notification, try again.
+                Err(error) => {
+                    tracing::warn!(%error, "a user could not be imported; it is tried again")
+                }
             }
         });
     }
 
-    /// Takes what was booked to the notifier.
-    pub(crate) async fn tell_booked(&self) -> Result<(), TellError> {
-        tell_booked(&self.0.ledger, &self.0.tokens, &self.0.notifier).await
+    /// Passes booked transactions to the notifier.
+    pub(crate) async fn notify_booked(&self) -> Result<(), NotifyBookedError> {
+        notify_booked(&self.0.ledger, &self.0.tokens, &self.0.notifier).await
     }
 }
 
-/// Why booked transactions could not be handed to the notifier. They stay where they are.
+/// The error of passing booked transactions to the notifier. They stay in the database.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TellError {
+pub(crate) enum NotifyBookedError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("the grants of the bank are out of reach")]
+    #[error("the grants of the bank cannot be read")]
     Grants(#[source] px_server::Error),
     #[error(transparent)]
-    NotKept(#[from] NotKept),
+    NotifierError(#[from] NotifierError),
 }
 
-/// Ends visits at Plaid's page whose link tokens have expired.
+/// Ends visits at Plaid's page with expired link tokens.
 async fn end_expired_links(portal: &Portal, ledger: &Ledger, now: DateTime<Utc>) {
     match ledger.ended_links(now).await {
         Ok(users) => {
@@ -351,15 +364,19 @@ async fn end_expired_links(portal: &Portal, ledger: &Ledger, now: DateTime<Utc>)
                 end_unused_link(portal, ledger, &user, now).await;
             }
         }
-        Err(error) => tracing::warn!(%error, "expired link tokens are looked for later"),
+        Err(error) => {
+            tracing::warn!(%error, "expired link tokens could not be read; it is tried again")
+        }
     }
 }
 
-/// Gives the Item up if no application is connected, and revokes the tokens that were made for it.
+/// Gives up the Item if no application is connected, and revokes the tokens that were created for
+/// it.
 async fn end_unused_link(portal: &Portal, ledger: &Ledger, user: &UserId, now: DateTime<Utc>) {
     let ended = async {
-        // Plaid says whether an application is connected, and the list here follows.
-        portal.give_up(user).await?;
+        // Plaid knows whether an application is connected. The bank's list is updated from its
+        // response.
+        portal.cancel_connect(user).await?;
         portal.applications(user).await?;
         ledger.forget_pending_link(user).await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
@@ -373,15 +390,18 @@ async fn end_unused_link(portal: &Portal, ledger: &Ledger, user: &UserId, now: D
     }
 }
 
-async fn tell_booked(
+async fn notify_booked(
     ledger: &Ledger,
     tokens: &OAuthTokens,
     notifier: &Notifier,
-) -> Result<(), TellError> {
-    while let Some(booked) = ledger.booked(AT_ONCE).await? {
+) -> Result<(), NotifyBookedError> {
+    while let Some(booked) = ledger.booked(BOOKED_BATCH_SIZE).await? {
         let mut shared = HashMap::new();
         for user in booked.users() {
-            shared.insert(user.clone(), tokens.shared(user).await.map_err(TellError::Grants)?);
+            shared.insert(
+                user.clone(),
+                tokens.shared(user).await.map_err(NotifyBookedError::Grants)?,
+            );
         }
         let entries = booked.entries(|user, account| {
             shared.get(user).is_some_and(|all| all.iter().any(|some| some.allows(account)))
@@ -389,8 +409,8 @@ async fn tell_booked(
         if !entries.is_empty() {
             notifier.notify(entries).await?;
         }
-        // A crash between the two has them told twice, which is harmless.
-        ledger.told(&booked).await?;
+        // A crash in between repeats the notification, which is harmless.
+        ledger.delete_booked(&booked).await?;
     }
     Ok(())
 }

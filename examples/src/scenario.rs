@@ -1,49 +1,49 @@
-//! The scenario users: who they are and how each of them behaves.
+//! The scenario users and their behaviour.
 
 use crate::seed::household::Plan;
 
-/// What a user must answer in credentials mode, besides the password.
+/// The second factor of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factor {
-    /// Nothing.
+    /// No second factor.
     None,
-    /// A code that is "sent" by a line on standard output.
+    /// A one-time code, which is "sent" by a line on standard output.
     Otp,
     /// Security questions.
     Kba,
-    /// A code by the secret below.
+    /// A code from [`TOTP_SECRET`].
     Totp,
-    /// Nothing helps: the user is locked out.
+    /// No sign-in succeeds: the user is locked out.
     Locked,
 }
 
-/// How the user's data behaves.
+/// The behaviour of a user's data requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// As it should.
+    /// Requests succeed.
     Good,
-    /// Answers after three seconds.
+    /// Responds after three seconds.
     Slow,
-    /// Answers 503 with `retry_at`.
+    /// Responds 503 with `retry_at`.
     Down,
-    /// Answers 500 on every third call.
+    /// Responds 500 to every third request.
     Flaky,
-    /// Its tokens die after the first call.
+    /// The user's tokens are revoked after the first request.
     Revoked,
 }
 
 /// A scenario user.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// The name to sign in with.
+    /// The username.
     pub username: &'static str,
-    /// What kind of customer it is.
+    /// The kind of customer.
     pub plan: Plan,
-    /// What must be answered in credentials mode.
+    /// The second factor.
     pub factor: Factor,
-    /// How the data behaves.
+    /// The behaviour of data requests.
     pub behaviour: Behaviour,
-    /// What the user is for, in some words.
+    /// A short description of the scenario.
     pub about: &'static str,
 }
 
@@ -57,10 +57,10 @@ const fn scenario(
     Scenario { username, plan, factor, behaviour, about }
 }
 
-/// The secret of `user_totp` in base32: SHA-1, six digits, 30 seconds.
+/// The TOTP secret of `user_totp` in base32: SHA-1, six digits, 30 seconds.
 pub const TOTP_SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
-/// The questions of `user_kba`: id, text, choices, answer.
+/// The security questions of `user_kba`: id, text, choices, answer.
 pub const QUESTIONS: &[(&str, &str, &[&str], &str)] = &[
     ("pet", "What was the name of your first pet?", &[], "Biscuit"),
     (
@@ -80,49 +80,55 @@ pub const SCENARIOS: &[Scenario] = &[
         Behaviour::Good,
         "all account types, one joint, one as non-owner",
     ),
-    scenario("user_otp", Plan::Plain, Factor::Otp, Behaviour::Good, "asks for a one-time code"),
-    scenario("user_kba", Plan::Plain, Factor::Kba, Behaviour::Good, "asks security questions"),
+    scenario("user_otp", Plan::Plain, Factor::Otp, Behaviour::Good, "requires a one-time code"),
+    scenario(
+        "user_kba",
+        Plan::Plain,
+        Factor::Kba,
+        Behaviour::Good,
+        "requires answers to security questions",
+    ),
     scenario(
         "user_totp",
         Plan::Plain,
         Factor::Totp,
         Behaviour::Good,
-        "asks for a code of an authenticator",
+        "requires a code from an authenticator app",
     ),
     scenario("user_locked", Plan::Plain, Factor::Locked, Behaviour::Good, "cannot sign in"),
     scenario("user_empty", Plan::Empty, Factor::None, Behaviour::Good, "no transactions"),
     scenario("user_busy", Plan::Busy, Factor::None, Behaviour::Good, "100,000 transactions"),
-    scenario("user_slow", Plan::Plain, Factor::None, Behaviour::Slow, "answers after 3 seconds"),
+    scenario("user_slow", Plan::Plain, Factor::None, Behaviour::Slow, "responds after 3 seconds"),
     scenario("user_down", Plan::Plain, Factor::None, Behaviour::Down, "503 with retry_at"),
     scenario(
         "user_flaky",
         Plan::Plain,
         Factor::None,
         Behaviour::Flaky,
-        "every third call is a 500",
+        "every third request fails with 500",
     ),
     scenario(
         "user_revoked",
         Plan::Plain,
         Factor::None,
         Behaviour::Revoked,
-        "tokens die after the first data call",
+        "tokens are revoked after the first data request",
     ),
 ];
 
-/// The scenario of a user, if the name is of one.
+/// Returns the scenario of a username. Returns `None` if it is not a scenario user.
 #[must_use]
 pub fn of(username: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.username == username)
 }
 
-/// How a user's data behaves.
+/// Returns the behaviour of a user's data requests.
 #[must_use]
 pub fn behaviour(username: &str) -> Behaviour {
     of(username).map_or(Behaviour::Good, |scenario| scenario.behaviour)
 }
 
-/// Whether a user is locked out.
+/// Returns whether a user is locked out.
 #[must_use]
 pub fn is_locked(username: &str) -> bool {
     of(username).is_some_and(|scenario| scenario.factor == Factor::Locked)

@@ -1,9 +1,9 @@
-//! Signing in: one set of checks for the site, for the pages of OAuth and for credentials mode.
+//! Sign-in of customers: one set of checks for the site, the OAuth pages and credentials mode.
 //!
-//! - [`CustomerSignIn`]: the customers, as
-//!   [`CredentialsKit`](px_server::credentials::CredentialsKit) checks them;
-//! - `throttle`: the limit of wrong passwords; `queue`: the limit of passwords hashed at once;
-//! - `steps`: a sign-in on pages, step by step; `view`: the forms of these steps.
+//! - [`CustomerSignIn`]: the checks of passwords and factors, called by
+//!   [`CredentialsKit`](px_server::credentials::CredentialsKit);
+//! - `throttle`: the limit of wrong passwords; `queue`: the limit of concurrent password hashing;
+//! - `steps`: the steps of a sign-in on pages; `view`: the forms of these steps.
 
 mod queue;
 pub(crate) mod steps;
@@ -12,7 +12,7 @@ pub(crate) mod view;
 
 use crate::{
     ledger::{Ledger, LedgerError, read::User},
-    scenario::{self, Factor as Needs, QUESTIONS, TOTP_SECRET},
+    scenario::{self, Factor as ScenarioFactor, QUESTIONS, TOTP_SECRET},
 };
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -31,15 +31,15 @@ use std::{fmt, sync::Arc};
 use subtle::{Choice, ConstantTimeEq as _};
 use throttle::{Origin, Throttle};
 
-/// Maximum length of a username and of a password, in bytes. Longer ones are wrong.
+/// Maximum length of a username and of a password, in bytes. Longer ones are treated as wrong.
 const MAX_INPUT_BYTES: usize = 1024;
 /// Delay after which a caller may try again if the queue is full.
 const BUSY_DELAY: TimeDelta = TimeDelta::seconds(2);
 
-/// Takes lines that the bank "sends" to its users.
+/// A receiver of the lines that the bank "sends" to its users.
 pub type Outbox = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// The bank's customers, as the credentials kit checks them.
+/// The sign-in checks of the bank's customers, for the credentials kit.
 pub struct CustomerSignIn {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
@@ -73,7 +73,7 @@ impl CustomerSignIn {
         })?;
         let password = password.clone();
         // Hashing takes some milliseconds and must not block other requests. The turn ends with the
-        // hash, even if the caller has gone meanwhile.
+        // hash, even if the caller has disconnected meanwhile.
         let checked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             hash.is_some_and(|hash| hash.matches(password.expose()))
@@ -83,7 +83,7 @@ impl CustomerSignIn {
 
     async fn user(&self, id: &UserId) -> Result<User, Error> {
         let found = self.ledger.user(id).await.map_err(unavailable)?;
-        found.ok_or_else(|| Error::internal("a sign-in names a user that the bank has not"))
+        found.ok_or_else(|| Error::internal("a sign-in names a user that does not exist"))
     }
 }
 
@@ -96,7 +96,7 @@ impl SignInMethods for CustomerSignIn {
         password: &Password,
     ) -> Result<Option<UserId>, Error> {
         let (origin, username) = (Origin::of(origin), username.expose());
-        // Counted before the check, so that guesses at the same time cannot share one attempt.
+        // Counted before the check, so that concurrent guesses cannot share one attempt.
         let attempt = self.throttle.begin(&origin, username, self.clock.now());
         let attempt = attempt.map_err(Error::too_many_requests)?;
         if username.len() > MAX_INPUT_BYTES || password.expose().len() > MAX_INPUT_BYTES {
@@ -125,13 +125,13 @@ impl SignInMethods for CustomerSignIn {
         let user = self.user(user).await?;
         let id = |text| DeliveryId::new(text).map_err(Error::internal);
         Ok(match scenario::of(&user.username).map(|scenario| scenario.factor) {
-            None | Some(Needs::None | Needs::Locked) => vec![],
-            Some(Needs::Totp) => vec![Factor::Totp],
-            Some(Needs::Otp) => vec![Factor::Otp(vec![
+            None | Some(ScenarioFactor::None | ScenarioFactor::Locked) => vec![],
+            Some(ScenarioFactor::Totp) => vec![Factor::Totp],
+            Some(ScenarioFactor::Otp) => vec![Factor::Otp(vec![
                 Delivery::new(id("sms-1")?, DeliveryMethod::Sms, "+1 ••• ••• 0142"),
                 Delivery::new(id("email-1")?, DeliveryMethod::Email, "u•••@mail.example"),
             ])],
-            Some(Needs::Kba) => {
+            Some(ScenarioFactor::Kba) => {
                 let questions = QUESTIONS.iter().map(|(id, text, choices, _)| {
                     let id = QuestionId::new(id).map_err(Error::internal)?;
                     let mut question = Question::new(id, *text);
@@ -145,7 +145,7 @@ impl SignInMethods for CustomerSignIn {
 
     async fn send_otp(&self, user: &UserId, _: &Delivery, code: &OneTimeCode) -> Result<(), Error> {
         let user = self.user(user).await?;
-        // The demo's way of sending: the operator of the bank reads it there.
+        // The demo "sends" the code by printing it, where the operator of the bank reads it.
         (self.outbox)(&format!("sent to {}: {}", user.username, code.expose()));
         Ok(())
     }

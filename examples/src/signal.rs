@@ -1,12 +1,13 @@
-//! When a program is asked to end.
+//! Shutdown signals.
 
 use std::io;
 
-/// Ends when the program gets SIGINT (Ctrl-C) or SIGTERM. Listens from this call on.
+/// Returns a future that completes when the process receives SIGINT (Ctrl-C) or SIGTERM. Signals
+/// are caught from this call on.
 ///
 /// # Errors
-/// When the system refuses to listen.
-pub fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+/// If the signal handlers cannot be installed.
+pub fn shutdown_requested() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     #[cfg(unix)]

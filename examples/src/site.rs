@@ -1,26 +1,26 @@
-//! The bank's own site, behind the customer's login: accounts, and the connected apps.
+//! The bank's website behind the customer's login: accounts, and the connected apps.
 //!
-//! - `session`: who is signed in; `door`: signing in and out;
-//! - `apps`: what the forms of the connected apps do; `live`: what tells an open page;
-//! - `view`: what the pages look like. All of it works without a script; `/live.js` only brings
-//!   an open page up to date.
+//! - `session`: the sessions; `login`: signing in and out;
+//! - `apps`: the pages and forms of the connected apps; `live`: the event stream of an open page;
+//! - `view`: the HTML of the pages. The site works without a script; `/live.js` only updates an
+//!   open page.
 //!
-//! The data half of the connected apps is [`px_client::portal`]; what is here is HTML, sessions
-//! and forms.
+//! The data of the connected apps comes from [`px_client::portal`]. This module has the HTML, the
+//! sessions and the forms.
 
 mod apps;
-mod door;
 mod live;
+mod login;
 mod session;
 mod view;
 
 use crate::{
     ledger::{
         Ledger, LedgerError,
-        read::{Begin, User, Window},
+        read::{PageStart, User, Window},
     },
-    pages::{Form, LONGEST_FORM, redirect, with_request_id},
-    plaid_side::Outward,
+    pages::{Form, MAX_FORM_BYTES, redirect, with_request_id},
+    plaid_side::PlaidGateway,
     sign_in::steps,
     text::safe_page,
 };
@@ -50,30 +50,30 @@ use tokio::sync::watch;
 
 const STYLE: &str = include_str!("site/style.css");
 const ICON: &str = include_str!("site/icon.svg");
-const LIVE: &str = include_str!("site/live.js");
+const LIVE_SCRIPT: &str = include_str!("site/live.js");
 
-/// The transactions on the first page, and how far back they are looked for.
-const LATEST: u64 = 8;
-const LOOK_BACK: u64 = 45;
+/// Maximum number of transactions on the first page, and the number of days that they are from.
+const LATEST_TRANSACTIONS: u64 = 8;
+const LATEST_DAYS: u64 = 45;
 
-/// A page.
+/// An HTML response.
 type Html = Response<Bytes>;
 
-/// The site. Cheap to clone.
+/// The bank's website. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Site(Arc<Inner>);
+pub(crate) struct Site(Arc<SiteState>);
 
-struct Inner {
+struct SiteState {
     ledger: Ledger,
-    outward: Option<Outward>,
+    gateway: Option<PlaidGateway>,
     kit: Arc<CredentialsKit>,
     sealed: Arc<Visits>,
     sessions: Sessions,
     random: Arc<dyn Random>,
-    /// Whether the bank is reached by https, so that cookies must be too.
+    /// Whether the bank's URL is https, so that cookies need `Secure`.
     secure: bool,
     policy: HeaderValue,
-    /// Ends what goes on for long: the open pages that listen.
+    /// Set to `false` to end the event streams of open pages.
     open: watch::Sender<bool>,
 }
 
@@ -88,12 +88,12 @@ impl Site {
         ledger: Ledger,
         kit: Arc<CredentialsKit>,
         sealed: Arc<Visits>,
-        outward: Option<Outward>,
+        gateway: Option<PlaidGateway>,
         issuer: &str,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
-        let origins = outward.iter().flat_map(Outward::origins);
+        let origins = gateway.iter().flat_map(PlaidGateway::origins);
         let origins: String = origins.map(|origin| format!(" {origin}")).collect();
         let policy = format!(
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
@@ -104,14 +104,15 @@ impl Site {
         let secure = issuer.starts_with("https:");
         let sessions = Sessions::new(clock, random.clone());
         let open = watch::Sender::new(true);
-        let inner = Inner { ledger, outward, kit, sealed, sessions, random, secure, policy, open };
+        let inner =
+            SiteState { ledger, gateway, kit, sealed, sessions, random, secure, policy, open };
         Ok(Self(Arc::new(inner)))
     }
 
     pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/", get(|| async { redirect("/home").map(axum::body::Body::from) }))
-            .route("/login", get(enter).post(sign_in))
+            .route("/login", get(login_page).post(sign_in))
             .route("/login/code", post(send_code).get(to_login))
             .route("/login/answer", post(answer).get(to_login))
             .route("/logout", post(sign_out).get(to_login))
@@ -127,13 +128,16 @@ impl Site {
             .route("/apps/events", get(events))
             .route("/site.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
             .route("/icon.svg", get(|| async { file("image/svg+xml", ICON) }))
-            .route("/live.js", get(|| async { file("text/javascript; charset=utf-8", LIVE) }))
-            .layer(DefaultBodyLimit::max(LONGEST_FORM))
+            .route(
+                "/live.js",
+                get(|| async { file("text/javascript; charset=utf-8", LIVE_SCRIPT) }),
+            )
+            .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::from_fn_with_state(self.0.random.clone(), with_request_id))
             .with_state(self.clone())
     }
 
-    /// Ends what goes on for long, so that the server can.
+    /// Ends the event streams of open pages, so that the server can shut down.
     pub(crate) fn close(&self) {
         self.0.open.send_replace(false);
     }
@@ -169,7 +173,7 @@ impl Site {
         format!("{}larkfield-session", self.prefix())
     }
 
-    fn entry_cookie(&self) -> String {
+    fn sign_in_cookie(&self) -> String {
         format!("{}larkfield-entry", self.prefix())
     }
 
@@ -188,50 +192,51 @@ impl Site {
         self.with_cookie(page, name, "", TimeDelta::zero())
     }
 
-    /// Who is signed in.
+    /// Returns the session of a request. Returns `None` if the user is not signed in.
     fn session(&self, headers: &HeaderMap) -> Option<Session> {
         self.0.sessions.find(cookie(headers, &self.session_cookie())?)
     }
 
     async fn user(&self, session: &Session) -> Result<User, Error> {
-        let found = self.0.ledger.user(&session.user).await.map_err(failed)?;
-        found.ok_or_else(|| Error::internal("a session of a user that the bank has not"))
+        let found = self.0.ledger.user(&session.user).await.map_err(ledger_error)?;
+        found.ok_or_else(|| Error::internal("the user of a session does not exist"))
     }
 
     /// `GET /home`
     async fn home(&self, session: &Session) -> Result<Html, Error> {
         let user = self.user(session).await?;
-        let has = self.0.ledger.holdings(&user, |_| true).await.map_err(failed)?;
-        let today = self.0.ledger.today().await.map_err(failed)?;
-        let window = Window { start: today.minus_days(LOOK_BACK), end: today };
+        let data = self.0.ledger.holdings(&user, |_| true).await.map_err(ledger_error)?;
+        let today = self.0.ledger.today().await.map_err(ledger_error)?;
+        let window = Window { start: today.minus_days(LATEST_DAYS), end: today };
         let ledger = &self.0.ledger;
-        let page = ledger.page(&user, |_| true, window, Begin::Offset(0), LATEST).await;
-        let latest = page.map_err(failed)?.map(|page| page.transactions).unwrap_or_default();
-        let identity = has.identities.iter().find(|one| one.id == user.identity_id);
+        let page =
+            ledger.page(&user, |_| true, window, PageStart::Offset(0), LATEST_TRANSACTIONS).await;
+        let latest = page.map_err(ledger_error)?.map(|page| page.transactions).unwrap_or_default();
+        let identity = data.identities.iter().find(|one| one.id == user.identity_id);
         let frame = self.frame(session, view::Tab::Accounts).await?;
-        let body = view::home::home(&frame, identity, &has.accounts, &latest, today);
+        let body = view::home::home(&frame, identity, &data.accounts, &latest, today);
         Ok(self.page(StatusCode::OK, body))
     }
 
-    /// What every page of a session has around it.
+    /// Returns the frame of every page of a session.
     async fn frame<'s>(
         &self,
         session: &'s Session,
         tab: view::Tab,
     ) -> Result<view::Frame<'s>, Error> {
-        let unread = match &self.0.outward {
-            Some(outward) => {
-                let notices = outward.portal().notices(&session.user, 100).await;
-                notices.map_err(shared)?.iter().filter(|notice| !notice.read).count()
+        let unread = match &self.0.gateway {
+            Some(gateway) => {
+                let notices = gateway.portal().notices(&session.user, 100).await;
+                notices.map_err(portal_error)?.iter().filter(|notice| !notice.read).count()
             }
             None => 0,
         };
-        let said = self.0.sessions.said(session);
-        Ok(view::Frame { session, tab, unread, said, apps: self.0.outward.is_some() })
+        let flash = self.0.sessions.take_flash(session);
+        Ok(view::Frame { session, tab, unread, flash, apps: self.0.gateway.is_some() })
     }
 }
 
-/// A cookie that the browser sent.
+/// Returns the value of a cookie that the browser sent.
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs =
@@ -239,11 +244,11 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
-fn failed(error: LedgerError) -> Error {
+fn ledger_error(error: LedgerError) -> Error {
     Error::unavailable().with_source(error)
 }
 
-fn shared(error: PortalError) -> Error {
+fn portal_error(error: PortalError) -> Error {
     Error::unavailable().with_source(error)
 }
 
@@ -259,48 +264,48 @@ fn file(
     (headers, text)
 }
 
-/// Where a sign-in goes on.
+/// The query of the sign-in page: the page that follows the sign-in.
 #[derive(Deserialize)]
-struct Next {
+struct LoginQuery {
     #[serde(default)]
     next: String,
 }
 
-/// A page of the log.
+/// The query of the activity log: the cursor of a page.
 #[derive(Deserialize)]
-struct PageOfLog {
+struct ActivityQuery {
     cursor: Option<String>,
 }
 
-async fn enter(
+async fn login_page(
     State(site): State<Site>,
     headers: HeaderMap,
-    Query(at): Query<Next>,
+    Query(at): Query<LoginQuery>,
 ) -> AxumResponse {
-    site.answer_with(site.enter(&headers, &at.next))
+    site.respond(site.login_page(&headers, &at.next))
 }
 
-/// A form of the sign-in as it came: its headers, its connection and its body.
-type Sent = (HeaderMap, Extensions, Bytes);
+/// A submitted sign-in form: headers, extensions and body.
+type SubmittedForm = (HeaderMap, Extensions, Bytes);
 
-fn read((headers, extensions, body): Sent) -> (HeaderMap, SignInOrigin, Form) {
+fn read((headers, extensions, body): SubmittedForm) -> (HeaderMap, SignInOrigin, Form) {
     let form = Form::read(&headers, &body).unwrap_or_default();
     (headers, steps::origin(&extensions), form)
 }
 
-async fn sign_in(State(site): State<Site>, sent: Sent) -> AxumResponse {
+async fn sign_in(State(site): State<Site>, sent: SubmittedForm) -> AxumResponse {
     let (headers, origin, form) = read(sent);
-    site.answer_with(site.sign_in(&headers, &origin, &form).await)
+    site.respond(site.sign_in(&headers, &origin, &form).await)
 }
 
-async fn send_code(State(site): State<Site>, sent: Sent) -> AxumResponse {
+async fn send_code(State(site): State<Site>, sent: SubmittedForm) -> AxumResponse {
     let (headers, origin, form) = read(sent);
-    site.answer_with(site.send_code(&headers, &origin, &form).await)
+    site.respond(site.send_code(&headers, &origin, &form).await)
 }
 
-async fn answer(State(site): State<Site>, sent: Sent) -> AxumResponse {
+async fn answer(State(site): State<Site>, sent: SubmittedForm) -> AxumResponse {
     let (headers, origin, form) = read(sent);
-    site.answer_with(site.answer(&headers, &origin, &form).await)
+    site.respond(site.answer(&headers, &origin, &form).await)
 }
 
 async fn sign_out(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> AxumResponse {
@@ -321,11 +326,11 @@ async fn to_messages() -> AxumResponse {
 }
 
 impl Site {
-    fn answer_with(&self, answer: Result<Html, Error>) -> AxumResponse {
-        answer.unwrap_or_else(|error| self.failed(&error)).map(Into::into)
+    fn respond(&self, result: Result<Html, Error>) -> AxumResponse {
+        result.unwrap_or_else(|error| self.failed(&error)).map(Into::into)
     }
 
-    /// A page of whoever is signed in; the others are asked to sign in first.
+    /// Responds with a page to a signed-in user. Redirects others to the sign-in page.
     async fn behind_login(
         &self,
         headers: &HeaderMap,
@@ -333,12 +338,12 @@ impl Site {
         page: impl AsyncFnOnce(&Session) -> Result<Html, Error>,
     ) -> AxumResponse {
         match self.session(headers) {
-            Some(session) => self.answer_with(page(&session).await),
+            Some(session) => self.respond(page(&session).await),
             None => redirect(&format!("/login?next={next}")).map(Into::into),
         }
     }
 
-    /// A form of whoever is signed in, sent by a page of the session.
+    /// Processes a form that a signed-in user sent from a page of the session.
     async fn form_of_session(
         &self,
         headers: &HeaderMap,
@@ -349,10 +354,10 @@ impl Site {
             return redirect("/login").map(Into::into);
         };
         let form = Form::read(headers, body).unwrap_or_default();
-        if !session.sent(form.one("csrf")) {
+        if !session.is_own_form(form.one("csrf")) {
             return self.page(StatusCode::FORBIDDEN, view::forged()).map(Into::into);
         }
-        self.answer_with(act(&session, &form).await)
+        self.respond(act(&session, &form).await)
     }
 }
 
@@ -421,15 +426,15 @@ async fn connect(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> A
 async fn back(
     State(site): State<Site>,
     headers: HeaderMap,
-    Query(said): Query<apps::SaidByPlaid>,
+    Query(query): Query<apps::ReturnQuery>,
 ) -> AxumResponse {
-    site.behind_login(&headers, "/apps", async |session| Ok(site.back(session, &said).await)).await
+    site.behind_login(&headers, "/apps", async |session| Ok(site.back(session, &query).await)).await
 }
 
 async fn activity(
     State(site): State<Site>,
     headers: HeaderMap,
-    Query(page): Query<PageOfLog>,
+    Query(page): Query<ActivityQuery>,
 ) -> AxumResponse {
     let cursor = page.cursor.as_deref().filter(|cursor| cursor.len() <= 512);
     site.behind_login(&headers, "/apps/activity", async |session| {
@@ -441,7 +446,7 @@ async fn activity(
 async fn events(State(site): State<Site>, headers: HeaderMap) -> AxumResponse {
     match site.session(&headers) {
         Some(session) => site.events(session),
-        // 204 tells an `EventSource` not to come again.
+        // An `EventSource` does not reconnect after a 204.
         None => site.page(StatusCode::NO_CONTENT, Markup::default()).map(Into::into),
     }
 }

@@ -1,18 +1,22 @@
-//! Foreign names on pages, and in what the programs write.
+//! Foreign text on pages and in the output of the programs.
 
 pub(crate) use px_core::text::isolated;
 use px_core::text::{LogWriter, is_unsafe};
 use std::io;
 
-/// Returns a page without what reorders its text or cannot be seen, wherever it came from.
+/// Removes characters that are invisible or reorder text from a page.
 ///
-/// The marks that [`isolated`] sets stay.
+/// Keeps the isolation marks that [`isolated`] sets.
 pub(crate) fn safe_page(html: String) -> String {
-    let goes = |c: char| !matches!(c, '\n' | '\t' | '\u{2068}' | '\u{2069}') && is_unsafe(c);
-    if html.contains(goes) { html.chars().filter(|c| !goes(*c)).collect() } else { html }
+    let is_removed = |c: char| !matches!(c, '\n' | '\t' | '\u{2068}' | '\u{2069}') && is_unsafe(c);
+    if html.contains(is_removed) {
+        html.chars().filter(|c| !is_removed(*c)).collect()
+    } else {
+        html
+    }
 }
 
-/// Standard error for the log: foreign text in it cannot reorder a line.
+/// Returns a log writer to standard error that keeps foreign text from reordering a line.
 #[must_use]
 pub fn log_writer() -> LogWriter<io::Stderr> {
     LogWriter(io::stderr())

@@ -1,13 +1,13 @@
 //! Attacks the built `demo-bank` and `demo-plaid` from one address, and prints the results.
 //!
 //! Both programs run on loopback. The attacker is 127.0.0.1 and an honest user is 127.0.0.2. Every
-//! loop is bounded in count, and every phase in time. The bounds are asserted. Sizes are small, and
-//! large with `just attack`.
+//! loop is bounded in count, and every phase in time. The results are asserted. Sizes are small,
+//! and large with `just attack`.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests fail by panicking; the figures are their result"
+    reason = "tests fail by panicking and print their measurements"
 )]
 
 #[path = "attack/http2.rs"]
@@ -27,11 +27,12 @@ use wire::{Response, connect, field, get, post, request};
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Other attackers, one for a phase that must not meet the limits that an earlier phase reached.
+/// Other attackers, one for each phase that must be independent of the limits reached in earlier
+/// phases.
 const BEARER_ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const GUESSER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
 /// Time limit of a phase.
-const PHASE: Duration = Duration::from_secs(120);
+const PHASE_TIMEOUT: Duration = Duration::from_secs(120);
 const MIB: u64 = 1 << 20;
 
 /// Sizes of the attacks.
@@ -69,12 +70,14 @@ fn sizes() -> Sizes {
     if std::env::var_os("PX_ATTACK_LARGE").is_some() { LARGE } else { SMALL }
 }
 
-fn figure(program: &Program, what: &str, value: impl std::fmt::Display) {
+fn print_result(program: &Program, what: &str, value: impl std::fmt::Display) {
     println!("{:<10} {what:<58} {value}", program.name);
 }
 
 async fn within<T>(phase: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PHASE, work).await.unwrap_or_else(|_| panic!("{phase} took too long"))
+    tokio::time::timeout(PHASE_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| panic!("{phase} took too long"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,38 +97,39 @@ async fn one_address_locks_nobody_out_and_pins_little() {
     within("webhooks", webhooks(&bank, &sizes)).await;
 }
 
-/// Opens idle connections. Measures how long an honest user waits, and how many stay open.
+/// Opens idle connections. Measures how long an honest user waits, and how many connections stay
+/// open.
 async fn slots(program: &Program, page: &str, sizes: &Sizes) {
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..sizes.connections {
-        // A connection that is not accepted is not held.
+        // A connection that is not accepted does not count.
         let opened = tokio::time::timeout(Duration::from_secs(2), connect(ATTACKER, program.port));
         if let Ok(Ok(connection)) = opened.await {
-            held.push(connection);
+            connections.push(connection);
         }
     }
     let begun = SystemClock::new();
     let honest = get(HONEST, program.port, page).await;
     let waited = begun.elapsed();
-    let open = still_open(&mut held).await;
-    figure(program, "idle connections from one address, opened", held.len());
-    figure(program, "of them held by the program", open);
-    figure(program, "slots free for others after", format!("{waited:.1?}"));
+    let open = still_open(&mut connections).await;
+    print_result(program, "idle connections from one address, opened", connections.len());
+    print_result(program, "of them kept open by the program", open);
+    print_result(program, "slots free for others after", format!("{waited:.1?}"));
     let honest = honest.unwrap_or_else(|error| panic!("{}: {error}", program.name));
     assert!(honest.status < 500 && waited < Duration::from_secs(5), "{} {waited:?}", honest.status);
-    assert!(open <= 256, "one address holds {open} of 1,024 connections");
+    assert!(open <= 256, "one address occupies {open} of 1,024 connections");
 }
 
 /// Returns the number of connections that the other side has not closed.
-async fn still_open(held: &mut [TcpStream]) -> usize {
+async fn still_open(connections: &mut [TcpStream]) -> usize {
     pause(Duration::from_millis(300)).await;
-    let looks = held.iter_mut().map(|connection| async move {
+    let checks = connections.iter_mut().map(|connection| async move {
         let mut byte = [0];
-        let look = tokio::time::timeout(Duration::from_millis(50), connection.read(&mut byte));
-        // Nothing to read and no end: it is open.
-        look.await.is_err()
+        let check = tokio::time::timeout(Duration::from_millis(50), connection.read(&mut byte));
+        // If there is nothing to read and no end of the stream, the connection is open.
+        check.await.is_err()
     });
-    join_all(looks).await.into_iter().filter(|open| *open).count()
+    join_all(checks).await.into_iter().filter(|open| *open).count()
 }
 
 /// Sends bodies that never end, over HTTP/2 and without credentials.
@@ -136,9 +140,9 @@ async fn bodies(program: &Program, path: &str, sizes: &Sizes) {
     let pinned = join_all(attacks).await;
     let sent: u64 = pinned.iter().map(|one| one.sent).sum();
     let grown = program.memory().saturating_sub(before);
-    figure(program, "HTTP/2 connections with bodies that never end", pinned.len());
-    figure(program, "bytes of bodies that it took", mib(sent));
-    figure(program, "memory that they pin", mib(grown));
+    print_result(program, "HTTP/2 connections with bodies that never end", pinned.len());
+    print_result(program, "bytes of bodies that it accepted", mib(sent));
+    print_result(program, "memory that they pin", mib(grown));
     let most = 64 * MIB + 16 * MIB;
     assert!(grown < most, "anonymous bodies pin {}", mib(grown));
     let honest = get(HONEST, program.port, "/health-of-nothing").await.unwrap();
@@ -151,8 +155,8 @@ fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
-/// Opens sign-in pages with a long `state`. Measures the memory that they pin, and whether a sign-in
-/// that was begun before still works.
+/// Opens sign-in pages with a long `state`. Measures the memory that they pin, and checks that a
+/// sign-in that started before still works.
 async fn pages(bank: &Program, sizes: &Sizes) {
     let honest = get(HONEST, bank.port, "/login").await.unwrap();
     let before = bank.memory();
@@ -174,13 +178,17 @@ async fn pages(bank: &Program, sizes: &Sizes) {
         }
     }
     let grown = bank.memory().saturating_sub(before);
-    figure(bank, "sign-in pages opened, half of them with 8 KiB of state", statuses[1]);
-    figure(bank, "memory that they pin", mib(grown));
+    print_result(bank, "sign-in pages opened, half of them with 8 KiB of state", statuses[1]);
+    print_result(bank, "memory that they pin", mib(grown));
     let signed_in = sign_in(bank, HONEST, &honest, "user_good", "pass_good").await.unwrap();
-    figure(bank, "a sign-in that was begun before", format!("goes on ({})", signed_in.status));
+    print_result(
+        bank,
+        "a sign-in that started before",
+        format!("continues ({})", signed_in.status),
+    );
     assert!(statuses[1] > 0, "no page was shown");
     assert!(grown < 24 * MIB, "sign-in pages pin {}", mib(grown));
-    assert_eq!(signed_in.status, 303, "others ended this sign-in: {}", signed_in.body);
+    assert_eq!(signed_in.status, 303, "other pages ended this sign-in: {}", signed_in.body);
 }
 
 async fn sign_in(
@@ -195,24 +203,25 @@ async fn sign_in(
     post(from, bank.port, "/login", &[("cookie", &page.cookie())], &form).await
 }
 
-/// Guesses passwords at once. Counts those that are checked; the owner must still get in.
+/// Guesses passwords concurrently. Counts those that are checked. The owner must still be able to
+/// sign in.
 async fn guesses(bank: &Program, sizes: &Sizes) {
     let page = get(GUESSER, bank.port, "/login").await.unwrap();
     let all = (0..sizes.guesses).map(|n| {
         let page = &page;
         async move { sign_in(bank, GUESSER, page, "user_empty", &format!("guess-{n}")).await }
     });
-    let answers = join_all(all).await;
+    let responses = join_all(all).await;
     let with = |text: &str| {
-        answers.iter().filter(|one| one.as_ref().is_ok_and(|one| one.body.contains(text))).count()
+        responses.iter().filter(|one| one.as_ref().is_ok_and(|one| one.body.contains(text))).count()
     };
     let (checked, waits) = (with("is not right"), with("Too many attempts"));
-    figure(bank, "passwords of one name guessed at once", sizes.guesses);
-    figure(bank, "of them checked", checked);
-    figure(bank, "of them made to wait", waits);
+    print_result(bank, "passwords of one name guessed concurrently", sizes.guesses);
+    print_result(bank, "of them checked", checked);
+    print_result(bank, "of them made to wait", waits);
     let page = get(HONEST, bank.port, "/login").await.unwrap();
     let owner = sign_in(bank, HONEST, &page, "user_empty", "pass_good").await.unwrap();
-    figure(bank, "the owner, from another address", format!("signs in ({})", owner.status));
+    print_result(bank, "the owner, from another address", format!("signs in ({})", owner.status));
     assert!(checked <= 10, "{checked} guesses were checked");
     assert_eq!(owner.status, 303, "the owner is kept out: {}", owner.body);
 }
@@ -243,8 +252,8 @@ async fn failures(bank: &Program, plaid: &Program, sizes: &Sizes) {
         let mut checked = 0;
         for chunk in 0..sizes.failures.div_ceil(20) {
             let left = (sizes.failures - chunk * 20).min(20);
-            let tries = (0..left).map(|n| {
-                // Each is another one, so that no cache knows it.
+            let attempts = (0..left).map(|n| {
+                // Each value is different, so that no cache knows it.
                 let value = format!("{value}{}", chunk * 20 + n);
                 let kind = if body == "{}" {
                     "application/json"
@@ -261,11 +270,11 @@ async fn failures(bank: &Program, plaid: &Program, sizes: &Sizes) {
                     request(from, program.port, method, path, &headers, body).await
                 }
             });
-            let answers = join_all(tries).await;
+            let responses = join_all(attempts).await;
             checked +=
-                answers.iter().flatten().filter(|one| matches!(one.status, 400 | 401)).count();
+                responses.iter().flatten().filter(|one| matches!(one.status, 400 | 401)).count();
         }
-        figure(program, &format!("{what}, {} tried: checked", sizes.failures), checked);
+        print_result(program, &format!("{what}, {} tried: checked", sizes.failures), checked);
         counts.push((what, checked));
     }
     for (what, checked) in counts {
@@ -281,7 +290,7 @@ async fn webhooks(bank: &Program, sizes: &Sizes) {
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     for chunk in 0..sizes.failures.div_ceil(20) {
         let sent = (0..20).map(|n| {
-            // {"alg":"ES256","typ":"JWT","kid":"…"}, signed with nothing.
+            // {"alg":"ES256","typ":"JWT","kid":"…"} with an invalid signature.
             let head = format!(r#"{{"alg":"ES256","typ":"JWT","kid":"invented-{chunk}-{n}"}}"#);
             let signature = format!("{}.e30.c2lnbmF0dXJl", wire::base64url(head.as_bytes()));
             async move {
@@ -290,16 +299,16 @@ async fn webhooks(bank: &Program, sizes: &Sizes) {
                 request(ATTACKER, bank.port, "POST", "/applications/notify", &headers, "{}").await
             }
         });
-        for answer in join_all(sent).await.into_iter().flatten() {
-            *statuses.entry(answer.status).or_default() += 1;
+        for response in join_all(sent).await.into_iter().flatten() {
+            *statuses.entry(response.status).or_default() += 1;
         }
     }
-    figure(bank, "forged notifications by status", format!("{statuses:?}"));
-    figure(bank, "in", format!("{:.1?}", begun.elapsed()));
-    assert!(!statuses.contains_key(&200), "a forged notification was taken");
+    print_result(bank, "forged notifications by status", format!("{statuses:?}"));
+    print_result(bank, "in", format!("{:.1?}", begun.elapsed()));
+    assert!(!statuses.contains_key(&200), "a forged notification was accepted");
 }
 
-/// Measures the latency of data calls during a crowd of anonymous sign-ins.
+/// Measures the latency of data requests during many anonymous sign-ins.
 async fn latency(bank: &Program, sizes: &Sizes) {
     let token = programs::token(bank, HONEST).await;
     let alone = measure(bank, &token).await;
@@ -314,22 +323,26 @@ async fn latency(bank: &Program, sizes: &Sizes) {
         }
     };
     let ((), crowded) = tokio::join!(crowd, measure(bank, &token));
-    figure(bank, "median and longest data call, alone", format!("{:.1?} {:.1?}", alone.0, alone.1));
-    let said = format!("{:.1?} {:.1?}", crowded.0, crowded.1);
-    figure(bank, &format!("the same with {} sign-ins at once", sizes.sign_ins), said);
+    print_result(
+        bank,
+        "median and longest data request, alone",
+        format!("{:.1?} {:.1?}", alone.0, alone.1),
+    );
+    let text = format!("{:.1?} {:.1?}", crowded.0, crowded.1);
+    print_result(bank, &format!("the same with {} concurrent sign-ins", sizes.sign_ins), text);
     assert!(crowded.0 < Duration::from_secs(2), "{:?}", crowded.0);
 }
 
-/// Returns the median and the longest duration of some data calls.
+/// Returns the median and the longest duration of some data requests.
 async fn measure(bank: &Program, token: &str) -> (Duration, Duration) {
     let bearer = format!("Bearer {token}");
     let mut times = Vec::new();
     for _ in 0..20 {
         let begun = SystemClock::new();
         let headers = [("authorization", &*bearer)];
-        let answer =
+        let response =
             request(HONEST, bank.port, "GET", "/customers/current", &headers, "").await.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(response.status, 200, "{}", response.body);
         times.push(begun.elapsed());
         pause(Duration::from_millis(20)).await;
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts axe-core, from the npm registry, where the browser tests look for it.
+# Installs axe-core from the npm registry into the folder of the browser tests.
 set -eu
 folder="${CARGO_TARGET_DIR:-$(dirname "$0")/../../target}/axe"
 [ -f "$folder/node_modules/axe-core/axe.min.js" ] && exit 0

@@ -1,4 +1,4 @@
-//! The demo bank from outside: its books, its pages and its API.
+//! Tests of the demo bank: ledger, pages, site and API.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

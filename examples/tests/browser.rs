@@ -1,7 +1,8 @@
-//! The pages in headless Chromium, driven by the WebDriver protocol; takes screenshots.
+//! Tests of the pages in headless Chromium, controlled by the WebDriver protocol. They take
+//! screenshots.
 //!
-//! Needs `chromium` and `chromedriver`. Without them it says so and passes, but fails
-//! where `CI` is set. axe-core, which `axe.sh` installs, looks at every page.
+//! They need `chromium` and `chromedriver`. Without these they print a message and pass, but fail
+//! if `CI` is set. axe-core, which `axe.sh` installs, checks every page.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -14,7 +15,7 @@ mod driver;
 mod tour;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use demo_bank::{Bank, BankConfig, ledger::fill::Filling};
+use demo_bank::{Bank, BankConfig, ledger::fill::FillOptions};
 use driver::Driver;
 use px_types::{ClientId, ClientSecret};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +27,7 @@ use tokio::{
 
 const APP: &str = "Juniper Budget";
 
-/// A client's own end: takes the redirect and remembers its query.
+/// A client's redirect URI, which stores the queries of the redirects.
 struct Callback {
     uri: String,
     queries: tokio::sync::mpsc::UnboundedReceiver<String>,
@@ -45,11 +46,11 @@ impl Callback {
                 let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
                 let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
                 let body = "<!doctype html><title>Back at the app</title><h1>Back at the app</h1>";
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
                 );
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
                 if let Some((_, query)) = path.split_once("/back?") {
                     let _ = sender.send(query.to_owned());
                 }
@@ -59,8 +60,8 @@ impl Callback {
     }
 
     async fn query(&mut self) -> String {
-        let waits = std::time::Duration::from_secs(20);
-        tokio::time::timeout(waits, self.queries.recv()).await.expect("no redirect came").unwrap()
+        let timeout = std::time::Duration::from_secs(20);
+        tokio::time::timeout(timeout, self.queries.recv()).await.expect("no redirect came").unwrap()
     }
 }
 
@@ -70,7 +71,7 @@ async fn serve(callback: &str) -> String {
     let (id, secret) =
         (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret-of-plaid-at-the-bank"));
     let mut config = BankConfig::new(&issuer, id, secret, [callback.to_owned()]);
-    config.filling = Some(Filling { seed: 1, users: 0, busy: false });
+    config.fill_options = Some(FillOptions { seed: 1, users: 0, busy: false });
     let bank = Bank::open(config).await.unwrap();
     tokio::spawn(async move { px_server::hyper::serve(listener, bank.router()).await });
     issuer
@@ -93,7 +94,7 @@ fn authorize(issuer: &str, callback: &str) -> String {
     url.into()
 }
 
-/// The script of axe-core; `None` where it was not installed.
+/// Returns the script of axe-core. Returns `None` if it is not installed.
 fn axe() -> Option<String> {
     let installed = "../axe/node_modules/axe-core/axe.min.js";
     let axe = std::fs::read_to_string(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(installed));
@@ -102,19 +103,19 @@ fn axe() -> Option<String> {
             std::env::var_os("CI").is_none(),
             "axe-core is missing: `sh examples/tests/axe.sh`"
         );
-        eprintln!("axe-core is missing (`sh examples/tests/axe.sh`): it looks at no page");
+        eprintln!("axe-core is missing (`sh examples/tests/axe.sh`): pages are not checked");
     }
     axe.ok()
 }
 
-/// `target/screenshots`, wherever the target folder is.
+/// Returns `target/screenshots`, in the current target folder.
 fn screenshots() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-async fn walk(
+async fn run_through_pages(
     driver: &Driver,
     issuer: &str,
     callback: &mut Callback,
@@ -143,7 +144,7 @@ async fn walk(
     assert_eq!(driver.active_name().await, "password");
     shot("2-wrong-password").await;
 
-    // By keyboard alone: the password has the focus, Enter sends the form.
+    // With the keyboard only: the password has the focus, Enter submits the form.
     driver.fill("[name=password]", "pass_good\u{e007}").await;
     driver.wait_for("[name=account_id]").await;
     assert_eq!(driver.count("[name=account_id]").await, 9);
@@ -164,7 +165,7 @@ async fn walk(
         "{query}"
     );
 
-    // Back and once more: the answer was given, and no second code comes of it.
+    // Starts again after the decision; no second code is issued.
     driver.open(&authorize(issuer, &callback.uri)).await;
     driver.fill("[name=username]", "user_locked").await;
     driver.fill("[name=password]", "pass_good\u{e007}").await;
@@ -208,7 +209,7 @@ async fn a_user_signs_in_and_consents() {
     let mut callback = Callback::open().await;
     let issuer = serve(&callback.uri).await;
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
-        walk(&driver, &issuer, &mut callback, size, name).await;
+        run_through_pages(&driver, &issuer, &mut callback, size, name).await;
     }
     driver.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The program `fetch` against scripted partners, run as a user runs it.
+//! Tests of the program `fetch` against scripted partners, run as a user runs it.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -30,12 +30,12 @@ impl Fetch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fetch"));
         command.args(arguments).current_dir(&directory);
         command.stdin(Stdio::null());
-        // An environment that names a proxy changes nothing.
+        // A proxy in the environment has no effect.
         command.env("HTTP_PROXY", "http://127.0.0.1:9");
         Self { directory, command }
     }
 
-    /// With a token, at a server.
+    /// Prepares a run with a token, at a server.
     fn at(server: &BadServer, more: &[&str]) -> Self {
         let url = server.url();
         let mut arguments = vec!["--base-url", &url, "--token-file", "token"];
@@ -53,8 +53,8 @@ impl Fetch {
         output
     }
 
-    /// Runs it with answers on standard input.
-    fn answer(&mut self, input: &str) -> Output {
+    /// Runs it with input on standard input.
+    fn run_with_input(&mut self, input: &str) -> Output {
         self.command.stdin(Stdio::piped());
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
@@ -67,7 +67,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Answers the accounts, and every page with what the script says.
+/// Starts a partner that serves the accounts, and pages according to the script.
 fn serve(script: impl Fn(&Seen) -> Script + Send + Sync + 'static) -> BadServer {
     BadServer::start(move |seen| match seen.target.contains("/transactions") {
         true => script(seen),
@@ -75,7 +75,7 @@ fn serve(script: impl Fn(&Seen) -> Script + Send + Sync + 'static) -> BadServer 
     })
 }
 
-/// The program fails: one line, no transaction.
+/// Checks that the program fails with one line and without a transaction.
 fn fails(server: &BadServer, line: &str) -> Output {
     let output = Fetch::at(server, &["--user-id", "u"]).run();
     let errors = text(&output.stderr);
@@ -111,7 +111,7 @@ fn the_output_is_the_user_and_then_each_transaction() {
 }
 
 #[test]
-fn faults_are_told_and_cost_nothing_else() {
+fn faults_are_reported_and_cost_nothing_else() {
     let bad = || {
         serve(|_| {
             let page = page(2, &["a", "b"], None);
@@ -135,8 +135,8 @@ fn faults_are_told_and_cost_nothing_else() {
     );
     let rows: Vec<_> = lines.iter().filter_map(|line| line.get("transaction")).collect();
     assert_eq!((rows.len(), &rows[0]["amount"]), (1, &"100.95".into()));
-    let told = "transactions[1].id is null; expected an id (a string); the element was set aside";
-    assert!(text(&output.stderr).contains(told), "{}", text(&output.stderr));
+    let fault = "transactions[1].id is null; expected an id (a string); the element was set aside";
+    assert!(text(&output.stderr).contains(fault), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("0 accounts, 1 transactions"));
 
     let strict = Fetch::at(&bad(), &["--user-id", "u", "--strict"]).run();
@@ -221,10 +221,10 @@ fn a_row_without_its_members_is_set_aside_and_strict_says_so_by_its_exit_code() 
 #[test]
 fn bad_partners_give_one_clear_line() {
     let html = "Content-Type: text/html\r\n";
-    fails(&serve(move |_| Script::answer(502, html, "<html>")), "answered 502 with an HTML page");
-    fails(&serve(move |_| Script::answer(200, html, "<html>")), "answered 200 with an HTML page");
-    fails(&serve(|_| Script::answer(302, "Location: /x\r\n", "")), "a redirect");
-    fails(&serve(|_| Script::error(401, "", "invalid_token")), "the token is dead");
+    fails(&serve(move |_| Script::response(502, html, "<html>")), "returned 502 with an HTML page");
+    fails(&serve(move |_| Script::response(200, html, "<html>")), "returned 200 with an HTML page");
+    fails(&serve(|_| Script::response(302, "Location: /x\r\n", "")), "a redirect");
+    fails(&serve(|_| Script::error(401, "", "invalid_token")), "the token has ended");
     fails(
         &serve(|_| Script::error(429, "Retry-After: 999\r\n", "too_many_requests")),
         "try again at ",
@@ -233,11 +233,11 @@ fn bad_partners_give_one_clear_line() {
     fails(&serve(|_| Script::json(200, "[".repeat(99))), "nested deeper than 64");
     fails(
         &serve(|_| Script::json(200, page(1, &["a"], Some("again")))),
-        "a cursor came a second time",
+        "the partner returned a cursor twice",
     );
     fails(
         &serve(|seen| Script::json(200, page(9 + seen.number as u64, &["a"], None))),
-        "the total was not the same",
+        "the total differs between pages",
     );
     let twice = page(2, &["a", "a"], None).replacen("100.95", "99.95", 1);
     fails(&serve(move |_| Script::json(200, &*twice)), "two transactions of one account");
@@ -296,7 +296,7 @@ fn challenges_are_asked_and_answered() {
     let mut arguments = vec!["--base-url", &url, "--username", "ann"];
     arguments.extend(["--password-file", "password", "--client-id", "plaid"]);
     arguments.extend(["--client-secret-file", "secret"]);
-    let output = Fetch::new(&arguments).answer("Rex\n2\n123456\n");
+    let output = Fetch::new(&arguments).run_with_input("Rex\n2\n123456\n");
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(errors.contains("Pet?") && errors.contains("2 email a@"), "{errors}");
@@ -309,7 +309,7 @@ fn challenges_are_asked_and_answered() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_is_told_and_a_reader_that_left_is_not() {
+fn a_full_disk_is_reported_and_a_closed_pipe_is_not() {
     let server = serve(|_| {
         let ids: Vec<_> = (0..500).map(|i| i.to_string()).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
@@ -372,7 +372,7 @@ fn a_hundred_thousand_transactions_take_little_memory() {
     fetch.command.stdout(File::create(&out).unwrap()).stderr(Stdio::piped());
     let mut child = fetch.command.spawn().unwrap();
     let mut peak = 0;
-    // The kernel's own high-water mark, read until the program is gone.
+    // The kernel's high-water mark, read until the program ends.
     while child.try_wait().unwrap().is_none() {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         let mark = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,8 +1,9 @@
-//! The ledger of a real bank: every user is linked, and every Item ends idle and equal to the bank.
+//! Test with the ledger of a real bank: every user is linked, and every Item ends idle and equal to
+//! the bank.
 //!
-//! The ledger is kept beside the checkout and not in it; without it this says so and passes. All
-//! its users take a while in a debug build, which therefore takes every tenth one; `just ledger`
-//! takes them all, and `PX_LEDGER_EVERY=1` does in any build. `PX_LEDGER` names another file.
+//! The ledger is beside the checkout and not part of it. Without it the test prints a message and
+//! passes. Because all users take a while in a debug build, it uses every tenth one; `just ledger`
+//! uses all of them, and `PX_LEDGER_EVERY=1` does in any build. `PX_LEDGER` names another file.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use demo_bank::{
     Bank, BankConfig,
-    ledger::read::{Begin, User, Window as BankWindow},
+    ledger::read::{PageStart, User, Window as BankWindow},
 };
 use px_client::{PartnerClient, Window, oauth::AuthorizationRequest};
 use px_core::{Clock, InProcessTransport, LocalClock, ManualClock, SystemClock, SystemRandom};
@@ -43,9 +44,9 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Where the bank sends users back to; nobody listens there.
+/// The redirect URI. No server listens there.
 const BACK: &str = "https://plaid.example/back";
-/// The day on which everyone links; the ledger's last transactions are of three weeks later.
+/// The time at which all users link. The ledger's last transactions are three weeks later.
 const START: &str = "2026-03-11T09:00:00Z";
 const WORKERS: usize = 4;
 
@@ -57,10 +58,10 @@ fn ledger() -> Option<PathBuf> {
     beside.exists().then_some(beside)
 }
 
-/// The file beside the checkout, and how many users it has.
+/// The file beside the checkout, and its number of users.
 const LEDGER: (&str, usize) = ("czech-bank.ndjson.gz", 1489);
 
-/// Every how manyth user is linked.
+/// Returns the step between linked users.
 fn every() -> usize {
     let default = if cfg!(debug_assertions) { 10 } else { 1 };
     std::env::var("PX_LEDGER_EVERY").map_or(default, |text| text.parse().unwrap())
@@ -73,43 +74,43 @@ async fn every_user_of_the_real_ledger_ends_idle_and_equal_to_the_bank() {
         return;
     };
     let mut world = World::open(&file).await;
-    let linked = world.link_everyone().await;
-    // Another ledger has as many as it has.
+    let linked = world.link_all().await;
+    // The number of users in another ledger is unknown.
     if file.ends_with(LEDGER.0) {
         assert_eq!(linked, LEDGER.1.div_ceil(every()), "every user is linked");
     }
     assert!(linked > 0);
     world.until_ended(linked).await;
-    world.everyone_is_equal().await;
+    world.assert_all_equal().await;
 
-    // Two weeks later, of which the bank tells.
+    // Two weeks pass, and the bank sends notifications.
     world.advance(14).await;
-    world.notify_everyone().await;
+    world.notify_all().await;
     world.until_ended(linked).await;
-    world.everyone_is_equal().await;
+    world.assert_all_equal().await;
 }
 
 /// The bank, and Plaid's side of it.
 struct World {
     bank: Bank,
     bank_clock: ManualClock,
-    clock: Arc<Ahead>,
+    clock: Arc<OffsetClock>,
     client: PartnerClient,
     store: Arc<dyn Store>,
     items: Items,
     engine: Engine,
     ended: watch::Receiver<usize>,
     institution: InstitutionId,
-    people: Vec<Person>,
+    users: Vec<LinkedUser>,
 }
 
-/// A user whose Item is kept.
-struct Person {
+/// A linked user.
+struct LinkedUser {
     user: User,
     item: px_types::ItemId,
-    /// The application's.
+    /// The application's token.
     token: ItemAccessToken,
-    /// The bank's own, by which it names the Item.
+    /// The bank's token, with which it names the Item.
     partner_token: ItemAccessToken,
 }
 
@@ -126,11 +127,11 @@ impl World {
             [BACK.to_owned()],
         );
         config.clock = Arc::new(bank_clock.clone());
-        config.filling = None;
+        config.fill_options = None;
         let bank = Bank::open(config).await.unwrap();
         bank.ledger().import(file, |_| {}).await.unwrap();
 
-        let clock = Arc::new(Ahead::of(start));
+        let clock = Arc::new(OffsetClock::of(start));
         let client =
             PartnerClient::builder("https://bank.example", InProcessTransport::new(bank.service()))
                 .client(client_id, secret)
@@ -143,7 +144,7 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await.unwrap());
         let institution = InstitutionId::new("czech").unwrap();
         let mut partner = Partner::new(client.clone());
-        // What a bank bears is not what is looked at here.
+        // Rate limits are not part of this test.
         (partner.budget.per_second, partner.budget.at_once) = (1_000_000, 2 * WORKERS);
         let (sender, ended) = watch::channel(0);
         let engine = Engine::builder(
@@ -164,11 +165,11 @@ impl World {
             engine,
             ended,
             institution,
-            people: Vec::new(),
+            users: Vec::new(),
         }
     }
 
-    async fn link_everyone(&mut self) -> usize {
+    async fn link_all(&mut self) -> usize {
         let names = self.bank.ledger().usernames().await.unwrap();
         let application = ApplicationId::new("budget-app").unwrap();
         let products = [
@@ -192,24 +193,24 @@ impl World {
             let linked = self.items.link(bank, id, tokens.clone(), connection).await.unwrap();
             let imported = self.items.import(bank, id, tokens).await.unwrap();
             assert_eq!(imported.item_id, linked.item_id);
-            self.people.push(Person {
+            self.users.push(LinkedUser {
                 user,
                 item: linked.item_id,
                 token: linked.access_token,
                 partner_token: imported.access_token,
             });
         }
-        self.people.len()
+        self.users.len()
     }
 
-    /// Runs workers until so many updates have ended, each of them well.
+    /// Runs workers until a number of updates has ended, all of them successfully.
     async fn until_ended(&mut self, updates: usize) {
         let before = *self.ended.borrow();
         let mut ended = self.ended.clone();
         let stop = async {
             ended.wait_for(|ended| *ended >= before + updates).await.unwrap();
         };
-        // Nothing here takes nearly as long on a machine that works.
+        // The limit is far above the time on a working machine.
         let run = self.engine.run(WORKERS, stop);
         tokio::time::timeout(Duration::from_secs(1200), run).await.expect("all Items are updated");
     }
@@ -220,29 +221,29 @@ impl World {
         self.clock.0.fetch_add(days * 86_400, Ordering::Relaxed);
     }
 
-    /// The bank names every Item in one call.
-    async fn notify_everyone(&self) {
+    /// Sends one notification that names every Item.
+    async fn notify_all(&self) {
         let since: Date = START[..10].parse().unwrap();
         let account = px_types::AccountId::new("any").unwrap();
         let entries: Vec<_> = self
-            .people
+            .users
             .iter()
             .map(|one| {
                 TransactionsNotificationEntry::new(one.partner_token.clone(), account.clone())
             })
             .collect();
         let notification = NewTransactionsNotification::new(Batch::new(entries).unwrap(), since);
-        let told =
+        let notified =
             self.items.handle_transactions_notification(&self.institution, &notification).await;
-        told.unwrap();
+        notified.unwrap();
     }
 
-    async fn everyone_is_equal(&self) {
-        for one in &self.people {
+    async fn assert_all_equal(&self) {
+        for one in &self.users {
             let name = &one.user.username;
             let record = self.store.item(&one.item).await.unwrap().unwrap();
             assert_eq!(record.state, State::Idle, "{name}");
-            assert_eq!(record.life.suspicion, None, "{name}");
+            assert_eq!(record.sync_state.suspicion, None, "{name}");
             let bank = self.bank.ledger().holdings(&one.user, |_| true).await.unwrap();
             let mut accounts = self.items.accounts(&one.token).await.unwrap().data;
             let mut expected = bank.accounts;
@@ -250,22 +251,22 @@ impl World {
             accounts.sort_by_key(by_id);
             expected.sort_by_key(by_id);
             assert_eq!(accounts, expected, "{name}");
-            let who = self.items.identities(&one.token).await.unwrap().data;
-            assert_eq!(who.identities, bank.identities, "{name}");
-            assert_eq!(who.user_identity_id.as_ref(), Some(&one.user.identity_id), "{name}");
+            let identities = self.items.identities(&one.token).await.unwrap().data;
+            assert_eq!(identities.identities, bank.identities, "{name}");
+            assert_eq!(identities.user_identity_id.as_ref(), Some(&one.user.identity_id), "{name}");
             let rows = self.rows(one).await;
             assert!(rows == self.rows_at_the_bank(one).await, "{name}: other transactions");
             assert_eq!(self.rows_by_cursor(one).await, rows.len(), "{name}");
         }
     }
 
-    /// The dates that an Item has.
+    /// Returns the dates of an Item's history.
     async fn window(&self) -> (Date, Date) {
         let today = self.bank.today().await.unwrap();
         (today.minus_days(728), today)
     }
 
-    async fn rows(&self, one: &Person) -> Vec<Transaction> {
+    async fn rows(&self, one: &LinkedUser) -> Vec<Transaction> {
         let (start, end) = self.window().await;
         let mut request = TransactionsRequest::new(Window::new(start, end).unwrap());
         request.limit = 500;
@@ -281,23 +282,23 @@ impl World {
         }
     }
 
-    async fn rows_at_the_bank(&self, one: &Person) -> Vec<Transaction> {
+    async fn rows_at_the_bank(&self, one: &LinkedUser) -> Vec<Transaction> {
         let (start, end) = self.window().await;
         let window = BankWindow { start, end };
-        let (mut rows, mut begin) = (Vec::new(), Begin::Offset(0));
+        let (mut rows, mut begin) = (Vec::new(), PageStart::Offset(0));
         loop {
             let page = self.bank.ledger().page(&one.user, |_| true, window, begin, 500).await;
             let page = page.unwrap().unwrap();
             rows.extend(page.transactions);
             match page.next {
-                Some(place) => begin = Begin::After { place, change: page.change },
+                Some(place) => begin = PageStart::After { position: place, change: page.change },
                 None => return rows,
             }
         }
     }
 
-    /// How many a reader gets that follows the cursor from the beginning.
-    async fn rows_by_cursor(&self, one: &Person) -> usize {
+    /// Returns the number of transactions for a reader that follows the cursor from the start.
+    async fn rows_by_cursor(&self, one: &LinkedUser) -> usize {
         let (mut count, mut cursor) = (0, None::<String>);
         loop {
             let page = self.items.transactions_sync(&one.token, cursor.as_deref(), Some(500)).await;
@@ -312,15 +313,15 @@ impl World {
     }
 }
 
-/// The user signs in and shares every account: where the browser is sent then.
+/// Approves the request for every account of the user. Returns the redirect.
 async fn consent(oauth: &OAuth, query: &str, user: &UserId) -> String {
-    let Authorization::Ask(request) = oauth.authorize(query).await else {
+    let Authorization::Prompt(request) = oauth.authorize(query).await else {
         panic!("the bank refuses the request");
     };
     oauth.approve(&request, user.clone(), PermittedAccounts::All).await.unwrap()
 }
 
-/// Counts updates that ended; one that does not end well fails the test.
+/// Counts ended updates. An unsuccessful one fails the test.
 #[derive(Debug)]
 struct Ended(watch::Sender<usize>);
 
@@ -333,11 +334,11 @@ impl Observer for Ended {
     }
 }
 
-/// The machine's clock, so many seconds ahead or behind.
+/// The machine's clock with an offset in seconds.
 #[derive(Debug)]
-struct Ahead(AtomicI64, SystemClock);
+struct OffsetClock(AtomicI64, SystemClock);
 
-impl Ahead {
+impl OffsetClock {
     fn of(start: DateTime<Utc>) -> Self {
         let clock = SystemClock::new();
         Self(AtomicI64::new((start - clock.now()).num_seconds()), clock)
@@ -345,7 +346,7 @@ impl Ahead {
 }
 
 #[async_trait]
-impl Clock for Ahead {
+impl Clock for OffsetClock {
     fn now(&self) -> DateTime<Utc> {
         self.1.now() + TimeDelta::seconds(self.0.load(Ordering::Relaxed))
     }

@@ -1,4 +1,5 @@
-//! The demo Plaid from outside: its API, its Link pages, the way from a bank's site, its program.
+//! Tests of the demo Plaid: its API, its Link pages, the connection from a bank's site, its
+//! program.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 #[path = "plaid/api.rs"]

@@ -1,4 +1,4 @@
-//! The command line: what can be said, and how `--help` explains it.
+//! The command line and its `--help` texts.
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use px_types::{
@@ -18,29 +18,29 @@ Examples:
 Files:
   px.db            the database, unless --database names another one
   px.key           seals the tokens in it; keep a copy in a safe place
-  px.webhook.pem   signs webhooks, and what institutions are told
+  px.webhook.pem   signs webhooks, and notifications to institutions
   px.partners.json the institutions: a list of objects with institution_id, base_url,
-                   client_id, and client_secret_file or client_secret_env; if need be with
-                   issuer, scope, per_second, at_once, revocation_ends_grant, and for a
-                   bank with an identity provider of its own with discover (true: the issuer
-                   publishes its endpoints) or authorization_endpoint, token_endpoint,
+                   client_id, and client_secret_file or client_secret_env. Optional members:
+                   issuer, scope, per_second, at_once, revocation_ends_grant. For a bank
+                   with its own identity provider: discover (true: the issuer publishes its
+                   endpoints), or authorization_endpoint, token_endpoint,
                    revocation_endpoint, client_secret_in_body
 
-Institutions that take it (POST /applications/notify) are told by `px run` which applications
-were connected and which left. `px keys` prints the key by which they verify that.
+`px run` notifies institutions of connected and disconnected applications
+(POST /applications/notify). `px keys` prints the key with which they verify the notifications.
 
-No secret is ever given on the command line, where every user of the machine sees it: a
-database's password comes by PX_DATABASE, PGPASSWORD or ~/.pgpass.
+Secrets are not accepted on the command line, because every user of the machine could see them.
+Set a database's password in PX_DATABASE, PGPASSWORD or ~/.pgpass.
 
 Exit codes:
-  0  done
-  1  something failed; one line on standard error says what and what to do next
+  0  success
+  1  failure; one line on standard error states the cause and what to do next
   2  the command line or the partners file is wrong
-  3  Items failed: the one of `px sync`, or one of `px run --until-idle`
-  4  there is no such Item, application or institution
-  130, 143  ended at once by a second SIGINT or SIGTERM; nothing is lost by it";
+  3  an Item failed, in `px sync` or `px run --until-idle`
+  4  unknown Item, application or institution
+  130, 143  ended immediately by a second SIGINT or SIGTERM; no data is lost";
 
-/// Keeps Items: users' accounts and transactions at institutions, in step with the institutions.
+/// Keeps Items up to date: users' accounts and transactions at institutions.
 #[derive(Debug, Parser)]
 #[command(name = "px", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -50,28 +50,28 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Where Items are kept: sqlite:FILE or postgres://USER@HOST/NAME
+    /// The database of the Items: sqlite:FILE or postgres://USER@HOST/NAME
     #[arg(long, global = true, value_name = "URL", env = "PX_DATABASE", hide_env_values = true)]
     #[arg(default_value = "sqlite:px.db")]
     pub(crate) database: String,
-    /// The file with the key that seals tokens [default: beside an SQLite database, as px.key]
+    /// The file with the key that seals tokens [default: px.key beside an SQLite database]
     #[arg(long, global = true, value_name = "FILE", env = "PX_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// The file that lists the institutions
     #[arg(long, global = true, value_name = "FILE", env = "PX_PARTNERS")]
     #[arg(default_value = "px.partners.json")]
     pub(crate) partners: PathBuf,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What webhooks say of where they come from
+    /// The environment that webhooks name
     #[arg(long, global = true, value_name = "NAME", value_parser = environment)]
     #[arg(env = "PX_ENVIRONMENT", default_value = "development")]
     pub(crate) environment: Environment,
-    /// Call institutions over plain http on other machines too; everyone on the way can read all
+    /// Call institutions over plain http on other machines too; anyone on the network path can read it
     #[arg(long, global = true)]
     pub(crate) allow_plain_http: bool,
 }
@@ -84,28 +84,28 @@ pub(crate) enum Command {
     Items,
     /// Show one Item
     Item(Show),
-    /// Bring one Item up to date now
+    /// Update one Item now
     Sync {
         /// The Item
         #[arg(value_name = "ITEM", allow_hyphen_values = true)]
         item: ItemId,
     },
-    /// Keep all Items up to date until it is stopped
+    /// Keep all Items up to date until stopped
     Run(Run),
-    /// Take an application off an Item; the last one takes the Item with it
+    /// Disconnect an application from an Item; the last one removes the Item
     Unlink(Unlink),
-    /// List the data on hold that waits for a decision, and what can be taken back
+    /// List data on hold that awaits a decision, and decisions that can be undone
     Review(Review),
-    /// Decide that data on hold is what it seems: new, and the old is gone
+    /// Decide that data on hold is new, and that the old data no longer exists
     Accept(Decide),
-    /// Decide that data on hold is what the Item has, under other ids of the institution's
+    /// Decide that data on hold is the Item's existing data under new ids of the institution
     Remap {
         #[command(flatten)]
         decide: Decide,
         #[command(flatten)]
         onto: Account,
     },
-    /// Make the keys that are missing; print the public one by which receivers verify webhooks
+    /// Create missing keys; print the public key with which receivers verify webhooks
     Keys(Keys),
 }
 
@@ -115,11 +115,11 @@ Examples:
   know the redirect URI:
     px link --institution first-bank --redirect-uri http://127.0.0.1:9000/back
 
-  With tokens that were got elsewhere: an object with access_token and issued_at, and if there
-  are such refresh_token, expires_at, scope and user_id:
+  With tokens from elsewhere: an object with access_token and issued_at, and optionally
+  refresh_token, expires_at, scope and user_id:
     px link --institution first-bank --tokens - < tokens.json
 
-  For two applications, one of which sees a single account:
+  For two applications; the second sees only one account:
     px link --institution first-bank --application budget --redirect-uri http://127.0.0.1:9000/back
     px link --institution first-bank --application loans --product auth --account checking-1 \\
         --redirect-uri http://127.0.0.1:9000/back";
@@ -128,37 +128,37 @@ Examples:
 #[command(after_help = LINK_EXAMPLES)]
 #[command(group(ArgGroup::new("authorization").required(true).args(["redirect_uri", "tokens", "resume"])))]
 pub(crate) struct Link {
-    /// The institution, as the partners file names it
+    /// The institution's id in the partners file
     #[arg(long, value_name = "ID")]
     pub(crate) institution: InstitutionId,
-    /// The application that is connected
+    /// The application to connect
     #[arg(long, value_name = "ID", default_value = "px")]
     pub(crate) application: ApplicationId,
-    /// Its name, which the institution shows to the user
+    /// The application's name, which the institution shows to the user
     #[arg(long, value_name = "NAME")]
     pub(crate) application_name: Option<String>,
-    /// What it uses; may be given several times
+    /// A product that the application uses; may be given several times
     #[arg(long, value_name = "NAME", value_parser = product, default_value = "transactions")]
     pub(crate) product: Vec<Product>,
-    /// An account that it may see; may be given several times [default: all that the user allows]
+    /// An account that the application may see; may be given several times [default: all allowed]
     #[arg(long, value_name = "ID")]
     pub(crate) account: Vec<AccountId>,
-    /// Do not show it accounts that the user opens later
+    /// Do not share accounts that the user opens later
     #[arg(long)]
     pub(crate) no_new_accounts: bool,
-    /// Where its webhooks go
+    /// The address for the application's webhooks
     #[arg(long, value_name = "URL", value_parser = web_address)]
     pub(crate) webhook: Option<String>,
-    /// Sign the user in by a browser; the institution sends it back to here
+    /// Sign the user in with a browser; the institution redirects to this address
     #[arg(long, value_name = "URL", value_parser = loopback)]
     pub(crate) redirect_uri: Option<url::Url>,
-    /// A file with the user's tokens; - is standard input
+    /// A file with the user's tokens; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
-    /// Go on with tokens that a link got before it failed; it said this text
+    /// Continue a failed link with its stored tokens; its error printed this text
     #[arg(long, value_name = "TEXT")]
     pub(crate) resume: Option<String>,
-    /// The user, if the tokens do not say; the institution is asked if neither does
+    /// The user, if the tokens do not name one; without either, the institution is queried
     #[arg(long, value_name = "ID")]
     pub(crate) user_id: Option<UserId>,
 }
@@ -188,36 +188,36 @@ Examples:
   px run --workers 8 --database postgres://px@db/px --key-file /etc/px/key \\
       --webhook-key /etc/px/webhook.pem --metrics 127.0.0.1:9100
   px run --until-idle --json > events.ndjson
-  px run --after-restore      refresh tokens slowly; watch `px items` for sign-ins that are asked for
+  px run --after-restore      refresh tokens slowly; check `px items` for Items that need a sign-in
 
-On a terminal it shows the Items and how their initial fetches come along; elsewhere, and with
---json, one line for each event. It ends with SIGINT (Ctrl-C) or SIGTERM, after it has finished
-or handed back what it holds; a second one ends it at once, and nothing is lost by that either.";
+On a terminal it shows the Items and the progress of initial fetches. Otherwise, and with --json,
+it prints one line for each event. SIGINT (Ctrl-C) or SIGTERM ends it after running updates are
+finished or handed back. A second signal ends it immediately; no data is lost.";
 
 #[derive(Args, Debug)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
-    /// Items that are worked on at once
+    /// Number of Items that are updated concurrently
     #[arg(long, value_name = "N", default_value_t = 4)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: u16,
-    /// End when no Item is due and none is being worked on
+    /// End when no Item is due or being updated
     #[arg(long)]
     pub(crate) until_idle: bool,
-    /// How long a worker that fell silent keeps an Item from others
+    /// Time after which the Item of a worker that no longer responds is taken over
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
     pub(crate) lease: Duration,
     /// After a restore of the database, or a fail-over that lost commits: use stored access tokens as
-    /// long as they are good, and refresh one Item's tokens every TIME. Run it on one machine
+    /// long as they are valid, and refresh the tokens of one Item every TIME. Run this on one machine only
     #[arg(long, value_name = "TIME", value_parser = time, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "10s")]
     pub(crate) after_restore: Option<Duration>,
-    /// Serve figures for Prometheus there, under /metrics
+    /// Serve metrics for Prometheus at this address, under /metrics
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) webhook_key: WebhookKey,
-    /// Send webhooks to private addresses and over plain http too: for work on one machine
+    /// Send webhooks to private addresses and over plain http too, for development on one machine
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
 }
@@ -235,27 +235,27 @@ To change the key that seals tokens:
   2. Once every machine has the new key, change that line on every machine, and start the
      programs again.
   3. px keys --reseal
-  4. Once `px keys --usage` shows no secret under the old key, take its line away.
+  4. Once `px keys --usage` shows no secret under the old key, remove its line.
 
-Both count and seal while other programs run. --reseal can be stopped at any time and begun again.
-Exit code 1 says that secrets do not open: their key is not in the file, or they are damaged.";
+Both can run while other programs run. --reseal can be stopped at any time and started again.
+Exit code 1 means that secrets cannot be opened: their key is not in the file, or they are damaged.";
 
 #[derive(Args, Debug)]
 #[command(after_help = KEYS_EXAMPLES)]
 pub(crate) struct Keys {
     #[command(flatten)]
     pub(crate) webhook_key: WebhookKey,
-    /// Count the stored secrets under each key that seals tokens; make and print no key
+    /// Count the stored secrets under each key that seals tokens; create and print no key
     #[arg(long, conflicts_with = "reseal")]
     pub(crate) usage: bool,
-    /// Seal stored secrets again that are not under the key that seals now; make and print no key
+    /// Seal stored secrets again that are not under the current sealing key; create and print no key
     #[arg(long)]
     pub(crate) reseal: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct WebhookKey {
-    /// The key that signs webhooks (PKCS#8, PEM) [default: beside an SQLite database, as px.webhook.pem]
+    /// The key that signs webhooks (PKCS#8, PEM) [default: px.webhook.pem beside an SQLite database]
     #[arg(long, value_name = "FILE", env = "PX_WEBHOOK_KEY")]
     pub(crate) webhook_key: Option<PathBuf>,
 }
@@ -269,7 +269,7 @@ pub(crate) struct Unlink {
     /// The application
     #[arg(long, value_name = "ID")]
     pub(crate) application: Option<ApplicationId>,
-    /// Every application: the Item's data is deleted, its tokens are revoked
+    /// All applications: the Item's data is deleted and its tokens are revoked
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -278,21 +278,21 @@ const REVIEW_EXAMPLES: &str = "\
 Examples:
   px review
   px review --institution first-bank --json
-  px remap --institution first-bank     the bank changed its ids: all of it is the same
-  px accept 5YkZ3 --account savings-2   that account on hold is a new one
+  px remap --institution first-bank     the bank changed its ids; the data is the same
+  px accept 5YkZ3 --account savings-2   this account on hold is new
   px review --undo 5YkZ3
 
-Data is on hold when known transactions or accounts came under other ids, or when a response may
-be another customer's. New transactions are imported meanwhile. What one Item alone has on hold for
-a day is decided by the program; what many Items of an institution have waits for an operator.";
+Data is put on hold if known transactions or accounts arrive under new ids, or if a response may
+belong to another customer. New transactions are imported meanwhile. If only one Item has data on
+hold, the program decides after a day. If many Items of an institution have, an operator decides.";
 
-/// What a decision is for.
+/// The scope of a decision.
 #[derive(Args, Debug)]
 pub(crate) struct Scope {
     /// The Item
     #[arg(value_name = "ITEM", allow_hyphen_values = true, conflicts_with = "institution")]
     pub(crate) item: Option<ItemId>,
-    /// All Items of an institution, those too that are found within the next 30 days
+    /// All Items of an institution, including those found within the next 30 days
     #[arg(long, value_name = "ID")]
     pub(crate) institution: Option<InstitutionId>,
 }
@@ -302,10 +302,10 @@ pub(crate) struct Scope {
 pub(crate) struct Review {
     #[command(flatten)]
     pub(crate) scope: Scope,
-    /// Take the last decision back; possible until the next deep resync
+    /// Undo the last decision; possible until the next deep resync
     #[arg(long)]
     pub(crate) undo: bool,
-    /// The operator, for the list of decisions
+    /// The operator's name, for the record of decisions
     #[arg(long, value_name = "NAME", env = "PX_OPERATOR", default_value = "operator")]
     pub(crate) by: String,
 }
@@ -315,17 +315,17 @@ pub(crate) struct Review {
 pub(crate) struct Decide {
     #[command(flatten)]
     pub(crate) scope: Scope,
-    /// One account on hold, not all that waits
+    /// One account on hold instead of all data on hold
     #[arg(long, value_name = "ID", requires = "item")]
     pub(crate) account: Option<AccountId>,
-    /// The operator, for the list of decisions
+    /// The operator's name, for the record of decisions
     #[arg(long, value_name = "NAME", env = "PX_OPERATOR", default_value = "operator")]
     pub(crate) by: String,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Account {
-    /// The account of the Item that it is, if not the one that it resembles
+    /// The existing account that it corresponds to, if not the one that it resembles
     #[arg(long, value_name = "ID", requires = "account")]
     pub(crate) onto: Option<AccountId>,
 }
@@ -359,7 +359,7 @@ fn web_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// A redirect URI that this program can listen at.
+/// Parses a redirect URI at which this program can listen.
 fn loopback(text: &str) -> Result<url::Url, String> {
     let wrong = "it must lead to this machine, such as http://127.0.0.1:9000/back";
     let url = url::Url::parse(text).map_err(|_| wrong.to_owned())?;
@@ -368,7 +368,7 @@ fn loopback(text: &str) -> Result<url::Url, String> {
     fits.then_some(url).ok_or_else(|| wrong.to_owned())
 }
 
-/// `500ms`, `60s`, `5m`.
+/// Parses a time such as `500ms`, `60s` or `5m`.
 fn time(text: &str) -> Result<Duration, String> {
     let wrong = || "not a time such as 500ms, 60s or 5m, at most an hour".to_owned();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

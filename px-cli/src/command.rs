@@ -12,13 +12,13 @@ mod unlink;
 use crate::{
     cli::{Cli, Command},
     context::Context,
-    database::Make,
+    database::IfMissing,
     failure::Result,
 };
 
-/// Does what the command line says.
+/// Runs the command of the command line.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
-    let open = async || Context::open(&cli.common, Make::Nothing).await;
+    let open = async || Context::open(&cli.common, IfMissing::Fail).await;
     match &cli.command {
         Command::Link(link) => link::run(cli, link).await,
         Command::Items => items::run(&open().await?).await,

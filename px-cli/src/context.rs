@@ -1,4 +1,4 @@
-//! What commands work with: the store, the clock, how to print.
+//! The context of a command: the store, the clock and the output format.
 
 use crate::{
     cli::Common,
@@ -11,7 +11,7 @@ use px_items::store::{ItemRecord, Store};
 use px_types::ItemId;
 use std::sync::Arc;
 
-/// What commands work with.
+/// The context of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
@@ -20,10 +20,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Opens the database. `Make::IfMissing` makes an SQLite database and its key.
-    pub(crate) async fn open(common: &Common, make: database::Make) -> Result<Self> {
+    /// Opens the database. `IfMissing::Create` creates an SQLite database and its key.
+    pub(crate) async fn open(common: &Common, if_missing: database::IfMissing) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let store = database::open(common, &*clock, make).await?;
+        let store = database::open(common, &*clock, if_missing).await?;
         Ok(Self { store, clock, json: common.json })
     }
 
@@ -31,13 +31,13 @@ impl Context {
         self.clock.now()
     }
 
-    /// An Item that must be there.
+    /// Returns an existing Item.
     pub(crate) async fn item(&self, id: &ItemId) -> Result<ItemRecord> {
         self.store.item(id).await?.ok_or_else(|| no_item(id))
     }
 }
 
-/// What is said of an Item that is not there.
+/// Returns the failure for an unknown Item.
 pub(crate) fn no_item(id: &ItemId) -> Failure {
     Failure::not_found(format!("there is no Item {id}; `px items` lists them"))
 }

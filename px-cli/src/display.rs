@@ -1,26 +1,26 @@
-//! What `px run` shows: a live table on a terminal, lines elsewhere, or JSON.
+//! The output of `px run`: a live table on a terminal, otherwise lines of text or JSON.
 
 mod live;
 
 use crate::{
     context::Context,
-    events::{Event, Line, outcome},
+    events::{Event, EventLine, outcome},
     failure::Result,
     output::{print, print_json},
 };
-use live::Live;
+use live::LiveTable;
 use px_items::engine::{Observed, Outcome};
 use std::{io::IsTerminal as _, time::Duration};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// The time between two pictures on a terminal.
-const PICTURE: Duration = Duration::from_millis(250);
+/// Interval between two updates of the terminal.
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shows events until there are no more. Ends early only when nobody reads what it prints.
+/// Shows events until the engine ends. Returns early only if standard output is closed.
 pub(crate) async fn show(context: Context, mut events: UnboundedReceiver<Event>) -> Result<()> {
     if context.json {
         while let Some(event) = events.recv().await {
-            if let Some(line) = Line::of(&event) {
+            if let Some(line) = EventLine::of(&event) {
                 print_json(&line)?;
             }
         }
@@ -36,7 +36,7 @@ pub(crate) async fn show(context: Context, mut events: UnboundedReceiver<Event>)
     Ok(())
 }
 
-/// One line for each update that ended.
+/// Prints a line for an update that ended.
 fn line(event: &Event) -> Result<()> {
     match &event.what {
         Observed::Ended(report) if report.outcome != Outcome::Lost => {
@@ -48,22 +48,22 @@ fn line(event: &Event) -> Result<()> {
 
 async fn live(context: &Context, mut events: UnboundedReceiver<Event>) {
     let clock = &context.clock;
-    let mut picture = Live::new(&*context.store, context.now()).await;
+    let mut table = LiveTable::new(&*context.store, context.now()).await;
     loop {
-        let next = clock.elapsed() + PICTURE;
-        // Everything that happens until the next picture goes into it.
+        let next = clock.elapsed() + DRAW_INTERVAL;
+        // All events until the next drawing are collected.
         loop {
             let left = next.saturating_sub(clock.elapsed());
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => picture.take(&event),
+                    Some(event) => table.update(&event),
                     None => {
-                        return picture.finish(&*context.store, context.now()).await;
+                        return table.finish(&*context.store, context.now()).await;
                     }
                 },
                 () = clock.sleep(left) => break,
             }
         }
-        picture.draw(&*context.store, context.now()).await;
+        table.draw(&*context.store, context.now()).await;
     }
 }

@@ -1,54 +1,54 @@
-//! What the engine tells, on its way to the display; and how it looks as JSON and as a line.
+//! Events of the engine for the display, and their form as JSON and as text.
 
 use crate::output::{count, printable, seconds};
 use chrono::{DateTime, Utc};
 use px_core::Clock;
 use px_items::{
     engine::{Observed, Observer, Outcome, Report},
-    life::{Suspicion, Walk},
     plan::PlanSettings,
+    sync_state::{HistoryScan, Suspicion},
 };
 use px_types::ItemId;
 use serde::Serialize;
 use std::{fmt, sync::Arc};
 use tokio::sync::mpsc;
 
-/// What happened, and when.
+/// An event with its time.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) at: DateTime<Utc>,
     pub(crate) what: Observed,
 }
 
-/// Takes events from the engine. Nothing that happens waits for the display.
-pub(crate) struct Feed {
+/// An observer that forwards the engine's events. The engine never waits for the display.
+pub(crate) struct EventFeed {
     clock: Arc<dyn Clock>,
     events: mpsc::UnboundedSender<Event>,
 }
 
-impl Feed {
+impl EventFeed {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, received) = mpsc::unbounded_channel();
         (Self { clock, events }, received)
     }
 }
 
-impl Observer for Feed {
+impl Observer for EventFeed {
     fn observe(&self, event: &Observed) {
-        // Nobody looks any more: the work goes on all the same.
+        // If the display has ended, the work continues.
         let _ = self.events.send(Event { at: self.clock.now(), what: event.clone() });
     }
 }
 
-impl fmt::Debug for Feed {
+impl fmt::Debug for EventFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Feed")
+        f.write_str("EventFeed")
     }
 }
 
 /// An event as a line of JSON.
 #[derive(Serialize)]
-pub(crate) struct Line<'a> {
+pub(crate) struct EventLine<'a> {
     at: DateTime<Utc>,
     event: &'static str,
     item_id: &'a ItemId,
@@ -61,7 +61,7 @@ pub(crate) struct Line<'a> {
 enum Details<'a> {
     User { accounts: usize },
     Window { start: String, end: String, rows: u64, percent: Option<u64> },
-    PutOff { until: DateTime<Utc> },
+    Deferred { until: DateTime<Utc> },
     Report(ReportLine<'a>),
 }
 
@@ -88,8 +88,8 @@ pub(crate) struct ReportLine<'a> {
     due_at: Option<DateTime<Utc>>,
 }
 
-impl<'a> Line<'a> {
-    /// `None` for what this version does not know.
+impl<'a> EventLine<'a> {
+    /// Returns `None` for an event that this version does not know.
     pub(crate) fn of(event: &'a Event) -> Option<Self> {
         let (name, item_id, what) = match &event.what {
             Observed::Claimed { item_id, .. } => ("claimed", item_id, None),
@@ -101,12 +101,12 @@ impl<'a> Line<'a> {
                     start: window.start().to_string(),
                     end: window.end().to_string(),
                     rows: *rows,
-                    percent: left.map(walked),
+                    percent: left.map(percent_fetched),
                 };
                 ("window_read", item_id, Some(details))
             }
-            Observed::PutOff { item_id, until } => {
-                ("put_off", item_id, Some(Details::PutOff { until: *until }))
+            Observed::Deferred { item_id, until } => {
+                ("put_off", item_id, Some(Details::Deferred { until: *until }))
             }
             Observed::Ended(report) => {
                 (report.outcome.as_str(), &report.item_id, Some(Details::Report(report.into())))
@@ -141,34 +141,34 @@ impl<'a> From<&'a Report> for ReportLine<'a> {
     }
 }
 
-/// How much of a walk's dates is behind it, in percent, when this is left of two years.
-pub(crate) fn walked(left: Walk) -> u64 {
+/// Returns the fetched part of two years of dates, in percent, given the part that is left.
+pub(crate) fn percent_fetched(left: HistoryScan) -> u64 {
     let days = PlanSettings::default().history_days.max(1);
     let left = u64::try_from(left.next_end.days_since(left.start)).unwrap_or_default().min(days);
     (days - left) * 100 / days
 }
 
-/// How work on an Item ended, as a line without the Item's name.
+/// Describes the end of an update as a line without the Item's id.
 pub(crate) fn outcome(report: &Report) -> String {
     let took = seconds(report.took);
     let failed = || {
-        let what = report.failure.as_ref().map_or("no reason is known", |note| &note.what);
+        let what = report.failure.as_ref().map_or("unknown cause", |note| &note.what);
         printable(what, 300)
     };
     match report.outcome {
         Outcome::Finished => format!("{} in {took}", changes(report)),
         Outcome::Suspicious => {
-            "the institution's data look wrong and were not taken: `px item` says more".to_owned()
+            "the institution's data look wrong and were not imported: see `px item`".to_owned()
         }
         Outcome::Failed => format!("failed after {took}: {}", failed()),
         Outcome::LoginRequired => "the user must sign in again: `px link`".to_owned(),
-        Outcome::HandedBack => "given back, to be gone on with".to_owned(),
-        Outcome::Lost => "another worker has it by now, or it is gone".to_owned(),
+        Outcome::HandedBack => "handed back unfinished; it is continued later".to_owned(),
+        Outcome::Lost => "another worker has taken it over, or it was removed".to_owned(),
         _ => report.outcome.as_str().to_owned(),
     }
 }
 
-/// What an update changed: `3 new, 1 changed, 0 gone`.
+/// Describes the changes of an update: `3 new, 1 changed, 0 gone`.
 pub(crate) fn changes(report: &Report) -> String {
     let counts = &report.counts;
     let mut text = match (counts.added, counts.modified, counts.removed) {
@@ -180,7 +180,7 @@ pub(crate) fn changes(report: &Report) -> String {
     }
     if counts.faults > 0 {
         let faults = count(counts.faults, "fault");
-        text += &format!(", {faults} in the institution's responses (`px item` names them)");
+        text += &format!(", {faults} in the institution's responses (see `px item`)");
     }
     text
 }

@@ -1,39 +1,39 @@
-//! How the program ends: its exit codes, and the one line that says why.
+//! The failures of the program: exit codes and one line of text.
 
 use px_items::store::StoreError;
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
-/// The exit codes, as `--help` documents them.
+/// The exit codes, as documented by `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Something failed.
     Failed = 1,
     /// The command line, or a file that it names, is wrong.
     Usage = 2,
-    /// The program did its part, and Items failed.
+    /// The program succeeded, but Items failed.
     ItemsFailed = 3,
-    /// There is no such Item, application or institution.
+    /// An unknown Item, application or institution.
     NotFound = 4,
 }
 
-/// Why the program ends early: one line.
+/// A failure of the program, as one line of text.
 #[derive(Debug)]
 pub(crate) struct Failure {
     line: String,
     exit: Exit,
-    /// Whoever read standard output went away: no reason to complain.
-    reader_left: bool,
+    /// The reader of standard output has closed it, which is not reported as a failure.
+    output_closed: bool,
 }
 
-/// A result of a part of the program.
+/// The result of a part of the program.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(line: impl Into<String>) -> Self {
-        Self { line: line.into(), exit: Exit::Failed, reader_left: false }
+        Self { line: line.into(), exit: Exit::Failed, output_closed: false }
     }
 
-    /// A setting that is not sound.
+    /// Returns the failure for an invalid setting.
     pub(crate) fn usage(line: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(line) }
     }
@@ -42,28 +42,28 @@ impl Failure {
         Self { exit: Exit::NotFound, ..Self::new(line) }
     }
 
-    /// The program did its part; Items did not come through.
+    /// Returns the failure for Items that failed.
     pub(crate) fn items(line: impl Into<String>) -> Self {
         Self { exit: Exit::ItemsFailed, ..Self::new(line) }
     }
 
-    /// The same, as wrong usage, with what to do next.
+    /// Appends what to do next, and makes it a usage failure.
     pub(crate) fn into_usage(self, next: impl fmt::Display) -> Self {
         Self { line: format!("{}; {next}", self.line), exit: Exit::Usage, ..self }
     }
 
-    /// The same, with what to do next.
+    /// Appends what to do next.
     pub(crate) fn and(self, next: impl fmt::Display) -> Self {
         Self { line: format!("{}; {next}", self.line), ..self }
     }
 
-    /// Says what failed, then each cause below it once.
+    /// Returns a failure with a text followed by each of its causes once.
     pub(crate) fn because(what: impl fmt::Display, cause: &dyn StdError) -> Self {
         let mut line = format!("{what}: {cause}");
         let mut below = cause.source();
         while let Some(cause) = below {
             let text = cause.to_string();
-            // Some errors print their source themselves.
+            // The display text of some errors contains their source.
             if !line.ends_with(&text) {
                 line += &format!(": {text}");
             }
@@ -74,15 +74,15 @@ impl Failure {
 
     pub(crate) fn writing(error: &io::Error) -> Self {
         let line = format!("cannot write to standard output: {error}");
-        Self { reader_left: error.kind() == io::ErrorKind::BrokenPipe, ..Self::new(line) }
+        Self { output_closed: error.kind() == io::ErrorKind::BrokenPipe, ..Self::new(line) }
     }
 
-    /// Says it on standard error, and with which code the program ends.
+    /// Prints the failure to standard error, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.reader_left {
+        if self.output_closed {
             return ExitCode::SUCCESS;
         }
-        crate::output::complain(&self.line);
+        crate::output::print_failure(&self.line);
         ExitCode::from(self.exit as u8)
     }
 }

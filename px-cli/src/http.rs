@@ -1,4 +1,4 @@
-//! A small HTTP server for what the program itself serves: a redirect and figures.
+//! A small HTTP server for OAuth redirects and metrics.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -8,58 +8,58 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-/// How long a client may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How many are served at once; more wait.
-const AT_ONCE: usize = 32;
+/// Maximum time for a client to send the request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of concurrent connections. Further ones wait.
+const MAX_CONNECTIONS: usize = 32;
 
-/// What is answered.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// A response of the server.
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-/// Answers each `GET` by a function of its path and query. Dropping it ends every connection.
+/// Responds to each `GET` with a function of its path and query. Dropping the future closes all connections.
 pub(crate) async fn serve(
     listener: TcpListener,
-    answer: impl Fn(&str, Option<&str>) -> Answer + Send + Sync + 'static,
+    respond: impl Fn(&str, Option<&str>) -> HttpResponse + Send + Sync + 'static,
 ) {
-    let answer = Arc::new(answer);
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let respond = Arc::new(respond);
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        // A client that is gone again, or too many open files: the next one is served.
+        // After an error of one client, or too many open files, the next client is served.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
-        let answer = Arc::clone(&answer);
+        let respond = Arc::clone(&respond);
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer = match *request.method() {
-                    Method::GET => answer(request.uri().path(), request.uri().query()),
+                let response = match *request.method() {
+                    Method::GET => respond(request.uri().path(), request.uri().query()),
                     _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n"),
                 };
-                async move { Ok::<_, Infallible>(answer) }
+                async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off has its reasons.
+            // An error means that the client closed the connection.
             let _ = connection.await;
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-/// An answer in plain text that nobody keeps.
-pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+/// Returns a response in plain text that is not cached.
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response
 }

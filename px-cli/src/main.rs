@@ -1,6 +1,6 @@
-//! `px`: links Items, keeps them in sync, shows how they are.
+//! `px`: links Items, keeps them up to date, and shows their state.
 //!
-//! Each command is a module of [`command`]; what they share stands beside it.
+//! Each command is a module of [`command`].
 
 mod cli;
 mod command;
@@ -31,14 +31,14 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(|| output::Log)
+        .with_writer(|| output::LogWriter)
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::because("cannot start", &error).report(),
     };
     let done = runtime.block_on(command::run(&cli));
-    // What the system is slow to answer must not hold the program up.
+    // Slow calls to the system, such as a name lookup, must not delay the end of the program.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,14 +46,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line. What is wrong with it ends the program with 2.
+/// Parses the command line. If it is wrong, the program ends with 2.
 fn parse() -> Cli {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let typed = matches.value_source("database") == Some(ValueSource::CommandLine);
     if typed && database::has_password(&cli.common.database) {
-        let text = "--database has a password in it, which every user of this machine can see; \
-                    give it by PX_DATABASE, PGPASSWORD or ~/.pgpass";
+        let text = "--database contains a password, which every user of this machine can see; \
+                    set it in PX_DATABASE, PGPASSWORD or ~/.pgpass";
         Cli::command().error(ErrorKind::ValueValidation, text).exit();
     }
     cli

@@ -1,4 +1,4 @@
-//! What the program prints: lines, JSON lines, tables; and what it never prints.
+//! The output of the program: lines, JSON lines and tables, without unsafe characters.
 
 use crate::failure::{Failure, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,67 +14,68 @@ use std::{
     time::Duration,
 };
 
-/// The bars that stand at the bottom of the terminal, if there are any: lines go above them.
+/// The progress bars at the bottom of the terminal, if there are any. Lines are printed above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
-/// From now on every line goes above these bars.
+/// Prints all further lines above these bars.
 pub(crate) fn print_above(bars: &MultiProgress) {
     let _ = BARS.set(bars.clone());
 }
 
-/// A line on standard output.
+/// Prints a line to standard output.
 pub(crate) fn print(line: impl fmt::Display) -> Result<()> {
     let line = line.to_string();
     let line = text::lines(&line);
-    aside(|| writeln!(io::stdout(), "{line}")).map_err(|e| Failure::writing(&e))
+    above_bars(|| writeln!(io::stdout(), "{line}")).map_err(|e| Failure::writing(&e))
 }
 
-/// A table on standard output.
+/// Prints a table to standard output.
 pub(crate) fn print_table(table: &Table) -> Result<()> {
     let table = safe_table(table);
-    aside(|| writeln!(io::stdout(), "{table}")).map_err(|e| Failure::writing(&e))
+    above_bars(|| writeln!(io::stdout(), "{table}")).map_err(|e| Failure::writing(&e))
 }
 
-/// A table as text. Its cells have no escape character: it writes colors with that itself.
+/// Returns a table as text. The escape character is allowed, because the table's colors use it; its cells do
+/// not contain any.
 pub(crate) fn safe_table(table: &Table) -> String {
     let rest = |c: char| matches!(c, '\n' | '\u{1b}') || !text::is_unsafe(c);
     table.to_string().chars().filter(|c| rest(*c)).collect()
 }
 
-/// A value as one line of JSON on standard output.
+/// Prints a value as one line of JSON to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     let line = serde_json::to_string(value).map_err(|e| Failure::because("cannot print", &e))?;
     let line = text::escape_json(&line);
     let write = || writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
-    aside(write).map_err(|e| Failure::writing(&e))
+    above_bars(write).map_err(|e| Failure::writing(&e))
 }
 
-/// A line on standard error, for people. Where that is closed there is nobody to tell.
+/// Prints a line for the operator to standard error. An error is ignored, because it cannot be reported.
 pub(crate) fn say(line: impl fmt::Display) {
     let line = line.to_string();
     let line = text::lines(&line);
-    let _ = aside(|| writeln!(io::stderr(), "{line}"));
+    let _ = above_bars(|| writeln!(io::stderr(), "{line}"));
 }
 
-/// Why the program ends, in one line without anything that could move the cursor.
-pub(crate) fn complain(line: &str) {
+/// Prints the reason for the program's end, as one line without control characters.
+pub(crate) fn print_failure(line: &str) {
     say(format_args!("px: {}", printable(line, usize::MAX)));
 }
 
-fn aside<T>(write: impl FnOnce() -> T) -> T {
+fn above_bars<T>(write: impl FnOnce() -> T) -> T {
     match BARS.get() {
         Some(bars) => bars.suspend(write),
         None => write(),
     }
 }
 
-/// Where the log goes: standard error, above the bars.
+/// The writer of the log: standard error, above the bars.
 #[derive(Debug)]
-pub(crate) struct Log;
+pub(crate) struct LogWriter;
 
-impl Write for Log {
+impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        aside(|| text::LogWriter(io::stderr()).write_all(bytes)).map(|()| bytes.len())
+        above_bars(|| text::LogWriter(io::stderr()).write_all(bytes)).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -82,7 +83,7 @@ impl Write for Log {
     }
 }
 
-/// A table with a header.
+/// Returns a table with a header.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
@@ -90,7 +91,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// A cell in a color, where colors are wanted.
+/// Returns a cell in a color, if standard output supports colors.
 pub(crate) fn colored(text: impl Into<String>, color: Color) -> Cell {
     let cell = Cell::new(text.into());
     if colors() { cell.fg(color) } else { cell }
@@ -101,17 +102,17 @@ fn colors() -> bool {
     io::stdout().is_terminal() && !no_color
 }
 
-/// How long ago a moment was, in one unit: `12 s`, `3 min`, `5 h`, `9 d`.
+/// Formats the time since a moment in one unit: `12 s`, `3 min`, `5 h`, `9 d`.
 pub(crate) fn age(since: DateTime<Utc>, now: DateTime<Utc>) -> String {
     length(now - since)
 }
 
-/// How far off a moment is: `in 5 h`, or `now` when it is past.
+/// Formats the time until a moment: `in 5 h`, or `now` if it has passed.
 pub(crate) fn until(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     if moment <= now { "now".to_owned() } else { format!("in {}", length(moment - now)) }
 }
 
-/// A length of time in one unit.
+/// Formats a duration in one unit.
 pub(crate) fn length(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
     match seconds {
@@ -122,7 +123,7 @@ pub(crate) fn length(time: TimeDelta) -> String {
     }
 }
 
-/// A time in seconds, with milliseconds where it is short: `0.035 s`, `12 s`.
+/// Formats a duration in seconds, with milliseconds if it is short: `0.035 s`, `12 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..10_000 => format!("{}.{:03} s", millis / 1000, millis % 1000),
@@ -130,7 +131,7 @@ pub(crate) fn seconds(time: Duration) -> String {
     }
 }
 
-/// `1 account`, `2 accounts`.
+/// Formats a number of things: `1 account`, `2 accounts`.
 pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })

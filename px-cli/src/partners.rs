@@ -1,4 +1,4 @@
-//! The partners file: which institutions there are, and how each one is called.
+//! The partners file: the institutions and the settings of their clients.
 
 use crate::{
     cli::Common,
@@ -10,7 +10,7 @@ use px_client::{
 };
 use px_core::{Clock, HttpTransport, ReqwestTransport};
 use px_items::{
-    partners::{Budget, Partner, Partners},
+    partners::{CallLimits, Partner, Partners},
     webhook::Signer,
 };
 use px_types::{ClientId, ClientSecret, InstitutionId, ScopeSet};
@@ -21,10 +21,10 @@ use std::{
     sync::Arc,
 };
 
-/// One institution of the file.
+/// An institution in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct PartnerEntry {
     institution_id: InstitutionId,
     base_url: String,
     client_id: ClientId,
@@ -46,31 +46,31 @@ struct Entry {
 
 /// The institutions that the file lists.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed(BTreeMap<InstitutionId, Institution>);
+pub(crate) struct FilePartners(BTreeMap<InstitutionId, Institution>);
 
 /// An institution.
 #[derive(Clone, Debug)]
 pub(crate) struct Institution {
     pub(crate) partner: Partner,
-    /// The issuer that an authorization must be from; `None` if it is the discovered one or any.
+    /// The required issuer of an authorization. `None` if it is the discovered one or is not checked.
     pub(crate) issuer: Option<String>,
-    /// What users are asked for; the partner's defaults when `None`.
+    /// The scopes to request. `None` requests the partner's defaults.
     pub(crate) scope: Option<ScopeSet>,
 }
 
-impl Partners for Listed {
+impl Partners for FilePartners {
     fn partner(&self, id: &InstitutionId) -> Option<Partner> {
         self.0.get(id).map(|institution| institution.partner.clone())
     }
 }
 
-impl Listed {
-    /// Reads the file and the secrets that it names.
+impl FilePartners {
+    /// Reads the file and the secrets that it refers to.
     pub(crate) fn read(common: &Common) -> Result<Self> {
         Self::read_with(common, None)
     }
 
-    /// The same, for telling institutions of applications: that is signed.
+    /// Like [`read`](Self::read), with a signer for notifications to institutions.
     pub(crate) fn signing(
         common: &Common,
         signer: &Arc<Signer>,
@@ -86,11 +86,11 @@ impl Listed {
         let file = &common.partners;
         let text = std::fs::read(file).map_err(|e| {
             let what = format!("cannot read the partners file {}", file.display());
-            let next = "give it by --partners; `px --help` says what is in it";
+            let next = "specify it with --partners; `px --help` describes its format";
             Failure::because(what, &e).into_usage(next)
         })?;
-        let entries: Vec<Entry> = serde_json::from_slice(&text).map_err(|e| {
-            Failure::usage(format!("{}: {e}; `px --help` says what is in it", file.display()))
+        let entries: Vec<PartnerEntry> = serde_json::from_slice(&text).map_err(|e| {
+            Failure::usage(format!("{}: {e}; `px --help` describes its format", file.display()))
         })?;
         let mut transport = ReqwestTransport::builder();
         if common.allow_plain_http {
@@ -99,18 +99,18 @@ impl Listed {
         let transport: Arc<dyn HttpTransport> = Arc::new(
             transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?,
         );
-        let mut listed = BTreeMap::new();
+        let mut partners = BTreeMap::new();
         for entry in entries {
             let id = entry.institution_id.clone();
             let folder = file.parent().unwrap_or(Path::new(""));
             let institution = entry
                 .institution(folder, &transport, signing)
                 .map_err(|e| e.into_usage(format_args!("see {id} in {}", file.display())))?;
-            if listed.insert(id.clone(), institution).is_some() {
+            if partners.insert(id.clone(), institution).is_some() {
                 return Err(Failure::usage(format!("{} lists {id} twice", file.display())));
             }
         }
-        Ok(Self(listed))
+        Ok(Self(partners))
     }
 
     pub(crate) fn get(&self, id: &InstitutionId) -> Result<&Institution> {
@@ -122,7 +122,7 @@ impl Listed {
     }
 }
 
-impl Entry {
+impl PartnerEntry {
     fn institution(
         self,
         folder: &Path,
@@ -134,13 +134,13 @@ impl Entry {
             (None, Some(name)) => std::env::var(name)
                 .map_err(|_| Failure::new(format!("the environment has no {name}")))?,
             _ => {
-                let what = "give client_secret_file or client_secret_env, one of them";
+                let what = "set either client_secret_file or client_secret_env";
                 return Err(Failure::new(what));
             }
         };
         let (server, issuer) = self.authorization_server()?;
         let mut retry = RetryPolicy::default();
-        // The engine plans the next attempt; this is for what is over in a moment.
+        // The engine schedules later attempts; this retry is for brief faults.
         retry.attempts = 2;
         let mut client = PartnerClient::builder(self.base_url, Arc::clone(transport))
             .client(self.client_id, ClientSecret::new(secret))
@@ -151,7 +151,7 @@ impl Entry {
             client = client.signer(signer.for_partner(institution, Arc::clone(clock)));
         }
         let client = client.build()?;
-        let mut budget = Budget::default();
+        let mut budget = CallLimits::default();
         budget.per_second = self.per_second.unwrap_or(budget.per_second);
         budget.at_once = self.at_once.unwrap_or(budget.at_once);
         if budget.per_second == 0 || budget.at_once == 0 {
@@ -163,14 +163,14 @@ impl Entry {
         Ok(Institution { partner, issuer, scope: self.scope })
     }
 
-    /// Where users authorize and tokens are given, and the issuer that must be named there.
+    /// Returns the authorization server, and the issuer that callbacks must name.
     fn authorization_server(&self) -> Result<(AuthorizationServer, Option<String>)> {
         let endpoints = (&self.authorization_endpoint, &self.token_endpoint);
         let has_any = endpoints.0.is_some() || endpoints.1.is_some();
         let others = self.revocation_endpoint.is_some() || self.client_secret_in_body;
         match (self.discover, endpoints) {
             (true, _) if has_any || others => Err(Failure::new(
-                "give discover or the endpoints of the identity provider, one of them",
+                "set either discover or the endpoints of the identity provider, one of them",
             )),
             (true, _) => match &self.issuer {
                 Some(issuer) => Ok((AuthorizationServer::discovered(issuer.clone()), None)),
@@ -185,14 +185,14 @@ impl Entry {
                 Ok((AuthorizationServer::Configured(endpoints), self.issuer.clone()))
             }
             (false, _) if has_any || others => {
-                Err(Failure::new("give authorization_endpoint and token_endpoint, both of them"))
+                Err(Failure::new("set authorization_endpoint and token_endpoint, both of them"))
             }
             (false, _) => Ok((AuthorizationServer::Partner, self.issuer.clone())),
         }
     }
 }
 
-/// A secret out of a file, which may end in a newline.
+/// Reads a secret from a file, which may end with a newline.
 fn secret_file(file: &Path) -> Result<String> {
     let name = file.display();
     let text = std::fs::read_to_string(file)

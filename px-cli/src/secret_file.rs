@@ -1,4 +1,4 @@
-//! Files with secrets: read, or made for this user alone.
+//! Files that contain secrets: read, or created with private permissions.
 
 use crate::failure::{Failure, Result};
 use std::{
@@ -7,17 +7,17 @@ use std::{
     path::Path,
 };
 
-/// What a file with a secret is for, in the errors about it.
+/// The purpose of a secret file, for error texts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Secret<'a> {
-    /// Such as "the key that seals tokens".
+pub(crate) struct SecretFile<'a> {
+    /// A description, such as "the key that seals tokens".
     pub(crate) what: &'a str,
-    /// The option that names the file.
+    /// The command-line option that sets the file.
     pub(crate) option: &'a str,
 }
 
-impl Secret<'_> {
-    /// Reads the file; `None` when there is none.
+impl SecretFile<'_> {
+    /// Reads the file. Returns `None` if it does not exist.
     pub(crate) fn read(&self, file: &Path) -> Result<Option<Vec<u8>>> {
         match fs::read(file) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -26,35 +26,37 @@ impl Secret<'_> {
         }
     }
 
-    /// Makes the file, for this user alone. `false`: someone else made it meanwhile.
-    pub(crate) fn make(&self, file: &Path, bytes: &[u8]) -> Result<bool> {
-        // First beside it and then linked to its name: nobody ever reads half of it.
+    /// Creates the file with private permissions. Returns `false` if another program created it meanwhile.
+    pub(crate) fn create(&self, file: &Path, bytes: &[u8]) -> Result<bool> {
+        // Written under a temporary name and then linked, so that no program reads an incomplete file.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let draft =
             folder.unwrap_or(Path::new(".")).join(format!(".{name}.{}", std::process::id()));
-        let made = write_new(&draft, bytes).and_then(|()| fs::hard_link(&draft, file));
+        let created = write_new(&draft, bytes).and_then(|()| fs::hard_link(&draft, file));
         let _ = fs::remove_file(&draft);
-        match made {
+        match created {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && file.exists() => {
                 Ok(false)
             }
-            Err(error) => Err(self.failed("cannot be made", file, &error)),
+            Err(error) => Err(self.failed("cannot be created", file, &error)),
         }
     }
 
-    /// It must be there, and is not.
+    /// Returns the failure for a missing file.
     pub(crate) fn missing(&self, file: &Path, next: &str) -> Failure {
         let Self { what, option } = self;
         let file = file.display();
-        Failure::new(format!("{what} is not there: {file}; give its file by {option}, or {next}"))
+        Failure::new(format!(
+            "{what} does not exist: {file}; set its file with {option}, or {next}"
+        ))
     }
 
     fn failed(&self, how: &str, file: &Path, error: &io::Error) -> Failure {
         let Self { what, option } = self;
         let file = file.display();
-        Failure::new(format!("{what}, {file}, {how}: {error}; give another file by {option}"))
+        Failure::new(format!("{what}, {file}, {how}: {error}; set another file with {option}"))
     }
 }
 

@@ -1,8 +1,8 @@
-//! When the program is asked to end: once for an orderly end, twice for one at once.
+//! The signals that end the program: the first in an orderly way, the second immediately.
 
 use std::io;
 
-/// SIGINT (Ctrl-C) and SIGTERM, from the moment this is made.
+/// SIGINT (Ctrl-C) and SIGTERM, received from the creation of this value on.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -11,9 +11,9 @@ pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
 }
 
-/// The exit code of a program that SIGINT ended.
+/// The exit code after SIGINT.
 const BY_INTERRUPT: u8 = 128 + 2;
-/// The exit code of a program that SIGTERM ended.
+/// The exit code after SIGTERM.
 #[cfg(unix)]
 const BY_TERMINATE: u8 = 128 + 15;
 
@@ -30,7 +30,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The next one, as the exit code that a program ended by it has.
+    /// Waits for the next signal. Returns its exit code.
     pub(crate) async fn next(&mut self) -> u8 {
         #[cfg(unix)]
         tokio::select! {

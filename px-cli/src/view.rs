@@ -1,14 +1,14 @@
-//! How an Item is shown: for people and as JSON. No token and nothing of its user gets here.
+//! An Item as a table row, as text and as JSON. Contains no tokens and no data of its user.
 
-use crate::events::walked;
+use crate::events::percent_fetched;
 use crate::output::{age, colored, count, length, printable, until};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Color};
 use px_items::{
     health::{self, HealthIssueKind, HealthState, ItemHealth},
     item::Phase,
-    life::{Freshness, History, Life},
     store::{ItemRecord, UnreadableItem},
+    sync_state::{Freshness, History, SyncState},
 };
 use px_types::model::item_health::HealthIssue;
 use serde::Serialize;
@@ -45,13 +45,13 @@ enum HistoryView {
 #[derive(Debug, Serialize)]
 struct ErrorView<'a> {
     at: DateTime<Utc>,
-    kind: px_items::life::FailureKind,
+    kind: px_items::sync_state::FailureKind,
     message: &'a str,
 }
 
 impl<'a> ItemView<'a> {
     pub(crate) fn new(record: &'a ItemRecord, now: DateTime<Utc>) -> Self {
-        let life = &record.life;
+        let sync_state = &record.sync_state;
         Self {
             id: record.id.as_str(),
             institution_id: record.institution_id.as_str(),
@@ -60,36 +60,36 @@ impl<'a> ItemView<'a> {
             running: is_running(record, now),
             created_at: record.created_at,
             due_at: record.due_at,
-            fresh_as_of: &life.fresh,
-            history: match (&life.history, record.needs_transactions) {
+            fresh_as_of: &sync_state.fresh,
+            history: match (&sync_state.history, record.needs_transactions) {
                 (History::Missing, false) => HistoryView::NotNeeded,
                 (History::Missing, true) => HistoryView::Waiting,
                 (History::Fetching { recent, .. }, _) => {
-                    let percent = fetched_percent(life).unwrap_or_default();
+                    let percent = fetched_percent(sync_state).unwrap_or_default();
                     HistoryView::Fetching { percent, readable: *recent }
                 }
                 (History::Complete, _) => HistoryView::Complete,
             },
-            failures: life.failures,
+            failures: sync_state.failures,
             lost_leases: record.lost_leases,
-            error: life.last_failure.as_ref().map(|note| ErrorView {
+            error: sync_state.last_failure.as_ref().map(|note| ErrorView {
                 at: note.at,
                 kind: note.kind,
                 message: &note.what,
             }),
             health: health::of(record),
-            id_collisions: life.id_collisions,
-            ambiguous: life.ambiguous,
+            id_collisions: sync_state.id_collisions,
+            ambiguous: sync_state.ambiguous,
         }
     }
 }
 
-/// The header of [`row`].
+/// The header of the rows of [`row`].
 pub(crate) const HEADER: [&str; 6] = ["Item", "Institution", "Phase", "Fresh", "Due", "Health"];
 
-/// An Item as a row of a table.
+/// Returns an Item as a table row.
 pub(crate) fn row(record: &ItemRecord, now: DateTime<Utc>) -> Vec<Cell> {
-    let health = match (trouble(record), health::of(record).state) {
+    let health = match (worst_issue(record), health::of(record).state) {
         (None, _) => Cell::new(""),
         (Some(text), HealthState::Degraded | HealthState::DecisionPending) => {
             colored(printable(&text, 60), Color::Yellow)
@@ -106,7 +106,7 @@ pub(crate) fn row(record: &ItemRecord, now: DateTime<Utc>) -> Vec<Cell> {
     ]
 }
 
-/// An Item that this version cannot read, as a row of a table.
+/// Returns an Item that this version cannot read as a table row.
 pub(crate) fn unreadable(item: &UnreadableItem) -> Vec<Cell> {
     let what = format!("unreadable: {}", item.reason);
     let blank = || Cell::new("");
@@ -115,8 +115,8 @@ pub(crate) fn unreadable(item: &UnreadableItem) -> Vec<Cell> {
 }
 
 fn phase_cell(record: &ItemRecord) -> Cell {
-    let percent =
-        fetched_percent(&record.life).filter(|_| record.state.phase() == Some(Phase::Created));
+    let percent = fetched_percent(&record.sync_state)
+        .filter(|_| record.state.phase() == Some(Phase::Created));
     let text = match percent {
         Some(percent) => format!("{} {percent} %", phase(record)),
         None => phase(record).to_owned(),
@@ -128,25 +128,25 @@ fn phase_cell(record: &ItemRecord) -> Cell {
     }
 }
 
-/// The contract's name of the phase.
+/// Returns the contract's name of the Item's phase.
 pub(crate) fn phase(record: &ItemRecord) -> &'static str {
     record.state.phase().map_or("removed", Phase::as_str)
 }
 
-/// How old the oldest data is that applications read.
+/// Returns the age of the oldest data that applications read.
 pub(crate) fn fresh(record: &ItemRecord, now: DateTime<Utc>) -> String {
     fresh_as_of(record).map_or_else(|| "–".to_owned(), |moment| age(moment, now))
 }
 
 fn fresh_as_of(record: &ItemRecord) -> Option<DateTime<Utc>> {
-    let fresh = &record.life.fresh;
+    let fresh = &record.sync_state.fresh;
     if !record.needs_transactions {
         return fresh.accounts;
     }
     Some(fresh.accounts?.min(fresh.transactions?))
 }
 
-/// When it is worked on next.
+/// Returns the time until the next update.
 pub(crate) fn due(record: &ItemRecord, now: DateTime<Utc>) -> String {
     if is_running(record, now) {
         return "running".to_owned();
@@ -160,17 +160,17 @@ pub(crate) fn due(record: &ItemRecord, now: DateTime<Utc>) -> String {
     }
 }
 
-/// Whether a worker holds it.
+/// Returns whether a worker has a lease of the Item.
 pub(crate) fn is_running(record: &ItemRecord, now: DateTime<Utc>) -> bool {
     record.leased_until.is_some_and(|until| until > now)
 }
 
-/// Describes the gravest issue of an Item; `None` if it is healthy.
-pub(crate) fn trouble(record: &ItemRecord) -> Option<String> {
+/// Describes the most severe issue of an Item. Returns `None` if it is healthy.
+pub(crate) fn worst_issue(record: &ItemRecord) -> Option<String> {
     issues(record).into_iter().next()
 }
 
-/// Describes the issues of an Item, the gravest first.
+/// Describes the issues of an Item, the most severe first.
 pub(crate) fn issues(record: &ItemRecord) -> Vec<String> {
     let health = health::of(record);
     health.issues.iter().map(|issue| described(record, issue)).collect()
@@ -181,8 +181,11 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
     let text = match &issue.kind {
         HealthIssueKind::LoginRequired => "the user must sign in again: `px link`".to_owned(),
         HealthIssueKind::UpdateFailed => {
-            let what =
-                record.life.last_failure.as_ref().map_or("the update failed", |note| &note.what);
+            let what = record
+                .sync_state
+                .last_failure
+                .as_ref()
+                .map_or("the update failed", |note| &note.what);
             match issue.count {
                 Some(several @ 2..) => format!("{what} ({several} times)"),
                 _ => what.to_owned(),
@@ -190,27 +193,27 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
         }
         HealthIssueKind::CannotFinish => match issue.count {
             Some(leases) if record.lost_leases > 0 => {
-                format!("{leases} workers stopped during the work on it; it is deferred")
+                format!("{leases} workers stopped during its updates; it is deferred")
             }
             _ => "updates cannot finish".to_owned(),
         },
         HealthIssueKind::RowsLacking => {
-            format!("{} too few or too many for the institution's total", counted("row"))
+            format!("{} more or fewer than the institution's total", counted("row"))
         }
         HealthIssueKind::FaultyElements => {
             format!("{} in the institution's responses", counted("fault"))
         }
         HealthIssueKind::TokensApart => {
-            "the institution gave tokens that are not this user's; they are not used".to_owned()
+            "the institution issued tokens that are not this user's; they are not used".to_owned()
         }
         HealthIssueKind::TransactionIdsChanged => {
-            "transactions came under other ids: `px review`".to_owned()
+            "transactions arrived under new ids: `px review`".to_owned()
         }
         HealthIssueKind::AccountIdsChanged => {
-            "accounts came under other ids: `px review`".to_owned()
+            "accounts arrived under new ids: `px review`".to_owned()
         }
         HealthIssueKind::AnotherCustomer => {
-            "the data may be another customer's, nothing is imported: `px review`".to_owned()
+            "the data may belong to another customer and is not imported: `px review`".to_owned()
         }
         other => other.to_string(),
     };
@@ -218,8 +221,7 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
     if paths.is_empty() { text } else { format!("{text} ({})", paths.join(", ")) }
 }
 
-/// What is wrong with an institution's responses, in words for its engineers: one fault of each
-/// place.
+/// Describes the faults of an institution's responses for its engineers: one for each location.
 pub(crate) fn faults(record: &ItemRecord) -> Vec<String> {
     let health = health::of(record);
     let paths = health.issues.into_iter().flat_map(|issue| issue.paths);
@@ -234,10 +236,10 @@ pub(crate) fn faults(record: &ItemRecord) -> Vec<String> {
     lines.collect()
 }
 
-/// How much of the history's dates is in, in percent; `None` when it is not being fetched.
-pub(crate) fn fetched_percent(life: &Life) -> Option<u64> {
-    match &life.history {
-        History::Fetching { walk, .. } => Some(walked(*walk)),
+/// Returns the fetched part of the history's dates, in percent. Returns `None` if no fetch is under way.
+pub(crate) fn fetched_percent(sync_state: &SyncState) -> Option<u64> {
+    match &sync_state.history {
+        History::Fetching { scan, .. } => Some(percent_fetched(*scan)),
         _ => None,
     }
 }

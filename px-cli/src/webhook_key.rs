@@ -1,51 +1,53 @@
-//! The key that signs webhooks: read from its file, or made.
+//! The key that signs webhooks: read from its file, or created.
 
 use crate::{
     cli::Common,
-    database::{Make, beside},
+    database::{IfMissing, beside},
     failure::{Failure, Result},
     output::say,
-    secret_file::Secret,
+    secret_file::SecretFile,
 };
 use chrono::{DateTime, Utc};
 use px_items::webhook::SigningKey;
 use px_types::KeyId;
 use std::{error::Error as StdError, path::Path};
 
-const SECRET: Secret<'_> = Secret { what: "the key that signs webhooks", option: "--webhook-key" };
+const SECRET: SecretFile<'_> =
+    SecretFile { what: "the key that signs webhooks", option: "--webhook-key" };
 
-/// Reads the key, or makes one.
+/// Reads the key, or creates one.
 pub(crate) fn open(
     common: &Common,
     file: Option<&Path>,
-    make: Make,
+    if_missing: IfMissing,
     now: DateTime<Utc>,
 ) -> Result<SigningKey> {
     let file = match file {
         Some(file) => file.to_owned(),
         None => beside(common, "webhook.pem").ok_or_else(|| {
             Failure::usage(
-                "give the key that signs webhooks by --webhook-key: \
-                            all machines that send webhooks share one",
+                "specify the key that signs webhooks with --webhook-key; \
+                 all machines that send webhooks share it",
             )
         })?,
     };
     if let Some(pem) = SECRET.read(&file)? {
         return read(&file, &pem, now);
     }
-    if make == Make::Nothing {
-        return Err(SECRET.missing(&file, "`px keys` makes it"));
+    if if_missing == IfMissing::Fail {
+        return Err(SECRET.missing(&file, "`px keys` creates it"));
     }
-    let key = SigningKey::generate(unnamed()?, now).map_err(|e| Failure::because("no key", &e))?;
-    if SECRET.make(&file, key.to_pem().as_bytes())? {
+    let key = SigningKey::generate(unnamed()?, now)
+        .map_err(|e| Failure::because("cannot create a key", &e))?;
+    if SECRET.create(&file, key.to_pem().as_bytes())? {
         say(format_args!(
-            "made the key that signs webhooks, {}; `px keys` prints what receivers verify with",
+            "created the key that signs webhooks, {}; `px keys` prints its public key for receivers",
             file.display()
         ));
     }
     match SECRET.read(&file)? {
         Some(pem) => read(&file, &pem, now),
-        None => Err(SECRET.missing(&file, "it was taken away just now")),
+        None => Err(SECRET.missing(&file, "another program deleted it; try again")),
     }
 }
 
@@ -55,13 +57,13 @@ fn read(file: &Path, pem: &[u8], now: DateTime<Utc>) -> Result<SigningKey> {
     let made = std::fs::metadata(file).and_then(|data| data.modified());
     let made = made.map_or(now, |time| DateTime::<Utc>::from(time).min(now));
     let key = SigningKey::from_pem(unnamed()?, pem, made).map_err(|e| wrong(&e))?;
-    // Every machine that has the file gives the key the same name.
+    // The name is derived from the key, so that every machine gives it the same name.
     let name: String = key.verification_key(now).x.chars().take(16).collect();
     let name = KeyId::new(name).map_err(|e| wrong(&e))?;
     SigningKey::from_pem(name, pem, made).map_err(|e| wrong(&e))
 }
 
-/// The name of a key until its public half is known.
+/// Returns a placeholder for the name of a key with an unknown public half.
 fn unnamed() -> Result<KeyId> {
     KeyId::new("unnamed").map_err(|e| Failure::because("a key has no name", &e))
 }

@@ -1,9 +1,9 @@
-//! Credentials mode: name and password, then as many challenges as the partner asks.
+//! Credentials mode: name and password, then any challenges that the partner requires.
 //!
 //! Contract: `px.md` section 5.
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     partner::PartnerClient,
 };
 use px_types::{
@@ -15,163 +15,166 @@ use px_types::{
     },
 };
 
-/// Where a sign-in stands. Go on until it is [`Done`](Self::Done).
+/// The state of a sign-in. Continue until it is [`Done`](Self::Done).
 ///
-/// A step is consumed by its answer. Clone it before, to try again after a wrong answer: a
-/// challenge is locked by the fifth.
+/// Responding to a challenge consumes the step. To allow another attempt after a wrong response, clone the
+/// step first. The fifth wrong response locks a challenge.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SignInStep {
-    /// The user is signed in; the token goes to [`PartnerClient::with_token`].
+    /// The user is signed in. Pass the token to [`PartnerClient::with_token`].
     Done(UserToken),
-    /// A one-time code that the partner sends: choose where to.
+    /// The partner will send a one-time code: choose the delivery.
     Otp(OtpStep),
     /// Security questions.
     Kba(KbaStep),
-    /// A one-time code of the user's device.
+    /// A one-time code from the user's device.
     Totp(TotpStep),
 }
 
 #[derive(Clone, Debug)]
-struct Asked {
+struct PendingChallenge {
     client: PartnerClient,
     user_id: UserId,
     challenge_id: ChallengeId,
 }
 
-/// The partner will send a one-time code: choose where to.
+/// A challenge by a one-time code that the partner sends, before a delivery is chosen.
 #[derive(Clone, Debug)]
 pub struct OtpStep {
-    asked: Asked,
+    challenge: PendingChallenge,
     deliveries: Vec<Delivery>,
 }
 
-/// A one-time code is on its way.
+/// A challenge by a one-time code that the partner has sent.
 #[derive(Clone, Debug)]
-pub struct OtpSent(Asked);
+pub struct OtpSent(PendingChallenge);
 
-/// The partner asks security questions.
+/// A challenge by security questions.
 #[derive(Clone, Debug)]
 pub struct KbaStep {
-    asked: Asked,
+    challenge: PendingChallenge,
     questions: Vec<Question>,
 }
 
-/// The partner asks for a one-time code of the user's device.
+/// A challenge by a one-time code from the user's device.
 #[derive(Clone, Debug)]
-pub struct TotpStep(Asked);
+pub struct TotpStep(PendingChallenge);
 
 impl PartnerClient {
     /// Signs a user in with name and password.
     ///
     /// # Errors
-    /// As [`send`](Self::send); `invalid_credentials` for a bad pair, `user_locked` for a
-    /// user who may not sign in; a challenge of a kind that this version does not know.
+    /// See [`send`](Self::send). The partner's `invalid_credentials` means a wrong name or password,
+    /// `user_locked` a user who may not sign in. A challenge of a kind that this version does not support is
+    /// an error too.
     pub async fn sign_in(
         &self,
         username: Username,
         password: Password,
     ) -> Result<SignInStep, Error> {
-        let answer = self.auth_token(AuthTokenRequest::new(username, password)).await?;
-        self.step(answer)
+        let response = self.auth_token(AuthTokenRequest::new(username, password)).await?;
+        self.step(response)
     }
 
-    fn step(&self, answer: SignIn) -> Result<SignInStep, Error> {
+    fn step(&self, response: SignIn) -> Result<SignInStep, Error> {
         let unknown = || {
             Error::new(
-                Kind::Decode,
+                ErrorKind::Decode,
                 "auth_token",
-                "the partner asks for a challenge that this version does not know",
+                "the partner requires a challenge that this version does not support",
             )
-            .advice("update this program")
+            .with_advice("update this program")
         };
-        let challenge = match answer {
+        let challenge = match response {
             SignIn::Token(token) => return Ok(SignInStep::Done(token)),
             SignIn::Challenge(challenge) => challenge,
             _ => return Err(unknown()),
         };
         let Challenge { user_id, challenge_id, kind, .. } = challenge;
-        let asked = Asked { client: self.clone(), user_id, challenge_id };
+        let challenge = PendingChallenge { client: self.clone(), user_id, challenge_id };
         Ok(match kind {
             ChallengeKind::Otp(otp) => {
-                SignInStep::Otp(OtpStep { asked, deliveries: otp.deliveries })
+                SignInStep::Otp(OtpStep { challenge, deliveries: otp.deliveries })
             }
-            ChallengeKind::Kba(kba) => SignInStep::Kba(KbaStep { asked, questions: kba.questions }),
-            ChallengeKind::Totp => SignInStep::Totp(TotpStep(asked)),
+            ChallengeKind::Kba(kba) => {
+                SignInStep::Kba(KbaStep { challenge, questions: kba.questions })
+            }
+            ChallengeKind::Totp => SignInStep::Totp(TotpStep(challenge)),
             _ => return Err(unknown()),
         })
     }
 }
 
-impl Asked {
-    async fn code(self, code: OneTimeCode) -> Result<SignInStep, Error> {
+impl PendingChallenge {
+    async fn respond_with_code(self, code: OneTimeCode) -> Result<SignInStep, Error> {
         let request = OtpValidationRequest::new(self.challenge_id.clone(), code);
-        self.answer(TwoFactorRequest::Code(request)).await
+        self.respond(TwoFactorRequest::Code(request)).await
     }
 
-    async fn answer(self, request: TwoFactorRequest) -> Result<SignInStep, Error> {
+    async fn respond(self, request: TwoFactorRequest) -> Result<SignInStep, Error> {
         let request = ValidateTwoFactor::new(self.user_id, request);
-        let answer = self.client.two_factor(request).await?;
-        self.client.step(answer)
+        let response = self.client.two_factor(request).await?;
+        self.client.step(response)
     }
 }
 
 impl OtpStep {
-    /// Where the code can go.
+    /// Returns the possible deliveries of the code.
     #[must_use]
     pub fn deliveries(&self) -> &[Delivery] {
         &self.deliveries
     }
 
-    /// Has the code sent.
+    /// Has the code sent to the user.
     ///
     /// # Errors
-    /// As [`PartnerClient::send`].
+    /// See [`PartnerClient::send`].
     pub async fn send(self, delivery: &DeliveryId) -> Result<OtpSent, Error> {
-        let request = SendOtpRequest::new(self.asked.challenge_id.clone(), delivery.clone());
-        let request = SendOtp::new(self.asked.user_id.clone(), request);
-        self.asked.client.send_otp(request).await?;
-        Ok(OtpSent(self.asked))
+        let request = SendOtpRequest::new(self.challenge.challenge_id.clone(), delivery.clone());
+        let request = SendOtp::new(self.challenge.user_id.clone(), request);
+        self.challenge.client.send_otp(request).await?;
+        Ok(OtpSent(self.challenge))
     }
 }
 
 impl OtpSent {
-    /// Answers with the code that the user got.
+    /// Sends the code that the user received.
     ///
     /// # Errors
-    /// As [`PartnerClient::send`]; `invalid_challenge` for a wrong code.
+    /// See [`PartnerClient::send`]. The partner's `invalid_challenge` means a wrong code.
     pub async fn answer(self, code: OneTimeCode) -> Result<SignInStep, Error> {
-        self.0.code(code).await
+        self.0.respond_with_code(code).await
     }
 }
 
 impl KbaStep {
-    /// The questions, each to be answered.
+    /// Returns the questions. Each must be answered.
     #[must_use]
     pub fn questions(&self) -> &[Question] {
         &self.questions
     }
 
-    /// Answers the questions.
+    /// Sends the user's answers to the questions.
     ///
     /// # Errors
-    /// As [`PartnerClient::send`]; `invalid_challenge` for a wrong answer.
+    /// See [`PartnerClient::send`]. The partner's `invalid_challenge` means a wrong answer.
     pub async fn answer(self, answers: Vec<(QuestionId, KbaAnswer)>) -> Result<SignInStep, Error> {
         let entries: Vec<_> = answers
             .into_iter()
             .map(|(question, answer)| KbaAnswerEntry::new(question, answer))
             .collect();
-        let request = KbaValidationRequest::new(self.asked.challenge_id.clone(), entries);
-        self.asked.answer(TwoFactorRequest::Answers(request)).await
+        let request = KbaValidationRequest::new(self.challenge.challenge_id.clone(), entries);
+        self.challenge.respond(TwoFactorRequest::Answers(request)).await
     }
 }
 
 impl TotpStep {
-    /// Answers with the code of the user's device.
+    /// Sends the code from the user's device.
     ///
     /// # Errors
-    /// As [`PartnerClient::send`]; `invalid_challenge` for a wrong code.
+    /// See [`PartnerClient::send`]. The partner's `invalid_challenge` means a wrong code.
     pub async fn answer(self, code: OneTimeCode) -> Result<SignInStep, Error> {
-        self.0.code(code).await
+        self.0.respond_with_code(code).await
     }
 }

@@ -1,8 +1,7 @@
-//! What goes wrong in a call, told in one line.
+//! The error of a call, as one line of text.
 //!
-//! An error never holds a secret, a query string or the text of a body. What the other side
-//! says of itself (the id and the messages of its error body) is cut to a short printable text
-//! in which nothing is left of what the call sent.
+//! An error never contains a secret, a query string or the text of a body. The other side's own error id and
+//! messages are cut to a short printable text, and everything that the call sent is removed from them.
 
 use crate::oauth::TokenDefect;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -14,33 +13,33 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 /// The stage of a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
-    /// The request could not be made; nothing was sent.
+pub enum ErrorKind {
+    /// The request could not be built; nothing was sent.
     Build,
-    /// The other side does not accept who calls (401), or a token has ended before the call.
+    /// The other side refuses the authentication (401), or the token had ended before the call.
     Auth,
-    /// No connection; nothing was sent.
+    /// The connection could not be established; nothing was sent.
     Connect,
-    /// No whole answer in time.
+    /// No complete response in time.
     Timeout,
-    /// The connection failed, the answer was cut off, too large or not HTTP.
+    /// The connection failed, or the response was cut off, too large or not HTTP.
     Transport,
     /// The other side refused or failed, with a status.
     Api,
-    /// The answer is not the message that was asked for.
+    /// The response is not the expected message.
     Decode,
-    /// The pages of a window do not fit together.
+    /// The pages of a window are inconsistent.
     Paging,
 }
 
-/// Why a call failed.
+/// The error of a call.
 ///
-/// `Display` is one line that says what happened and what to do next. The cause below it,
-/// if there is one, is [`source`](StdError::source) and is never part of the line.
-pub struct Error(Box<Inner>);
+/// `Display` is one line: what happened and what to do next. An underlying cause is available as
+/// [`source`](StdError::source) and is never part of the line.
+pub struct Error(Box<ErrorFields>);
 
-struct Inner {
-    kind: Kind,
+struct ErrorFields {
+    kind: ErrorKind,
     operation: &'static str,
     what: String,
     advice: &'static str,
@@ -59,23 +58,23 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// How the pages of a window did not fit together.
+/// An inconsistency between the pages of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PagingFault {
-    /// The window was not the same on every page, even after it was begun again.
+    /// The window was not the same on every page, even after restarts.
     NeverSettled,
-    /// A cursor came a second time in one walk.
+    /// The partner returned a cursor twice for one window.
     RepeatedCursor,
-    /// Pages without a transaction went on and on.
+    /// Too many consecutive pages have no new transactions.
     NoProgress,
-    /// The whole changed while its parts were read.
+    /// The whole range changed while its parts were read.
     ChangedWhileRead,
 }
 
 impl Error {
-    pub(crate) fn new(kind: Kind, operation: &'static str, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
+    pub(crate) fn new(kind: ErrorKind, operation: &'static str, what: impl Into<String>) -> Self {
+        Self(Box::new(ErrorFields {
             kind,
             operation,
             what: what.into(),
@@ -84,7 +83,7 @@ impl Error {
             request_id: None,
             error_id: None,
             retry_at: None,
-            may_have_been_sent: !matches!(kind, Kind::Build | Kind::Connect),
+            may_have_been_sent: !matches!(kind, ErrorKind::Build | ErrorKind::Connect),
             ends_token: false,
             attempts: 0,
             paging: None,
@@ -97,44 +96,44 @@ impl Error {
     }
 
     pub(crate) fn build(operation: &'static str, what: impl Into<String>) -> Self {
-        Self::new(Kind::Build, operation, what)
+        Self::new(ErrorKind::Build, operation, what)
     }
 
     pub(crate) fn paging(fault: PagingFault, what: impl Into<String>) -> Self {
-        let mut error = Self::new(Kind::Paging, "transactions", what);
+        let mut error = Self::new(ErrorKind::Paging, "transactions", what);
         error.0.paging = Some(fault);
-        error.advice(match fault {
+        error.with_advice(match fault {
             PagingFault::NeverSettled | PagingFault::ChangedWhileRead => {
-                "nothing of it was taken for the truth; read it again later"
+                "the rows that were read are not reliable; read them again later"
             }
             PagingFault::RepeatedCursor | PagingFault::NoProgress => {
-                "this is a fault of the partner; tell them"
+                "this is a fault of the partner; report it to them"
             }
         })
     }
 
-    pub(crate) fn advice(mut self, advice: &'static str) -> Self {
+    pub(crate) fn with_advice(mut self, advice: &'static str) -> Self {
         self.0.advice = advice;
         self
     }
 
-    pub(crate) fn status_is(mut self, status: http::StatusCode) -> Self {
+    pub(crate) fn with_status(mut self, status: http::StatusCode) -> Self {
         self.0.status = Some(status.as_u16());
         self
     }
 
-    pub(crate) fn request_id_is(mut self, id: Option<String>) -> Self {
+    pub(crate) fn with_request_id(mut self, id: Option<String>) -> Self {
         self.0.request_id = id;
         self
     }
 
-    pub(crate) fn error_id_is(mut self, id: Option<String>) -> Self {
+    pub(crate) fn with_error_id(mut self, id: Option<String>) -> Self {
         self.0.error_id = id;
         self
     }
 
-    /// What only Plaid's error bodies say.
-    pub(crate) fn plaid_says(
+    /// Adds the fields that only Plaid's error bodies have.
+    pub(crate) fn with_plaid_fields(
         mut self,
         error_type: Option<PlaidErrorType>,
         display_message: Option<String>,
@@ -146,40 +145,40 @@ impl Error {
         self
     }
 
-    pub(crate) fn token_defect_is(mut self, defect: TokenDefect) -> Self {
+    pub(crate) fn with_token_defect(mut self, defect: TokenDefect) -> Self {
         self.0.token_defect = Some(defect);
         self
     }
 
-    pub(crate) fn retry_at_is(mut self, at: Option<DateTime<Utc>>) -> Self {
+    pub(crate) fn with_retry_at(mut self, at: Option<DateTime<Utc>>) -> Self {
         self.0.retry_at = at;
         self
     }
 
-    pub(crate) fn sent(mut self, may_have_been_sent: bool) -> Self {
+    pub(crate) fn with_may_have_been_sent(mut self, may_have_been_sent: bool) -> Self {
         self.0.may_have_been_sent = may_have_been_sent;
         self
     }
 
-    pub(crate) fn ending_token(mut self) -> Self {
+    pub(crate) fn with_ended_token(mut self) -> Self {
         self.0.ends_token = true;
         self
     }
 
-    pub(crate) fn after(mut self, attempts: u32) -> Self {
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
         self
     }
 
-    pub(crate) fn caused_by(mut self, source: impl Into<Source>) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// The same error for another caller who waited for the same thing; without its cause.
-    pub(crate) fn for_another(&self) -> Self {
+    /// Returns the same error for another caller that waited for the same result; without its cause.
+    pub(crate) fn for_waiter(&self) -> Self {
         let inner = &*self.0;
-        Self(Box::new(Inner {
+        Self(Box::new(ErrorFields {
             what: inner.what.clone(),
             request_id: inner.request_id.clone(),
             error_id: inner.error_id.clone(),
@@ -190,56 +189,60 @@ impl Error {
         }))
     }
 
-    /// The stage that failed.
+    /// Returns the stage that failed.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The id of the operation, `transactions`.
+    /// Returns the id of the operation, such as `transactions`.
     #[must_use]
     pub fn operation(&self) -> &'static str {
         self.0.operation
     }
 
-    /// The status of the answer, if there was one.
+    /// Returns the status of the response. Returns `None` if there was none.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
-    /// The id of the request, to be quoted to the other side.
+    /// Returns the id of the request, for a report to the other side.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
 
-    /// The other side's id of the error: a partner's `window_too_long`, OAuth's
-    /// `invalid_grant`, or Plaid's `INVALID_ACCESS_TOKEN`.
+    /// Returns the other side's error id.
+    ///
+    /// It is a partner's id such as `window_too_long`, one of OAuth such as `invalid_grant`, or one of Plaid
+    /// such as `INVALID_ACCESS_TOKEN`.
     #[must_use]
     pub fn error_id(&self) -> Option<&str> {
         self.0.error_id.as_deref()
     }
 
-    /// The `error_type` of a `PlaidError`; `None` for anything else.
+    /// Returns the `error_type` of a `PlaidError`. Returns `None` for other errors.
     #[must_use]
     pub fn plaid_error_type(&self) -> Option<&PlaidErrorType> {
         self.0.error_type.as_ref()
     }
 
-    /// The `error_code` of a `PlaidError`, `INVALID_ACCESS_TOKEN`; `None` for anything else.
+    /// Returns the `error_code` of a `PlaidError`, such as `INVALID_ACCESS_TOKEN`.
+    ///
+    /// Returns `None` for other errors.
     #[must_use]
     pub fn plaid_error_code(&self) -> Option<&str> {
         self.0.error_type.as_ref().and(self.error_id())
     }
 
-    /// What Plaid would have the user told. Foreign text: escape it where it is shown.
+    /// Returns Plaid's message for the user. Foreign text: escape it where it is shown.
     #[must_use]
     pub fn display_message(&self) -> Option<&str> {
         self.0.display_message.as_deref()
     }
 
-    /// The index of the entry of a batch for which Plaid refuses all of it, where it says so.
+    /// Returns the index of the batch entry that makes Plaid refuse the batch, if Plaid names one.
     ///
     /// Contract: `px.md` section 6; the form is this project's decision.
     #[must_use]
@@ -247,44 +250,47 @@ impl Error {
         self.0.entry
     }
 
-    /// When the other side wants to be asked again, the later of `Retry-After` and `retry_at`.
+    /// Returns the time before which the other side wants no retry.
+    ///
+    /// It is the later of `Retry-After` and `retry_at`.
     #[must_use]
     pub fn retry_at(&self) -> Option<DateTime<Utc>> {
         self.0.retry_at
     }
 
-    /// Whether the other side may have seen the request. `false` is certain.
+    /// Returns whether the other side may have received the request. `false` is certain.
     #[must_use]
     pub fn may_have_been_sent(&self) -> bool {
         self.0.may_have_been_sent
     }
 
-    /// Whether the bearer token is dead: delete it and ask the user for a new authorization.
+    /// Returns whether the bearer token has ended: delete it and get a new authorization from the user.
     #[must_use]
     pub fn ends_token(&self) -> bool {
         self.0.ends_token
     }
 
-    /// How often the request was tried.
+    /// Returns the number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
-    /// What was wrong with the message or the pages, for [`Kind::Decode`] and [`Kind::Paging`]: a
-    /// place and what was expected there, and no value but an id.
+    /// Returns the defect of a message or of pages, for [`ErrorKind::Decode`] and [`ErrorKind::Paging`].
+    ///
+    /// It is a location and what was expected there, and contains no values except ids.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
-        matches!(self.0.kind, Kind::Decode | Kind::Paging).then_some(&self.0.what)
+        matches!(self.0.kind, ErrorKind::Decode | ErrorKind::Paging).then_some(&self.0.what)
     }
 
-    /// Why tokens that the partner gave are not used.
+    /// Returns the reason why tokens from the partner are not used.
     #[must_use]
     pub fn token_defect(&self) -> Option<TokenDefect> {
         self.0.token_defect
     }
 
-    /// How pages did not fit together, for [`Kind::Paging`].
+    /// Returns the inconsistency of the pages, for [`ErrorKind::Paging`].
     #[must_use]
     pub fn paging_fault(&self) -> Option<PagingFault> {
         self.0.paging
@@ -335,13 +341,13 @@ mod tests {
 
     #[test]
     fn one_line_says_what_and_what_next() {
-        let error = Error::new(Kind::Timeout, "user", "no whole answer within 30 s")
-            .advice("try again later")
-            .after(3)
-            .request_id_is(Some("r-1".into()));
+        let error = Error::new(ErrorKind::Timeout, "user", "no complete response within 30 s")
+            .with_advice("try again later")
+            .with_attempts(3)
+            .with_request_id(Some("r-1".into()));
         assert_eq!(
             error.to_string(),
-            "user: no whole answer within 30 s, after 3 attempts; try again later (request id r-1)"
+            "user: no complete response within 30 s, after 3 attempts; try again later (request id r-1)"
         );
     }
 }

@@ -1,44 +1,44 @@
-//! One call: authentication, time limits, attempts. What both clients are made of.
+//! One call: authentication, time limits and attempts. Shared by both clients.
 //!
 //! - `setup`: the settings that both builders share;
-//! - `address`: where a request goes if not to the base URL;
-//! - `prepare`: the request as it goes out, and what of it must never be shown;
-//! - `answer`: what an answer means; `dialect`: how each side tells an error.
+//! - `address`: the address of a request that does not go to the base URL;
+//! - `prepare`: host, authentication and headers of a request, and the secrets in it;
+//! - `response`: the classification of a response; `dialect`: the error bodies of each side.
 //!
-//! Which endpoints there are, and which of them may be repeated, is the clients' matter.
+//! The clients know the endpoints and decide which of them may be repeated.
 
 mod address;
-mod answer;
 mod dialect;
 mod prepare;
+mod response;
 mod setup;
 
 pub(crate) use self::{
     address::Address,
-    answer::Answer,
     dialect::Dialect,
+    response::ApiResponse,
     setup::{Setup, shared_settings},
 };
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     partner::SignBody,
     read_mode::ReadMode,
     retry::{Attempt, Decision, Failure, RetryPolicy, decide},
     token::TokenState,
 };
-use answer::judge;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::{Either, select};
 use http::Request;
 use px_core::{Clock, HttpLimits, HttpTransport, Random, TransportErrorKind};
-use px_types::{AccessToken, ClientId, ClientSecret, endpoint::codec::ReplyKind};
+use px_types::{AccessToken, ClientId, ClientSecret, endpoint::codec::ResponseKind};
+use response::classify;
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
-/// How one side is reached, and with how much patience.
+/// The transport, settings and address of one side's API.
 pub(crate) struct Core {
-    /// Scheme, host and path prefix, without a slash at the end.
+    /// Scheme, host and path prefix, without a trailing slash.
     base: String,
     host: String,
     transport: Arc<dyn HttpTransport>,
@@ -58,16 +58,16 @@ impl fmt::Debug for Core {
     }
 }
 
-/// A request on its way out, without host and authentication.
+/// A request to send, without host and authentication.
 pub(crate) struct Outgoing {
     pub(crate) operation: &'static str,
     pub(crate) request: Request<Bytes>,
-    /// Where it goes, if not to the base URL; the path of the request is left out then.
+    /// The address, if the request does not go to the base URL. Then the path of the request is ignored.
     pub(crate) address: Option<Address>,
-    pub(crate) reply: ReplyKind,
-    /// Whether it may be sent again when it may have been done already.
+    pub(crate) reply: ResponseKind,
+    /// Whether the request may be sent again although it may have been processed.
     pub(crate) repeatable: bool,
-    /// How strictly the response is read; strictly, unless the client says otherwise.
+    /// The strictness of reading the response. Default: [`ReadMode::Strict`].
     pub(crate) read_mode: ReadMode,
 }
 
@@ -75,7 +75,7 @@ impl Outgoing {
     pub(crate) fn new(
         operation: &'static str,
         request: Request<Vec<u8>>,
-        reply: ReplyKind,
+        reply: ResponseKind,
         repeatable: bool,
     ) -> Self {
         let request = request.map(Bytes::from);
@@ -83,21 +83,21 @@ impl Outgoing {
     }
 }
 
-/// How a call shows who makes it.
+/// The authentication of a call.
 #[derive(Clone, Copy)]
-pub(crate) enum Caller<'a> {
-    Nobody,
+pub(crate) enum Authentication<'a> {
+    None,
     /// HTTP Basic.
     Basic(&'a ClientId, &'a ClientSecret),
-    /// The two headers of Plaid's API.
+    /// The client id and secret in the two headers of Plaid's API.
     Plaid(&'a ClientId, &'a ClientSecret),
-    /// A user's token, asked for anew with every attempt.
+    /// A user's token, requested from its source for every attempt.
     Bearer(&'a TokenState),
     /// A signature over the body.
     Signer(&'a dyn SignBody),
 }
 
-impl<'a> Caller<'a> {
+impl<'a> Authentication<'a> {
     fn tokens(self) -> Option<&'a TokenState> {
         match self {
             Self::Bearer(tokens) => Some(tokens),
@@ -113,17 +113,17 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// An attempt that failed, and what is known of it beyond the error.
-struct Failed {
+/// A failed attempt.
+struct FailedAttempt {
     error: Error,
-    /// `None`: not to be repeated.
+    /// `None` if the call must not be repeated.
     failure: Option<Failure>,
-    asked_for: Option<DateTime<Utc>>,
+    retry_at: Option<DateTime<Utc>>,
 }
 
-impl Failed {
-    fn for_good(error: Error) -> Self {
-        Self { error, failure: None, asked_for: None }
+impl FailedAttempt {
+    fn permanent(error: Error) -> Self {
+        Self { error, failure: None, retry_at: None }
     }
 }
 
@@ -150,30 +150,30 @@ impl Core {
         format!("{:016x}", u64::from_be_bytes(id))
     }
 
-    /// Makes a call, repeating it as the policy says.
+    /// Makes a call, with retries by the policy.
     pub(crate) async fn exchange(
         &self,
         outgoing: Outgoing,
-        caller: Caller<'_>,
-    ) -> Result<Answer, Error> {
+        authentication: Authentication<'_>,
+    ) -> Result<ApiResponse, Error> {
         let (policy, clock) = (&self.retry, &*self.clock);
         let start = clock.elapsed();
         let (mut made, mut last_wait) = (0, None);
         loop {
             made += 1;
-            let token = bearer(outgoing.operation, caller).await?;
+            let token = bearer(outgoing.operation, authentication).await?;
             let left = policy.budget.saturating_sub(clock.elapsed() - start);
             let time = match made {
                 1 => self.limits.request_timeout,
                 _ => self.limits.request_timeout.min(left),
             };
-            let failed = match self.attempt(&outgoing, caller, token.as_ref(), time).await {
-                Ok(answer) => return Ok(answer),
+            let failed = match self.attempt(&outgoing, authentication, token.as_ref(), time).await {
+                Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            let error = failed.error.after(made);
+            let error = failed.error.with_attempts(made);
             if error.ends_token()
-                && let (Some(tokens), Some(token)) = (caller.tokens(), &token)
+                && let (Some(tokens), Some(token)) = (authentication.tokens(), &token)
             {
                 tokens.end(token);
             }
@@ -195,14 +195,14 @@ impl Core {
                 made,
                 spent: clock.elapsed() - start,
                 last_wait,
-                asked_wait: failed.asked_for.map(wait),
+                requested_wait: failed.retry_at.map(wait),
             };
             match decide(policy, &attempt, &*self.random) {
                 Decision::GiveUp => return Err(error),
-                Decision::Again(wait) => {
-                    match self.until(caller, token.as_ref(), wait).await {
-                        Stop::TimeIsUp => {}
-                        Stop::TokenEnded => return Err(token_is_dead(outgoing.operation)),
+                Decision::Retry(wait) => {
+                    match self.until(authentication, token.as_ref(), wait).await {
+                        WaitEnd::Elapsed => {}
+                        WaitEnd::TokenEnded => return Err(ended_token(outgoing.operation)),
                     }
                     last_wait = Some(wait);
                 }
@@ -213,104 +213,119 @@ impl Core {
     async fn attempt(
         &self,
         outgoing: &Outgoing,
-        caller: Caller<'_>,
+        authentication: Authentication<'_>,
         token: Option<&AccessToken>,
         time: Duration,
-    ) -> Result<Answer, Failed> {
-        let request = self.prepare(outgoing, caller, token).map_err(Failed::for_good)?;
+    ) -> Result<ApiResponse, FailedAttempt> {
+        let request =
+            self.prepare(outgoing, authentication, token).map_err(FailedAttempt::permanent)?;
         let host = outgoing.address.as_ref().map_or(&*self.host, Address::host);
         let sending = pin!(self.transport.send(request, &self.limits));
-        let stopping = pin!(self.until(caller, token, time));
-        let answer = match select(sending, stopping).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right((Stop::TokenEnded, _)) => {
-                return Err(Failed::for_good(token_is_dead(outgoing.operation).sent(true)));
+        let stopping = pin!(self.until(authentication, token, time));
+        let response = match select(sending, stopping).await {
+            Either::Left((response, _)) => response,
+            Either::Right((WaitEnd::TokenEnded, _)) => {
+                return Err(FailedAttempt::permanent(
+                    ended_token(outgoing.operation).with_may_have_been_sent(true),
+                ));
             }
-            Either::Right((Stop::TimeIsUp, _)) => {
-                let what = format!("{host} gave no whole answer within {} s", seconds(time));
-                return Err(Failed {
-                    error: Error::new(Kind::Timeout, outgoing.operation, what)
-                        .advice("try again later"),
+            Either::Right((WaitEnd::Elapsed, _)) => {
+                let what = format!("{host} sent no complete response within {} s", seconds(time));
+                return Err(FailedAttempt {
+                    error: Error::new(ErrorKind::Timeout, outgoing.operation, what)
+                        .with_advice("try again later"),
                     failure: Some(Failure::Transport(TransportErrorKind::Timeout)),
-                    asked_for: None,
+                    retry_at: None,
                 });
             }
         };
-        match answer {
-            Ok(answer) => {
-                let scrub = |text: &str| prepare::scrub(outgoing, caller, token, text);
-                let bearer = caller.tokens().is_some();
-                judge(self, outgoing, bearer, answer, &scrub)
+        match response {
+            Ok(response) => {
+                let scrub = |text: &str| prepare::scrub(outgoing, authentication, token, text);
+                let bearer = authentication.tokens().is_some();
+                classify(self, outgoing, bearer, response, &scrub)
             }
             Err(error) => {
                 use TransportErrorKind as T;
                 let (kind, what, advice) = match error.kind() {
-                    T::Refused => (Kind::Build, error.to_string(), ""),
+                    T::Refused => (ErrorKind::Build, error.to_string(), ""),
                     T::Connect => (
-                        Kind::Connect,
+                        ErrorKind::Connect,
                         format!("cannot connect to {host}: {error}"),
                         self.dialect.connect_advice(),
                     ),
-                    T::Timeout => (Kind::Timeout, format!("{host}: {error}"), "try again later"),
-                    T::TooLarge => {
-                        (Kind::Transport, format!("{host}: {error}"), self.dialect.fault_advice())
+                    T::Timeout => {
+                        (ErrorKind::Timeout, format!("{host}: {error}"), "try again later")
                     }
-                    _ => (Kind::Transport, format!("{host}: {error}"), "try again later"),
+                    T::TooLarge => (
+                        ErrorKind::Transport,
+                        format!("{host}: {error}"),
+                        self.dialect.fault_advice(),
+                    ),
+                    _ => (ErrorKind::Transport, format!("{host}: {error}"), "try again later"),
                 };
                 let failure = Failure::Transport(error.kind());
                 let sent = error.may_have_been_sent();
-                Err(Failed {
+                Err(FailedAttempt {
                     error: Error::new(kind, outgoing.operation, what)
-                        .advice(advice)
-                        .sent(sent)
-                        .caused_by(error),
+                        .with_advice(advice)
+                        .with_may_have_been_sent(sent)
+                        .with_source(error),
                     failure: Some(failure),
-                    asked_for: None,
+                    retry_at: None,
                 })
             }
         }
     }
 
-    /// Waits for the time to be up, or for the token to end through another call.
-    async fn until(&self, caller: Caller<'_>, token: Option<&AccessToken>, time: Duration) -> Stop {
+    /// Waits until the time has passed, or another call has ended the token.
+    async fn until(
+        &self,
+        authentication: Authentication<'_>,
+        token: Option<&AccessToken>,
+        time: Duration,
+    ) -> WaitEnd {
         let sleeping = pin!(self.clock.sleep(time));
-        let Some((tokens, token)) = caller.tokens().zip(token) else {
+        let Some((tokens, token)) = authentication.tokens().zip(token) else {
             sleeping.await;
-            return Stop::TimeIsUp;
+            return WaitEnd::Elapsed;
         };
         let ended = pin!(tokens.until_ended(token));
         match select(sleeping, ended).await {
-            Either::Left(_) => Stop::TimeIsUp,
-            Either::Right(_) => Stop::TokenEnded,
+            Either::Left(_) => WaitEnd::Elapsed,
+            Either::Right(_) => WaitEnd::TokenEnded,
         }
     }
 }
 
-/// The token for a call that needs one.
-async fn bearer(operation: &'static str, caller: Caller<'_>) -> Result<Option<AccessToken>, Error> {
-    let Some(tokens) = caller.tokens() else {
+/// Returns the token for a call that requires one.
+async fn bearer(
+    operation: &'static str,
+    authentication: Authentication<'_>,
+) -> Result<Option<AccessToken>, Error> {
+    let Some(tokens) = authentication.tokens() else {
         return Ok(None);
     };
     let token = tokens.source.token().await?;
     if tokens.has_ended(&token) {
-        return Err(token_is_dead(operation));
+        return Err(ended_token(operation));
     }
     Ok(Some(token))
 }
 
-enum Stop {
-    TimeIsUp,
+enum WaitEnd {
+    Elapsed,
     TokenEnded,
 }
 
-fn token_is_dead(operation: &'static str) -> Error {
-    Error::new(Kind::Auth, operation, "the token was refused before")
-        .advice("get a new authorization of the user")
-        .sent(false)
-        .ending_token()
+fn ended_token(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Auth, operation, "the token was refused by an earlier call")
+        .with_advice("get a new authorization from the user")
+        .with_may_have_been_sent(false)
+        .with_ended_token()
 }
 
-/// A time in seconds, in tenths where it is short.
+/// Formats a duration in seconds, with tenths if they are not zero.
 fn seconds(time: Duration) -> String {
     let tenths = time.as_millis() / 100;
     match tenths % 10 {

@@ -1,29 +1,29 @@
-//! Call Plaid Exchange: read any conforming partner, and tell Plaid as one.
+//! A client for Plaid Exchange: reads any conforming partner, and calls Plaid.
 //!
-//! As Plaid does, which reads partners:
+//! To read a partner, as Plaid does:
 //!
 //! - [`PartnerClient`]: every endpoint of a partner as a method, over a [`px_core::HttpTransport`];
-//! - [`PartnerClient::transactions`]: two years of transactions as a stream; [`page`]: how;
-//! - [`oauth`]: sending the user to the partner and getting tokens; [`RefreshingTokens`] keeps them;
+//! - [`PartnerClient::transactions`]: years of transactions as a stream; [`page`] has the details;
+//! - [`oauth`]: sends the user to the partner and gets tokens; [`RefreshingTokens`] refreshes them;
 //! - [`credentials`]: names, passwords and challenges;
-//! - [`ReadMode`]: responses that break the contract are read all the same, and
+//! - [`ReadMode`]: by default, responses that break the contract are read as far as possible, and
 //!   `response.faults()` lists their faults.
 //!
-//! As a partner does, which calls Plaid:
+//! To call Plaid, as a partner does:
 //!
 //! - [`PlaidClient`]: every endpoint of Plaid as a method;
-//! - [`notifier`]: tells Plaid of new transactions, and loses none;
-//! - [`portal`]: the data half of the page where customers see and end what they share.
+//! - [`notifier`]: notifies Plaid of new transactions and loses no notification;
+//! - [`portal`]: the data of the page where customers see and end what they share.
 //!
-//! Both:
+//! For both:
 //!
-//! - [`retry`]: what is repeated, and when; [`px_core`]: time, randomness and network, handed in.
+//! - [`retry`]: the retry policy; [`px_core`]: the interfaces for time, randomness and network.
 //!
 //! # Quickstart
 //!
-//! Name a partner's address and read a user's accounts and two years of transactions. Over the
-//! network the transport is `ReqwestTransport::new()?` (feature `reqwest`); here the partner is a
-//! service in the same process.
+//! Set a partner's address, then read a user's accounts and two years of transactions. Over the network, use
+//! `ReqwestTransport::new()?` (feature `reqwest` of `px-core`) as the transport. In this example the partner
+//! is a service in the same process.
 //!
 //! ```
 //! use futures_util::TryStreamExt as _;
@@ -82,9 +82,9 @@
 //! let mut request = AuthorizationRequest::new("https://plaid.example/oauth.html");
 //! request.issuer = Some("https://bank.example".into());
 //! let (url, pending) = client.begin_authorization(request)?;
-//! // Send the user to `url`, keep `pending` with the session. When the user is back:
+//! // Send the user to `url` and store `pending` in the session. When the user returns:
 //! let tokens = client.exchange_code(pending.check_callback(callback_url)?).await?;
-//! // Keep them in a store of your own, and call with them. They are refreshed in time.
+//! // Store the tokens in your own store and call with them. They are refreshed before they expire.
 //! let store = Arc::new(MemoryTokenStore::new(tokens));
 //! let user = client.with_tokens(Arc::new(RefreshingTokens::new(client.clone(), store)));
 //! println!("{}", user.current_user().await?.user_id);
@@ -94,14 +94,14 @@
 //!
 //! # Features
 //!
-//! None is on by default.
+//! No feature is on by default.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `bank` | `portal::OAuthTokens`: a bank's tokens for Plaid, made by the OAuth kit of `px-server` |
 //!
-//! Which parts of the contract Plaid has published and which this project decided is said in
-//! the project's README.
+//! The project's README lists which parts of the contract Plaid has published and which are decisions of this
+//! project.
 
 pub mod credentials;
 mod error;
@@ -116,9 +116,9 @@ mod read_mode;
 pub mod retry;
 mod token;
 
-pub use error::{Error, Kind, PagingFault};
+pub use error::{Error, ErrorKind, PagingFault};
 pub use page::{
-    HistoryEvent, HistoryEvents, HistoryOptions, PageEvent, PageWalk, Transactions, Window,
+    HistoryEvent, HistoryEvents, HistoryOptions, PageEvent, PageReader, Transactions, Window,
 };
 pub use partner::{PartnerClient, PartnerClientBuilder, SignBody};
 pub use plaid::{PlaidClient, PlaidClientBuilder, is_repeated};

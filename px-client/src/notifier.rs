@@ -1,4 +1,4 @@
-//! Notifications to Plaid: one function per event, and no event is lost.
+//! Notifications to Plaid: one method for each event. No event is lost.
 //!
 //! A bank calls [`Notifier::transactions`] for each transaction that it books. The call returns
 //! once a [`NotificationStore`] has stored the entry. Background tasks collect entries for a moment,
@@ -10,11 +10,11 @@
 //! |---|---|
 //! | Plaid is out of reach, fails or responds with 429 | keeps the entries and retries with exponential backoff; respects `Retry-After` |
 //! | the bank's program is killed | sends what a persistent store has; an entry may be sent twice (at least once) |
-//! | an Item has another token | requests it from [`PresentToken`], if the bank set one, and sends the entry with it |
-//! | Plaid refuses one entry, with its index or without | finds it, reports it to [`NotifierObserver::taken_out`], and sends the others |
+//! | an Item has another token | requests the current token from [`CurrentTokenSource`], if the bank set one, and sends the entry with it |
+//! | Plaid refuses one entry, with its index or without | finds it, reports it to [`NotifierObserver::refused`], and sends the others |
 //! | Plaid refuses everything | removes nothing, because the fault is elsewhere; waits, and reports [`NotifierObserver::stalled`] |
 //! | Plaid refuses the id and secret (401) | the same |
-//! | the store refuses entries or is out of reach | returns [`NotKept`] to the caller |
+//! | the store refuses entries or is out of reach | returns [`NotifierError`] to the caller |
 //!
 //! # Examples
 //!
@@ -48,7 +48,7 @@
 //!
 //! // At shutdown:
 //! let left = notifier.shutdown(Duration::from_secs(10)).await?;
-//! assert_eq!((left, notifier.figures().accepted), (0, 1));
+//! assert_eq!((left, notifier.metrics().accepted), (0, 1));
 //! # Ok(())
 //! # }
 //! ```
@@ -56,34 +56,33 @@
 //! Contract: `px.md` section 6.
 
 // Modules:
-// - `entry`: the entries; `store`: the trait that stores them; `keep`: the task that stores them;
-// - `plan`: the batches of entries and their `new_since` (pure);
-// - `lane`: the task that sends; `verdict`: the outcome of a failed call (pure);
-// - `present`: the present token of an Item;
+// - `entry`: the entries; `store`: the trait that stores them; `writer`: the task that stores them;
+// - `batch`: the batches of entries and their `new_since` (pure);
+// - `lane`: the task that sends; `outcome`: the outcome of a failed call (pure);
+// - `current_token`: the source of an Item's current token;
 // - `observer`: events and metrics of the notifier.
 
+mod batch;
+mod current_token;
 mod entry;
-mod keep;
 mod lane;
 mod observer;
-mod plan;
-mod present;
+mod outcome;
 mod store;
-mod verdict;
+mod writer;
 
 pub use self::{
+    batch::MAX_BATCH_ENTRIES,
+    current_token::CurrentTokenSource,
     entry::{Entry, Lane},
-    observer::{Figures, NotifierObserver, Stall, StallCause},
-    plan::MOST_IN_A_BATCH,
-    present::PresentToken,
-    store::{Kept, MemoryNotificationStore, NotificationStore},
+    observer::{NotifierMetrics, NotifierObserver, Stall, StallCause},
+    store::{MemoryNotificationStore, NotificationStore, StoredEntry},
 };
 
 use crate::{error::Source, plaid::PlaidClient};
 use futures_util::future::{Either, join_all, select};
-use keep::{Ask, QUEUE};
 use lane::{Phase, Shared, Signals, Worker};
-use observer::{Counters, Nobody};
+use observer::{Counters, NoObserver};
 use px_types::{
     AccountId, ItemAccessToken,
     plaid::{AccountEvent, TokenAction},
@@ -100,6 +99,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+use writer::{MAX_QUEUED_CALLERS, StoreRequest};
 
 /// A client that notifies Plaid of events at the bank.
 ///
@@ -110,7 +110,7 @@ use tokio::{
 pub struct Notifier(Arc<Handle>);
 
 struct Handle {
-    asks: mpsc::Sender<Ask>,
+    requests: mpsc::Sender<StoreRequest>,
     phase: watch::Sender<Phase>,
     shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -127,7 +127,7 @@ impl fmt::Debug for Notifier {
         f.debug_struct("Notifier")
             .field("client", &self.0.shared.client)
             .field("store", &self.0.shared.store)
-            .field("figures", &self.figures())
+            .field("metrics", &self.metrics())
             .finish_non_exhaustive()
     }
 }
@@ -139,9 +139,9 @@ pub struct NotifierBuilder {
     client: PlaidClient,
     store: Arc<dyn NotificationStore>,
     observer: Arc<dyn NotifierObserver>,
-    tokens: Option<Arc<dyn PresentToken>>,
+    tokens: Option<Arc<dyn CurrentTokenSource>>,
     collect_for: Duration,
-    longest_rest: Duration,
+    max_backoff: Duration,
 }
 
 impl NotifierBuilder {
@@ -157,9 +157,9 @@ impl NotifierBuilder {
         self
     }
 
-    /// Sets the source of the present token of an Item whose earlier one Plaid refuses. Without it,
-    /// such an entry is removed. Default: none.
-    pub fn tokens(mut self, tokens: Arc<dyn PresentToken>) -> Self {
+    /// Sets the source of an Item's current token, which is used if Plaid refuses the token of an entry.
+    /// Without it, such an entry is removed. Default: none.
+    pub fn tokens(mut self, tokens: Arc<dyn CurrentTokenSource>) -> Self {
         self.tokens = Some(tokens);
         self
     }
@@ -174,8 +174,8 @@ impl NotifierBuilder {
     }
 
     /// Sets the maximum delay after failures, unless Plaid requests a longer one. Default: 5 minutes.
-    pub fn longest_rest(mut self, time: Duration) -> Self {
-        self.longest_rest = time;
+    pub fn max_backoff(mut self, time: Duration) -> Self {
+        self.max_backoff = time;
         self
     }
 
@@ -195,19 +195,19 @@ impl NotifierBuilder {
             counters: Arc::clone(&counters),
             signals: Arc::clone(&signals),
             collect_for: self.collect_for,
-            longest_rest: self.longest_rest,
+            max_backoff: self.max_backoff,
             proven: AtomicBool::new(false),
         });
-        let (asks, asked) = mpsc::channel(QUEUE);
+        let (requests, receiver) = mpsc::channel(MAX_QUEUED_CALLERS);
         let phase = watch::Sender::new(Phase::Open);
-        let mut tasks = vec![tokio::spawn(keep::run(asked, self.store, signals, counters))];
+        let mut tasks = vec![tokio::spawn(writer::run(receiver, self.store, signals, counters))];
         let random = shared.client.random();
         for lane in Lane::ALL {
             let (shared, phase) = (Arc::clone(&shared), phase.subscribe());
             let worker = Worker { lane, shared, phase, random: Arc::clone(random), failures: 0 };
             tasks.push(tokio::spawn(worker.run()));
         }
-        Notifier(Arc::new(Handle { asks, phase, shared, tasks: Mutex::new(tasks) }))
+        Notifier(Arc::new(Handle { requests, phase, shared, tasks: Mutex::new(tasks) }))
     }
 }
 
@@ -217,78 +217,78 @@ impl Notifier {
         NotifierBuilder {
             client,
             store: Arc::new(MemoryNotificationStore::default()),
-            observer: Arc::new(Nobody),
+            observer: Arc::new(NoObserver),
             tokens: None,
             collect_for: Duration::from_millis(100),
-            longest_rest: Duration::from_secs(300),
+            max_backoff: Duration::from_secs(300),
         }
     }
 
     /// Notifies Plaid that an account has transactions that were booked at `new_since` or later.
     ///
-    /// Call it once the transaction can be read through the bank's API. `new_since` is the time or the
-    /// date of the booking. If the token may be replaced before Plaid is reached, name the user: call
-    /// [`notify`](Self::notify) with [`Entry::of`].
+    /// Call it once the transaction can be read through the bank's API. `new_since` is the time or the date
+    /// of the booking. If the token may be replaced before Plaid accepts the notification, name the user:
+    /// call [`notify`](Self::notify) with [`Entry::of`].
     ///
     /// # Errors
-    /// If the store did not take it. The call does not wait for Plaid.
+    /// If the notifier was shut down or the store did not store the entry. The call does not wait for Plaid.
     pub async fn transactions(
         &self,
         access_token: ItemAccessToken,
         account_id: AccountId,
         new_since: impl Into<Iso8601>,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), NotifierError> {
         self.notify(vec![Entry::transactions(access_token, account_id, new_since)]).await
     }
 
     /// Notifies Plaid that an account was opened, closed or changed, or has a new statement.
     ///
     /// # Errors
-    /// If the store did not take it. The call does not wait for Plaid.
+    /// If the notifier was shut down or the store did not store the entry. The call does not wait for Plaid.
     pub async fn account(
         &self,
         access_token: ItemAccessToken,
         account_id: AccountId,
         event: AccountEvent,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), NotifierError> {
         self.notify(vec![Entry::account(access_token, account_id, event)]).await
     }
 
     /// Notifies Plaid that the bank's tokens for an Item were revoked, or must be refreshed now.
     ///
     /// # Errors
-    /// If the store did not take it. The call does not wait for Plaid.
+    /// If the notifier was shut down or the store did not store the entry. The call does not wait for Plaid.
     pub async fn token(
         &self,
         access_token: ItemAccessToken,
         action: TokenAction,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), NotifierError> {
         self.notify(vec![Entry::token(access_token, action)]).await
     }
 
     /// Stores and sends several entries. All of them are stored, or none.
     ///
     /// # Errors
-    /// If the store did not take them. The call does not wait for Plaid.
-    pub async fn notify(&self, entries: Vec<Entry>) -> Result<(), NotKept> {
-        let (caller, kept) = oneshot::channel();
-        let ask = Ask::Keep(entries, caller);
-        self.0.asks.send(ask).await.map_err(|_| NotKept::closed())?;
-        kept.await.map_err(|_| NotKept::closed())?
+    /// If the notifier was shut down or the store did not store them. The call does not wait for Plaid.
+    pub async fn notify(&self, entries: Vec<Entry>) -> Result<(), NotifierError> {
+        let (caller, stored) = oneshot::channel();
+        let request = StoreRequest::Append(entries, caller);
+        self.0.requests.send(request).await.map_err(|_| NotifierError::closed())?;
+        stored.await.map_err(|_| NotifierError::closed())?
     }
 
-    /// Returns the notifier's counters since its start.
+    /// Returns the metrics of the notifier since its start.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.0.shared.counters.figures()
+    pub fn metrics(&self) -> NotifierMetrics {
+        self.0.shared.counters.metrics()
     }
 
     /// Returns the number of entries in the store.
     ///
     /// # Errors
     /// If the store is out of reach.
-    pub async fn waiting(&self) -> Result<usize, NotKept> {
-        self.0.shared.store.waiting().await.map_err(NotKept::store)
+    pub async fn waiting(&self) -> Result<usize, NotifierError> {
+        self.0.shared.store.waiting().await.map_err(NotifierError::store)
     }
 
     /// Stops accepting entries, sends the stored ones for at most `within`, and ends the tasks.
@@ -298,9 +298,9 @@ impl Notifier {
     ///
     /// # Errors
     /// If the store cannot count its entries.
-    pub async fn shutdown(&self, within: Duration) -> Result<usize, NotKept> {
-        // An error means that it was stopped before.
-        let _ = self.0.asks.send(Ask::Stop).await;
+    pub async fn shutdown(&self, within: Duration) -> Result<usize, NotifierError> {
+        // An error means that it was stopped already.
+        let _ = self.0.requests.send(StoreRequest::Stop).await;
         let tasks: Vec<_> = {
             let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.drain(..).collect()
@@ -308,11 +308,11 @@ impl Notifier {
         let stop: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let over = pin!(self.0.shared.client.clock().sleep(within));
         let mut tasks = tasks.into_iter();
-        let keeper = tasks.next();
+        let writer = tasks.next();
         let ending = pin!(async {
-            if let Some(keeper) = keeper {
-                // A task that panicked has ended as well.
-                let _ = keeper.await;
+            if let Some(writer) = writer {
+                // A task that panicked has ended too.
+                let _ = writer.await;
             }
             self.0.phase.send_replace(Phase::Flush);
             join_all(tasks).await;
@@ -324,11 +324,13 @@ impl Notifier {
     }
 }
 
-/// The error of an entry that was not stored. Plaid is not notified unless the caller tries again.
+/// The error of a notifier: the entry was not stored, or the store is out of reach.
+///
+/// If an entry was not stored, Plaid is not notified unless the caller tries again.
 #[derive(Clone)]
-pub struct NotKept(Arc<Option<Source>>);
+pub struct NotifierError(Arc<Option<Source>>);
 
-impl NotKept {
+impl NotifierError {
     fn closed() -> Self {
         Self(Arc::new(None))
     }
@@ -337,30 +339,31 @@ impl NotKept {
         Self(Arc::new(Some(source)))
     }
 
-    /// Returns whether the notifier was shut down. Otherwise the store refused the entry or is out of
-    /// reach.
+    /// Returns whether the notifier was shut down.
+    ///
+    /// Otherwise the store refused the entry or is out of reach.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.0.is_none()
     }
 }
 
-impl fmt::Display for NotKept {
+impl fmt::Display for NotifierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.is_shut_down() {
-            true => "the notification was not kept: the notifier was shut down",
-            false => "the notification was not kept: the store did not take it; try again",
+            true => "the notifier was shut down; the notification was not stored",
+            false => "the store of notifications failed; try again",
         })
     }
 }
 
-impl fmt::Debug for NotKept {
+impl fmt::Debug for NotifierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NotKept").field(&format_args!("{self}")).field(&self.0).finish()
+        f.debug_tuple("NotifierError").field(&format_args!("{self}")).field(&self.0).finish()
     }
 }
 
-impl StdError for NotKept {
+impl StdError for NotifierError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         (*self.0).as_ref().map(|source| &**source as _)
     }

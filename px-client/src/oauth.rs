@@ -1,6 +1,6 @@
-//! OAuth as Plaid does it: send the user to the partner, check what comes back, get tokens.
+//! OAuth as Plaid uses it: sends the user to the partner, checks the callback, and gets tokens.
 //!
-//! Every flow has PKCE (S256) and a `state`. [`RefreshingTokens`](crate::RefreshingTokens) keeps tokens fresh.
+//! Every flow uses PKCE (S256) and a `state`. [`RefreshingTokens`](crate::RefreshingTokens) refreshes tokens.
 //! Contract: `px.md` section 4; RFC 6749, 7636, 8414, 9207.
 
 mod callback;
@@ -17,7 +17,7 @@ use px_core::{Digest, random, text::printable};
 use px_types::{
     AccessToken, AnyToken, ApplicationId, AuthorizationState, CodeVerifier, RefreshToken, ScopeSet,
     Timestamp, UserId,
-    endpoint::parameters::PairsOut,
+    endpoint::parameters::ParameterWriter,
     partner::{
         AuthorizeQuery, Grant, ResponseType, RevokeRequest, TokenRequest, TokenResponse,
         TokenTypeHint,
@@ -27,27 +27,28 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use url::Url;
 
-/// What an authorization is asked for.
+/// The parameters of an authorization.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuthorizationRequest {
-    /// Where the partner sends the user back to; registered there, byte by byte.
+    /// The URI to which the partner sends the user back. It must be registered there, byte by byte.
     pub redirect_uri: String,
-    /// What is asked for; the partner's defaults when `None`.
+    /// The scopes to request. `None` requests the partner's defaults.
     pub scope: Option<ScopeSet>,
-    /// The application for which the user is asked.
+    /// The application for which access is requested.
     pub application_id: Option<ApplicationId>,
-    /// Its name, which the partner shows.
+    /// The name of the application, which the partner shows.
     pub application_name: Option<String>,
-    /// The issuer that must respond. `None` takes the one that was discovered; if there is none, it
-    /// is not checked.
+    /// The expected issuer of the response.
+    ///
+    /// `None` expects the discovered or configured one; if there is none, the issuer is not checked.
     pub issuer: Option<String>,
-    /// Where the user is sent; the [endpoint](PartnerClient::endpoints) of the client if `None`.
+    /// The URL to which the user is sent. `None` uses the [endpoint](PartnerClient::endpoints) of the client.
     pub authorization_endpoint: Option<String>,
 }
 
 impl AuthorizationRequest {
-    /// Asks for the partner's default scopes.
+    /// Returns a request for the partner's default scopes.
     #[must_use]
     pub fn new(redirect_uri: impl Into<String>) -> Self {
         Self {
@@ -61,10 +62,10 @@ impl AuthorizationRequest {
     }
 }
 
-/// An authorization that the user has not come back from.
+/// An authorization that the user has begun and not completed.
 ///
-/// Keep it with the user's session; it can be serialized, and then holds secrets. Checking
-/// the callback consumes it, so that it serves once: delete the stored copy first.
+/// Store it with the user's session. It can be serialized and then contains secrets. Checking the callback
+/// consumes it, because it may be used only once: delete the stored copy first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PendingAuthorization {
@@ -74,67 +75,68 @@ pub struct PendingAuthorization {
     #[serde(default)]
     issuer: Option<String>,
     /// Whether a callback without an issuer is refused.
-    #[serde(default = "yes")]
+    #[serde(default = "default_requires_iss")]
     requires_iss: bool,
 }
 
-fn yes() -> bool {
+fn default_requires_iss() -> bool {
     true
 }
 
 /// The tokens of one user.
 ///
-/// `Debug` masks them; serialized they are plain, for a store that keeps secrets.
+/// `Debug` masks them. The serialized form has them in plain text, for a store that protects secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TokenSet {
-    /// Presented with every call.
+    /// The token that is sent with every call.
     pub access_token: AccessToken,
-    /// Exchanged for the next pair.
+    /// The token that is exchanged for the next pair.
     #[serde(default)]
     pub refresh_token: Option<RefreshToken>,
-    /// When they were asked for.
+    /// Time of the request for the tokens.
     pub issued_at: Timestamp,
-    /// When the access token expires; `None` where the partner does not say.
+    /// Expiry of the access token. `None` if the partner does not state it.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
-    /// What was granted, where the partner says it.
+    /// The granted scopes, if the partner states them.
     #[serde(default)]
     pub scope: Option<ScopeSet>,
-    /// The principal, where the partner says it.
+    /// The user of the tokens, if the partner states it.
     #[serde(default)]
     pub user_id: Option<UserId>,
-    /// The type of the access token if it is not `Bearer`. Such tokens can be stored and are never
-    /// used; see [`defect`](Self::defect).
+    /// The type of the access token if it is not `Bearer`.
+    ///
+    /// Such tokens can be stored but are never used; see [`defect`](Self::defect).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_type: Option<String>,
 }
 
-/// Why tokens that a partner gave must not be used.
+/// The reason why tokens from a partner must not be used.
 ///
-/// A pair that is thrown away is lost, with the authorization that it replaces. So such tokens are
-/// stored apart, see [`TokenStore::keep_apart`](crate::TokenStore::keep_apart), and are reported.
+/// Discarding a pair would lose it, and the authorization that it replaces. So such tokens are stored
+/// separately, see [`TokenStore::save_unusable`](crate::TokenStore::save_unusable), and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenDefect {
-    /// They name another user than the one that they were requested for.
+    /// They name another user than the one for whom they were requested.
     AnotherUser,
-    /// They are no bearer tokens (RFC 6750).
+    /// They are not bearer tokens (RFC 6750).
     NotBearer,
 }
 
 impl fmt::Display for TokenDefect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::AnotherUser => "the partner gave tokens of another user",
-            Self::NotBearer => "the partner gave tokens that are no bearer tokens",
+            Self::AnotherUser => "the partner issued tokens of another user",
+            Self::NotBearer => "the partner issued tokens that are not bearer tokens",
         })
     }
 }
 
 impl TokenSet {
-    /// An access token alone, got at a moment.
+    /// Returns an access token without a refresh token, received at `issued_at`.
     #[must_use]
     pub fn new(access_token: AccessToken, issued_at: DateTime<Utc>) -> Self {
         Self {
@@ -148,8 +150,9 @@ impl TokenSet {
         }
     }
 
-    /// Returns why these tokens must not be used for a user, if they must not. Tokens that name no
-    /// user may be anyone's.
+    /// Returns the reason why these tokens must not be used for a user. Returns `None` if they can be used.
+    ///
+    /// Tokens that name no user are accepted for any user.
     #[must_use]
     pub fn defect(&self, user: Option<&UserId>) -> Option<TokenDefect> {
         let another = |named: &UserId| user.is_some_and(|user| user != named);
@@ -159,11 +162,11 @@ impl TokenSet {
         }
     }
 
-    fn from_response(response: TokenResponse, asked_at: DateTime<Utc>) -> Self {
-        let mut tokens = Self::new(response.access_token, asked_at);
+    fn from_response(response: TokenResponse, requested_at: DateTime<Utc>) -> Self {
+        let mut tokens = Self::new(response.access_token, requested_at);
         tokens.expires_at = response.expires_in.and_then(|seconds| {
-            let life = TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?;
-            asked_at.checked_add_signed(life).map(Timestamp::from)
+            let lifetime = TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?;
+            requested_at.checked_add_signed(lifetime).map(Timestamp::from)
         });
         tokens.refresh_token = response.refresh_token;
         tokens.scope = response.scope.and_then(|scope| scope.parse().ok());
@@ -175,10 +178,12 @@ impl TokenSet {
 }
 
 impl PartnerClient {
-    /// Begins an authorization: the URL to send the user to, and what to keep until then.
+    /// Begins an authorization.
+    ///
+    /// Returns the URL to send the user to, and the state to store until the callback.
     ///
     /// # Errors
-    /// When the client has no id, the authorization endpoint is no URL, or the endpoints are to be
+    /// If the client has no id, if the authorization endpoint is not a URL, or if the endpoints are to be
     /// discovered and [`endpoints`](Self::endpoints) was not called yet.
     pub fn begin_authorization(
         &self,
@@ -187,7 +192,7 @@ impl PartnerClient {
         let refuse = |what: &str| Error::build("authorize", what);
         let client_id = self
             .client_id()
-            .ok_or_else(|| refuse("the client has no id").advice("give it to the builder"))?;
+            .ok_or_else(|| refuse("the client has no id").with_advice("set it on the builder"))?;
         let (endpoint, requires_iss, issuer) =
             match (request.authorization_endpoint, request.issuer) {
                 (Some(endpoint), issuer) => (endpoint, true, issuer),
@@ -215,11 +220,11 @@ impl PartnerClient {
         query.application_id = request.application_id;
         query.application_name = request.application_name;
         let mut url = Url::parse(&endpoint)
-            .map_err(|e| refuse("the authorization endpoint is no URL").caused_by(e))?;
-        // RFC 6749 section 3.1: a query that the endpoint has is kept.
+            .map_err(|e| refuse("the authorization endpoint is not a URL").with_source(e))?;
+        // RFC 6749 section 3.1: an existing query of the endpoint is retained.
         let query = match url.query() {
-            Some(own) if !own.is_empty() => format!("{own}&{}", PairsOut::text_of(&query)),
-            _ => PairsOut::text_of(&query),
+            Some(own) if !own.is_empty() => format!("{own}&{}", ParameterWriter::text_of(&query)),
+            _ => ParameterWriter::text_of(&query),
         };
         url.set_query(Some(&query));
         Ok((url, pending))
@@ -227,11 +232,12 @@ impl PartnerClient {
 
     /// Exchanges the code of a checked callback for tokens.
     ///
-    /// Store them before anything else, then look at their [`defect`](TokenSet::defect): the code
-    /// serves once, and tokens that are thrown away are lost.
+    /// Store the tokens first, then check their [`defect`](TokenSet::defect): a code can be used only once,
+    /// and discarded tokens are lost.
     ///
     /// # Errors
-    /// As [`send`](Self::send). A code serves once: after an error begin a new authorization.
+    /// See [`send`](Self::send). After an error, begin a new authorization, because the code cannot be used
+    /// again.
     pub async fn exchange_code(&self, callback: AcceptedCallback) -> Result<TokenSet, Error> {
         let grant = Grant::AuthorizationCode {
             code: callback.code,
@@ -243,20 +249,21 @@ impl PartnerClient {
 
     /// Exchanges a refresh token for a new pair, once.
     ///
-    /// [`RefreshingTokens`](crate::RefreshingTokens) does it when it is time, one at a time. Else
-    /// store the new pair before anything else, then look at its [`defect`](TokenSet::defect).
+    /// [`RefreshingTokens`](crate::RefreshingTokens) does this when it is due, one refresh at a time.
+    /// Otherwise store the new pair first, then check its [`defect`](TokenSet::defect).
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`error_id`](Error::error_id) `invalid_grant` ends the token.
+    /// See [`send`](Self::send). [`error_id`](Error::error_id) `invalid_grant` means that the refresh token
+    /// has ended.
     pub async fn refresh(&self, refresh_token: &RefreshToken) -> Result<TokenSet, Error> {
         let grant = Grant::RefreshToken { refresh_token: refresh_token.clone(), scope: None };
         self.tokens_for(grant).await
     }
 
-    /// Ends a user's tokens: the refresh token with all its family, or the access token alone.
+    /// Revokes a user's tokens: the refresh token with its whole family, or the access token alone.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn revoke_tokens(&self, tokens: &TokenSet) -> Result<(), Error> {
         let (token, hint) = match &tokens.refresh_token {
             Some(token) => (token.expose(), TokenTypeHint::RefreshToken),
@@ -268,13 +275,13 @@ impl PartnerClient {
     }
 
     async fn tokens_for(&self, grant: Grant) -> Result<TokenSet, Error> {
-        let asked_at = self.clock().now();
+        let requested_at = self.clock().now();
         let response = self.token(TokenRequest::new(grant)).await?;
-        Ok(TokenSet::from_response(response, asked_at))
+        Ok(TokenSet::from_response(response, requested_at))
     }
 }
 
-/// The S256 challenge of RFC 7636 section 4.2.
+/// Returns the S256 challenge of RFC 7636 section 4.2.
 fn s256(verifier: &CodeVerifier) -> String {
     Digest::of(verifier.expose()).to_string()
 }

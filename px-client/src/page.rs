@@ -1,19 +1,19 @@
-//! Reading many transactions: windows of dates, pages, and whether they fit together.
+//! Reading many transactions: windows of dates, pages, and their consistency.
 //!
-//! - `walk`: one window, page after page, begun again when it changes;
-//! - `check`: whether the pages of a window fit together (pure);
-//! - `plan`: how a long window is cut (pure);
-//! - `history`: many windows at once, given out in order.
+//! - `reader`: one window, page by page; starts over if the window changes meanwhile;
+//! - `check`: the consistency of a window's pages (pure);
+//! - `plan`: the split of a long window into shorter ones (pure);
+//! - `history`: concurrent windows, returned in order.
 //!
 //! Contract: `px.md` section 2.2.1.
 
 mod check;
 mod history;
 mod plan;
-mod walk;
+mod reader;
 
 pub use history::{HistoryEvent, HistoryEvents, HistoryOptions, Transactions};
-pub use walk::{PageEvent, PageWalk};
+pub use reader::{PageEvent, PageReader};
 
 use crate::{error::Error, partner::PartnerClient};
 use futures_util::{Stream, stream};
@@ -28,25 +28,25 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window from one date to another; `None` when the first is the later one.
+    /// Returns the window from one date to another, or `None` if `start` is later than `end`.
     #[must_use]
     pub fn new(start: Date, end: Date) -> Option<Self> {
         (start <= end).then_some(Self { start, end })
     }
 
-    /// The first date.
+    /// Returns the first date.
     #[must_use]
     pub fn start(&self) -> Date {
         self.start
     }
 
-    /// The last date.
+    /// Returns the last date.
     #[must_use]
     pub fn end(&self) -> Date {
         self.end
     }
 
-    /// How many dates it has.
+    /// Returns the number of dates in the window.
     #[must_use]
     pub fn days(&self) -> u64 {
         self.end.days_since(self.start).unsigned_abs() + 1
@@ -60,55 +60,58 @@ impl fmt::Display for Window {
 }
 
 impl PartnerClient {
-    /// Walks one window, page after page, by cursor where the partner offers it, else by offset.
+    /// Reads one window page by page: by cursor if the partner offers it, otherwise by offset.
     ///
-    /// The window is read whole only when the stream has ended without an error. On
-    /// [`PageEvent::Restart`] throw away what came before: the window changed meanwhile and
-    /// is begun again, at most three times. Nothing is fetched before it is polled.
+    /// The window has been read completely only when the stream ends without an error. On
+    /// [`PageEvent::Restart`], discard the pages received so far: the window changed meanwhile and is read
+    /// again from its beginning. Usually that happens at most three times; once more if each of these
+    /// attempts found the same id twice. Nothing is requested before the stream is polled.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`Kind::Paging`](crate::Kind::Paging) when the pages do not
-    /// fit together. The first error ends the stream.
+    /// See [`send`](Self::send); and [`ErrorKind::Paging`](crate::ErrorKind::Paging) if the pages are inconsistent. The
+    /// first error ends the stream.
     pub fn pages(
         &self,
         user_id: &UserId,
         window: Window,
     ) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
-        walked(PageWalk::new(self.clone(), user_id.clone(), window, MAX_LIMIT))
+        into_stream(PageReader::new(self.clone(), user_id.clone(), window, MAX_LIMIT))
     }
 
-    /// Like [`pages`](Self::pages), but ends without an error if the rows are more or fewer than
-    /// `total`, as long as that is the same on every page. The caller compares the two.
+    /// Reads one window like [`pages`](Self::pages), but accepts more or fewer rows than `total`.
     ///
-    /// By offset, one more page is requested where a page is full just at the `total`, and with
-    /// `beyond_total` after every last page: a `total` that is too small would hide the rows after it.
+    /// `total` must still be the same on every page. The caller compares the two.
+    ///
+    /// With pages by offset, one more page is requested if a page is full exactly at `total`; with
+    /// `beyond_total`, one more is requested after every last page. Otherwise a `total` that is too small
+    /// would hide the rows after it.
     #[must_use]
     pub fn pages_with_any_total(
         &self,
         user_id: &UserId,
         window: Window,
         beyond_total: bool,
-    ) -> PageWalk {
-        let walk = PageWalk::new(self.clone(), user_id.clone(), window, MAX_LIMIT);
-        walk.with_any_total(beyond_total)
+    ) -> PageReader {
+        let reader = PageReader::new(self.clone(), user_id.clone(), window, MAX_LIMIT);
+        reader.with_any_total(beyond_total)
     }
 
-    /// Reads a user's transactions of a long time, newest first.
+    /// Reads a user's transactions in a range of dates, newest first.
     ///
-    /// A short history is one window, read page after page. A long one is cut into windows
-    /// that are read side by side, each whole before any of it is given out, in order. At the
-    /// end the whole is counted again. Nothing is fetched before it is polled; dropping the
-    /// stream stops it. A window is empty when `start` is later than `end`.
+    /// A short history is read as one window, page by page. A long one is split into windows that are read
+    /// concurrently; each is read completely before its rows are returned, and windows are returned in order.
+    /// At the end the whole range is counted again. Nothing is requested before the stream is polled;
+    /// dropping the stream stops it. If `start` is later than `end`, the stream is empty.
     ///
     /// Rows that cannot be read are left out; [`Transactions::into_events`] reports them.
     ///
     /// # Errors
-    /// As [`pages`](Self::pages). What was given out before an error is good, but not all.
+    /// See [`pages`](Self::pages). Rows that were returned before an error are valid but incomplete.
     pub fn transactions(&self, user_id: &UserId, start: Date, end: Date) -> Transactions {
         self.transactions_with(user_id, start, end, HistoryOptions::default())
     }
 
-    /// The same as [`transactions`](Self::transactions), with other settings.
+    /// Reads a user's transactions like [`transactions`](Self::transactions), with other settings.
     pub fn transactions_with(
         &self,
         user_id: &UserId,
@@ -120,8 +123,10 @@ impl PartnerClient {
     }
 }
 
-fn walked(walk: PageWalk) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
-    Box::pin(stream::try_unfold(walk, |mut walk| async move {
-        Ok(walk.next().await?.map(|event| (event, walk)))
+fn into_stream(
+    reader: PageReader,
+) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
+    Box::pin(stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.next().await?.map(|event| (event, reader)))
     }))
 }

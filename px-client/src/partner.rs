@@ -1,10 +1,11 @@
-//! The client of one partner: every endpoint as a method, and `send` for any.
+//! The client of one partner: a method for every endpoint, and `send` for any request.
 //!
-//! How a call is made, repeated and judged is in `exchange`; long histories are in [`page`](crate::page).
+//! `exchange` has authentication, retries and the classification of responses; [`page`](crate::page) reads
+//! long histories.
 
 use crate::{
     error::{Error, Source},
-    exchange::{Answer, Caller, Core, Dialect, Outgoing, Setup, shared_settings},
+    exchange::{ApiResponse, Authentication, Core, Dialect, Outgoing, Setup, shared_settings},
     oauth::{AuthorizationServer, Server},
     read_mode::ReadMode,
     token::{StaticToken, TokenSource, TokenState},
@@ -13,10 +14,10 @@ use http::Method;
 use px_core::{Clock, HttpTransport, Random};
 use px_types::{
     AccessToken, Auth, ClientId, ClientSecret, Endpoint,
-    endpoint::codec::{self, Reply as _},
+    endpoint::codec::{self, ResponseBody as _},
     model::sign_in::SignIn,
     partner::{
-        AuthTokenRequest, AuthorizationAnswer, Authorize, AuthorizeQuery, CurrentUserResponse,
+        AuthTokenRequest, AuthorizationResponse, Authorize, AuthorizeQuery, CurrentUserResponse,
         GetCurrentUser, GetUser, ListTransactions, NewApplicationLinkNotification,
         NotifyApplicationLinked, RequestAuthToken, RequestToken, Revoke, RevokeRequest, SendOtp,
         SendOtpResponse, TokenRequest, TokenResponse, TransactionsResponse,
@@ -26,14 +27,14 @@ use px_types::{
 use px_types::{UserId, endpoint::codec::Empty};
 use std::{fmt, sync::Arc};
 
-/// Calls one partner.
+/// A client of one partner.
 ///
-/// Cheap to clone. A client without a token serves all users of a partner; for one user's
-/// data take [`with_token`](Self::with_token) or [`with_tokens`](Self::with_tokens), which
-/// share everything else with it.
+/// Cheap to clone. A client without a token serves all users of a partner. For one user's data, call
+/// [`with_token`](Self::with_token) or [`with_tokens`](Self::with_tokens): the new client shares everything
+/// else with this one.
 ///
-/// A 401 to a call with a bearer token ends that token: no later call of this client uses
-/// it, and those in flight are abandoned. Contract: `px.md` sections 2 and 2.2.1.
+/// A 401 to a call with a bearer token ends that token: no later call of this client uses it, and calls in
+/// flight are aborted. Contract: `px.md` sections 2 and 2.2.1.
 #[derive(Clone)]
 pub struct PartnerClient {
     shared: Arc<Shared>,
@@ -57,16 +58,16 @@ impl fmt::Debug for PartnerClient {
     }
 }
 
-/// Signs the notifications that Plaid sends to a partner (`px.md` section 9).
+/// A signer of the notifications that Plaid sends to a partner (`px.md` section 9).
 pub trait SignBody: Send + Sync + fmt::Debug {
-    /// The value of `Plaid-Verification` for a body.
+    /// Returns the value of the header `Plaid-Verification` for a body.
     ///
     /// # Errors
-    /// When the key cannot be used.
+    /// If the key cannot be used.
     fn sign(&self, body: &[u8]) -> Result<String, Source>;
 }
 
-/// Sets up a [`PartnerClient`].
+/// A builder of a [`PartnerClient`].
 #[must_use]
 pub struct PartnerClientBuilder {
     setup: Setup,
@@ -84,49 +85,50 @@ impl fmt::Debug for PartnerClientBuilder {
 }
 
 impl PartnerClientBuilder {
-    /// Shows who the client is, on the endpoints that ask for it.
+    /// Sets the client id and secret, for the endpoints that require client authentication.
     pub fn client(mut self, id: ClientId, secret: ClientSecret) -> Self {
         self.client = Some((id, secret));
         self
     }
 
-    /// Calls with a user's tokens.
+    /// Sets the source of a user's tokens.
     pub fn tokens(mut self, tokens: Arc<dyn TokenSource>) -> Self {
         self.tokens = Some(tokens);
         self
     }
 
-    /// Calls with one token.
+    /// Sets one token of a user.
     pub fn token(self, token: AccessToken) -> Self {
         self.tokens(Arc::new(StaticToken::new(token)))
     }
 
     shared_settings!();
 
-    /// Sets how strictly responses are read; [`ReadMode::Tolerant`] by default.
+    /// Sets how strictly responses are read. Default: [`ReadMode::Tolerant`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// Sets the server at which users authorize, and which gives and revokes tokens; the partner
-    /// itself by default.
+    /// Sets the server at which users authorize, and which issues and revokes tokens.
+    ///
+    /// Default: the partner itself.
     pub fn authorization_server(mut self, server: AuthorizationServer) -> Self {
         self.server = server;
         self
     }
 
-    /// Signs notifications.
+    /// Sets the signer of notifications.
     pub fn signer(mut self, signer: Arc<dyn SignBody>) -> Self {
         self.signer = Some(signer);
         self
     }
 
-    /// Makes the client.
+    /// Builds the client.
     ///
     /// # Errors
-    /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a password,
-    /// or an endpoint of the authorization server is not such a URL.
+    /// If the base URL is not an `http` or `https` URL, or has a query, a fragment or a password; or if an
+    /// endpoint of the authorization server is not an `http` or `https` URL, or has a fragment or a password.
     pub fn build(self) -> Result<PartnerClient, Error> {
         let core = self.setup.build(Dialect::Partner)?;
         let server = Server::new(self.server)?;
@@ -137,7 +139,7 @@ impl PartnerClientBuilder {
 }
 
 impl PartnerClient {
-    /// Sets up a client of the partner at an address, which may have a path prefix.
+    /// Returns a builder of a client for the partner at an address. The address may have a path prefix.
     pub fn builder(
         base_url: impl Into<String>,
         transport: impl HttpTransport + 'static,
@@ -152,13 +154,13 @@ impl PartnerClient {
         }
     }
 
-    /// The same client, calling with a user's tokens.
+    /// Returns a client that calls with a user's tokens and is otherwise the same.
     #[must_use]
     pub fn with_tokens(&self, tokens: Arc<dyn TokenSource>) -> Self {
         Self { tokens: Some(TokenState::new(tokens)), ..self.clone() }
     }
 
-    /// Returns the same client, which reads responses in another mode.
+    /// Returns a client that reads responses in another mode and is otherwise the same.
     #[must_use]
     pub fn with_read_mode(&self, read_mode: ReadMode) -> Self {
         Self { read_mode, ..self.clone() }
@@ -170,86 +172,91 @@ impl PartnerClient {
         self.read_mode
     }
 
-    /// The same client, calling with one token.
+    /// Returns a client that calls with one token and is otherwise the same.
     #[must_use]
     pub fn with_token(&self, token: AccessToken) -> Self {
         self.with_tokens(Arc::new(StaticToken::new(token)))
     }
 
-    /// Sends any request and reads its answer.
+    /// Sends any request and reads its response.
     ///
     /// # Errors
-    /// When there is no good answer after all attempts; see [`Error`].
+    /// If no attempt gets a good response; see [`Error`]. If the client lacks the token, the id and secret,
+    /// or the signer that the endpoint requires, or the request is one for Plaid, nothing is sent.
     pub async fn send<E: Endpoint>(&self, request: E) -> Result<E::Response, Error> {
         let id = E::META.id;
-        let request = codec::to_http(request)
-            .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
+        let request = codec::to_http(request).map_err(|e| {
+            Error::build(id, "the request cannot be encoded as HTTP").with_source(e)
+        })?;
         let safe = matches!(E::META.method, Method::GET | Method::HEAD);
         let mut outgoing = Outgoing::new(id, request, E::Response::KIND, safe);
         let auth = self.route(&mut outgoing, E::META.auth).await?;
-        let mut answer = self.exchange(outgoing, auth).await?;
-        let noted = std::mem::take(&mut answer.faults);
+        let mut response = self.exchange(outgoing, auth).await?;
+        let transfer_faults = std::mem::take(&mut response.faults);
         let clock = &**self.clock();
-        let read = self.read_mode.read(id, &answer.bytes, noted, clock);
-        read.map_err(|unread| answer.not_understood(id, unread))
+        let read = self.read_mode.read(id, &response.bytes, transfer_faults, clock);
+        read.map_err(|failure| response.unreadable(id, failure))
     }
 
-    /// `GET /oauth2/auth`, as a user's browser would.
+    /// Requests an authorization as a user's browser does: `GET /oauth2/auth`.
     ///
-    /// Programs seldom call it: they send the user there, see [`begin_authorization`](Self::begin_authorization).
+    /// Programs rarely call this. They send the user there; see
+    /// [`begin_authorization`](Self::begin_authorization).
     ///
     /// # Errors
-    /// As [`send`](Self::send); an answer that is no redirect is one.
-    pub async fn authorize(&self, query: AuthorizeQuery) -> Result<AuthorizationAnswer, Error> {
+    /// See [`send`](Self::send). A response that is not a redirect is an error.
+    pub async fn authorize(&self, query: AuthorizeQuery) -> Result<AuthorizationResponse, Error> {
         self.send(Authorize::new(query)).await
     }
 
-    /// `POST /oauth2/token`: exchanges a code or a refresh token.
+    /// Exchanges a code or a refresh token: `POST /oauth2/token`.
     ///
-    /// It goes to the token endpoint of the [authorization server](PartnerClientBuilder::authorization_server).
+    /// The request goes to the token endpoint of the [authorization
+    /// server](PartnerClientBuilder::authorization_server).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn token(&self, request: TokenRequest) -> Result<TokenResponse, Error> {
         self.send(RequestToken::new(request)).await
     }
 
-    /// `POST /oauth2/revoke`: ends a token.
+    /// Revokes a token: `POST /oauth2/revoke`.
     ///
-    /// It goes to the revocation endpoint of the [authorization server](PartnerClientBuilder::authorization_server);
-    /// if that has none, it is an error and nothing is sent.
+    /// The request goes to the revocation endpoint of the [authorization
+    /// server](PartnerClientBuilder::authorization_server). If the server has none, the call fails and
+    /// nothing is sent.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn revoke(&self, request: RevokeRequest) -> Result<(), Error> {
         let Empty = self.send(Revoke::new(request)).await?;
         Ok(())
     }
 
-    /// `GET /customers/current`: whose token it is.
+    /// Returns the user of the token: `GET /customers/current`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn current_user(&self) -> Result<CurrentUserResponse, Error> {
         self.send(GetCurrentUser::new()).await
     }
 
-    /// `GET /users/{user_id}`: accounts, holders and securities.
+    /// Returns a user's accounts, holders and securities: `GET /users/{user_id}`.
     ///
     /// The response's [`faults`](UserAccountInfoResponse::faults) list what breaks the contract.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn user(&self, user_id: &UserId) -> Result<UserAccountInfoResponse, Error> {
         self.send(GetUser::new(user_id.clone())).await
     }
 
-    /// `GET /users/{user_id}/transactions`: one page.
+    /// Returns one page of a user's transactions: `GET /users/{user_id}/transactions`.
     ///
-    /// For whole histories take [`transactions`](Self::transactions).
+    /// For whole histories, use [`transactions`](Self::transactions).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn transactions_page(
         &self,
         request: ListTransactions,
@@ -257,38 +264,38 @@ impl PartnerClient {
         self.send(request).await
     }
 
-    /// `POST /users/auth_token`: name and password.
+    /// Sends a user's name and password: `POST /users/auth_token`.
     ///
-    /// [`sign_in`](Self::sign_in) does it with the challenges that may follow.
+    /// [`sign_in`](Self::sign_in) also handles the challenges that may follow.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn auth_token(&self, request: AuthTokenRequest) -> Result<SignIn, Error> {
         self.send(RequestAuthToken::new(request)).await
     }
 
-    /// `POST /users/{user_id}/sendOtp`: has a one-time code sent.
+    /// Has a one-time code sent to the user: `POST /users/{user_id}/sendOtp`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn send_otp(&self, request: SendOtp) -> Result<SendOtpResponse, Error> {
         self.send(request).await
     }
 
-    /// `POST /users/{user_id}/2fa`: answers a challenge.
+    /// Sends the response to a challenge: `POST /users/{user_id}/2fa`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn two_factor(&self, request: ValidateTwoFactor) -> Result<SignIn, Error> {
         self.send(request).await
     }
 
-    /// `POST /applications/notify`: tells that a user linked a further application.
+    /// Notifies the partner that a user linked or unlinked an application: `POST /applications/notify`.
     ///
-    /// Needs a [signer](PartnerClientBuilder::signer).
+    /// Requires a [signer](PartnerClientBuilder::signer).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn application_linked(
         &self,
         notification: NewApplicationLinkNotification,
@@ -297,7 +304,7 @@ impl PartnerClient {
         Ok(())
     }
 
-    /// The clock that the client was given.
+    /// Returns the clock of the client.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.shared.core.clock()
@@ -311,11 +318,11 @@ impl PartnerClient {
         &self.shared.server
     }
 
-    /// Puts the client's id and secret into the form that a request has as its body.
+    /// Adds the client's id and secret to the form in the request's body.
     pub(crate) fn authenticate_in_body(&self, outgoing: &mut Outgoing) -> Result<(), Error> {
         let Some((id, secret)) = &self.shared.client else {
             return Err(Error::build(outgoing.operation, "the client has no id and secret")
-                .advice("give them to the builder"));
+                .with_advice("set them on the builder"));
         };
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("client_id", id.as_str()).append_pair("client_secret", secret.expose());
@@ -336,35 +343,35 @@ impl PartnerClient {
         self.shared.client.as_ref().map(|(id, _)| id)
     }
 
-    /// Makes a call as the one that the endpoint asks for.
+    /// Makes a call with the authentication that the endpoint requires.
     pub(crate) async fn exchange(
         &self,
         mut outgoing: Outgoing,
         auth: Auth,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ApiResponse, Error> {
         let operation = outgoing.operation;
         outgoing.read_mode = self.read_mode;
-        let lacks = |what: &str, advice| Error::build(operation, what).advice(advice);
-        let caller = match (auth, &self.tokens, &self.shared.client, &self.shared.signer) {
-            (Auth::Bearer(_), Some(tokens), ..) => Caller::Bearer(tokens),
+        let lacks = |what: &str, advice| Error::build(operation, what).with_advice(advice);
+        let authentication = match (auth, &self.tokens, &self.shared.client, &self.shared.signer) {
+            (Auth::Bearer(_), Some(tokens), ..) => Authentication::Bearer(tokens),
             (Auth::Bearer(_), None, ..) => {
-                let advice = "take `with_token` or `with_tokens` first";
+                let advice = "use `with_token` or `with_tokens`";
                 return Err(lacks("the client has no token", advice));
             }
-            (Auth::Client, _, Some((id, secret)), _) => Caller::Basic(id, secret),
+            (Auth::Client, _, Some((id, secret)), _) => Authentication::Basic(id, secret),
             (Auth::Client, _, None, _) => {
-                return Err(lacks("the client has no id and secret", "give them to the builder"));
+                return Err(lacks("the client has no id and secret", "set them on the builder"));
             }
-            (Auth::Signature, .., Some(signer)) => Caller::Signer(&**signer),
+            (Auth::Signature, .., Some(signer)) => Authentication::Signer(&**signer),
             (Auth::Signature, .., None) => {
-                return Err(lacks("the client has no signer", "give one to the builder"));
+                return Err(lacks("the client has no signer", "set one on the builder"));
             }
             (Auth::PlaidClient, ..) => {
                 let what = "this is an endpoint of Plaid, not of a partner";
-                return Err(lacks(what, "take a `PlaidClient`"));
+                return Err(lacks(what, "use a `PlaidClient`"));
             }
-            _ => Caller::Nobody,
+            _ => Authentication::None,
         };
-        self.shared.core.exchange(outgoing, caller).await
+        self.shared.core.exchange(outgoing, authentication).await
     }
 }

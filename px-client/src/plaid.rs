@@ -1,7 +1,8 @@
-//! The client of Plaid's API: every endpoint as a method, and `send` for any.
+//! The client of Plaid's API: a method for every endpoint, and `send` for any request.
 //!
-//! How a call is made, repeated and judged is in `exchange`; which calls may be repeated is in
-//! `repeat`. What a partner builds upon it: [`notifier`](crate::notifier) and [`portal`](crate::portal).
+//! `exchange` has authentication, retries and the classification of responses; `repeat` lists the calls that
+//! may be repeated. A partner's components over this client are [`notifier`](crate::notifier) and
+//! [`portal`](crate::portal).
 
 mod repeat;
 
@@ -9,13 +10,13 @@ pub use repeat::is_repeated;
 
 use crate::{
     error::Error,
-    exchange::{Caller, Core, Dialect, Outgoing, Setup, shared_settings},
-    read_mode::Unread,
+    exchange::{Authentication, Core, Dialect, Outgoing, Setup, shared_settings},
+    read_mode::ReadFailure,
 };
 use px_core::{Clock, HttpTransport, Random};
 use px_types::{
     Auth, ClientId, ClientSecret, Endpoint,
-    endpoint::codec::{self, Reply as _},
+    endpoint::codec::{self, ResponseBody as _},
     plaid::{
         AccountsNotification, Acknowledged, CreateLinkToken, CreateLinkTokenResponse,
         ExchangePublicToken, ExchangePublicTokenResponse, GetApplication, GetApplicationResponse,
@@ -28,14 +29,14 @@ use px_types::{
 };
 use std::{fmt, sync::Arc};
 
-/// Calls Plaid, as a partner or as an application.
+/// A client of Plaid's API, for a partner or an application.
 ///
-/// Cheap to clone. It shows its id and secret in the headers `PLAID-CLIENT-ID` and
-/// `PLAID-SECRET` with every call. An error tells Plaid's own words through
-/// [`plaid_error_type`](Error::plaid_error_type), [`plaid_error_code`](Error::plaid_error_code) and
-/// [`display_message`](Error::display_message), and never holds the secret or a token.
+/// Cheap to clone. It sends its id and secret in the headers `PLAID-CLIENT-ID` and `PLAID-SECRET` with every
+/// call. An error has Plaid's own fields: [`plaid_error_type`](Error::plaid_error_type),
+/// [`plaid_error_code`](Error::plaid_error_code) and [`display_message`](Error::display_message). It never
+/// contains the secret or a token.
 ///
-/// Not every call is repeated when its answer is lost: see [`is_repeated`].
+/// Not every call is repeated if its response is lost; see [`is_repeated`].
 ///
 /// # Examples
 ///
@@ -74,7 +75,7 @@ impl fmt::Debug for PlaidClient {
     }
 }
 
-/// Sets up a [`PlaidClient`].
+/// A builder of a [`PlaidClient`].
 #[must_use]
 pub struct PlaidClientBuilder {
     setup: Setup,
@@ -88,7 +89,7 @@ impl fmt::Debug for PlaidClientBuilder {
 }
 
 impl PlaidClientBuilder {
-    /// Shows who calls; every endpoint asks for it.
+    /// Sets the client id and secret. Every endpoint requires them.
     pub fn client(mut self, id: ClientId, secret: ClientSecret) -> Self {
         self.client = Some((id, secret));
         self
@@ -96,22 +97,23 @@ impl PlaidClientBuilder {
 
     shared_settings!();
 
-    /// Makes the client.
+    /// Builds the client.
     ///
     /// # Errors
-    /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a
-    /// password; when there is no id and secret.
+    /// If the base URL is not an `http` or `https` URL, or has a query, a fragment or a password; or if no id
+    /// and secret are set.
     pub fn build(self) -> Result<PlaidClient, Error> {
         let core = self.setup.build(Dialect::Plaid)?;
         let client = self.client.ok_or_else(|| {
-            Error::build("client", "there is no id and secret").advice("give them to the builder")
+            Error::build("client", "the client has no id and secret")
+                .with_advice("set them on the builder")
         })?;
         Ok(PlaidClient { shared: Arc::new(Shared { core, client }) })
     }
 }
 
 impl PlaidClient {
-    /// Sets up a client of Plaid at an address, which may have a path prefix.
+    /// Returns a builder of a client for Plaid at an address. The address may have a path prefix.
     pub fn builder(
         base_url: impl Into<String>,
         transport: impl HttpTransport + 'static,
@@ -119,32 +121,35 @@ impl PlaidClient {
         PlaidClientBuilder { setup: Setup::new(base_url.into(), Arc::new(transport)), client: None }
     }
 
-    /// Sends any request and reads its answer.
+    /// Sends any request and reads its response.
     ///
     /// # Errors
-    /// When there is no good answer after all attempts; see [`Error`]. A request that is not one
-    /// of Plaid's endpoints is refused before it is sent.
+    /// If no attempt gets a good response; see [`Error`]. If the request is not one of Plaid's endpoints,
+    /// nothing is sent.
     pub async fn send<E: Endpoint>(&self, request: E) -> Result<E::Response, Error> {
         let id = E::META.id;
         if E::META.auth != Auth::PlaidClient {
             return Err(Error::build(id, "this is an endpoint of a partner, not of Plaid")
-                .advice("take a `PartnerClient`"));
+                .with_advice("use a `PartnerClient`"));
         }
-        let request = codec::to_http(request)
-            .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
+        let request = codec::to_http(request).map_err(|e| {
+            Error::build(id, "the request cannot be encoded as HTTP").with_source(e)
+        })?;
         let outgoing = Outgoing::new(id, request, E::Response::KIND, is_repeated(id));
         let (client_id, secret) = &self.shared.client;
-        let caller = Caller::Plaid(client_id, secret);
-        let answer = self.shared.core.exchange(outgoing, caller).await?;
-        E::Response::decode(&answer.bytes).map_err(|e| answer.not_understood(id, Unread::Decode(e)))
+        let authentication = Authentication::Plaid(client_id, secret);
+        let response = self.shared.core.exchange(outgoing, authentication).await?;
+        E::Response::decode(&response.bytes)
+            .map_err(|e| response.unreadable(id, ReadFailure::Decode(e)))
     }
 
-    /// `POST /items/transactions/notify`: accounts have new transactions.
+    /// Notifies Plaid that accounts have new transactions: `POST /items/transactions/notify`.
     ///
-    /// All entries are taken or none. [`Notifier`](crate::notifier::Notifier) collects, repeats and keeps them.
+    /// Plaid accepts all entries or none. [`Notifier`](crate::notifier::Notifier) collects, stores and
+    /// repeats notifications.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn notify_transactions(
         &self,
         request: NewTransactionsNotification,
@@ -152,12 +157,12 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /items/accounts/notify`: accounts were opened, closed or changed.
+    /// Notifies Plaid that accounts were opened, closed or changed: `POST /items/accounts/notify`.
     ///
-    /// All entries are taken or none.
+    /// Plaid accepts all entries or none.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn notify_accounts(
         &self,
         request: AccountsNotification,
@@ -165,30 +170,30 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /items/tokens/notify`: has tokens deleted or cycled.
+    /// Has tokens deleted or refreshed: `POST /items/tokens/notify`.
     ///
-    /// All entries are taken or none.
+    /// Plaid accepts all entries or none.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn notify_tokens(&self, request: TokensNotification) -> Result<Acknowledged, Error> {
         self.send(request).await
     }
 
-    /// `POST /item/import`: makes an Item from a partner's own token.
+    /// Creates an Item from a partner's own token: `POST /item/import`.
     ///
-    /// Not repeated: each import gives out another access token.
+    /// Not repeated, because each import issues another access token.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn import(&self, request: ImportItem) -> Result<ImportItemResponse, Error> {
         self.send(request).await
     }
 
-    /// `POST /item/application/list`: the applications that a user connected.
+    /// Returns the applications that a user connected: `POST /item/application/list`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn list_applications(
         &self,
         request: ListApplications,
@@ -196,10 +201,10 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /item/application/unlink`: ends one application's access at once.
+    /// Ends one application's access immediately: `POST /item/application/unlink`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn unlink_application(
         &self,
         request: UnlinkApplication,
@@ -207,18 +212,18 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /item/application/scopes/update`: sets what one application may see.
+    /// Sets the scopes of one application: `POST /item/application/scopes/update`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn update_scopes(&self, request: UpdateScopes) -> Result<Acknowledged, Error> {
         self.send(request).await
     }
 
-    /// `POST /item/activity/list`: what was done with a user's consent, one page.
+    /// Returns one page of the activity log of a user's consent: `POST /item/activity/list`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn list_activity(
         &self,
         request: ListActivity,
@@ -226,10 +231,10 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /application/get`: one application, to be shown to a user.
+    /// Returns one application, to show it to a user: `POST /application/get`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn application(
         &self,
         request: GetApplication,
@@ -237,12 +242,12 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /link/token/create`: a token that opens Plaid's page, once.
+    /// Creates a token that opens Plaid's Link page once: `POST /link/token/create`.
     ///
-    /// Not repeated: each call makes another token.
+    /// Not repeated, because each call creates another token.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn create_link_token(
         &self,
         request: CreateLinkToken,
@@ -250,12 +255,12 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /item/public_token/exchange`: the Item behind a public token.
+    /// Exchanges a public token for an Item's access token: `POST /item/public_token/exchange`.
     ///
-    /// Not repeated: a public token serves once.
+    /// Not repeated, because a public token can be exchanged only once.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn exchange_public_token(
         &self,
         request: ExchangePublicToken,
@@ -263,29 +268,29 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /item/get`: an Item and how it is.
+    /// Returns an Item and its state: `POST /item/get`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn item(&self, request: GetItem) -> Result<GetItemResponse, Error> {
         self.send(request).await
     }
 
-    /// `POST /item/remove`: gives an Item up; its token is dead at once.
+    /// Removes an Item; its token ends immediately: `POST /item/remove`.
     ///
-    /// Repeated. `INVALID_ACCESS_TOKEN` after more than one [attempt](Error::attempts) tells that an
-    /// earlier one did it.
+    /// Repeated. `INVALID_ACCESS_TOKEN` after more than one [attempt](Error::attempts) means that an earlier
+    /// attempt succeeded.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn remove_item(&self, request: RemoveItem) -> Result<Acknowledged, Error> {
         self.send(request).await
     }
 
-    /// `POST /item/webhook/update`: sets where webhooks for an Item go.
+    /// Sets the webhook address of an Item: `POST /item/webhook/update`.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn update_webhook(
         &self,
         request: UpdateWebhook,
@@ -293,12 +298,12 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /item/access_token/invalidate`: replaces the token of an Item.
+    /// Replaces the token of an Item: `POST /item/access_token/invalidate`.
     ///
-    /// Not repeated: the old token is dead after the first time, and the new one is told once.
+    /// Not repeated: the old token ends with the first call, and the new one is returned only once.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn invalidate_token(
         &self,
         request: InvalidateToken,
@@ -306,12 +311,12 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// `POST /webhook_verification_key/get`: the key that signed a webhook.
+    /// Returns the key that signed a webhook: `POST /webhook_verification_key/get`.
     ///
-    /// Keep it by its `kid`: it does not change.
+    /// Cache it by its `kid`, because it does not change.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// See [`send`](Self::send).
     pub async fn verification_key(
         &self,
         request: GetVerificationKey,
@@ -319,7 +324,7 @@ impl PlaidClient {
         self.send(request).await
     }
 
-    /// The clock that the client was given.
+    /// Returns the clock of the client.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.shared.core.clock()

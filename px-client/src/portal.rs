@@ -17,7 +17,7 @@
 //! | the form "disconnect" is sent | [`Portal::disconnect`] |
 //! | the activity log is requested | [`Portal::activity`] |
 //! | the button "connect" is pressed | [`Portal::connect`], then Plaid's page with the link token |
-//! | the customer returns from Plaid's page without a consent | [`Portal::give_up`] |
+//! | the customer returns from Plaid's page without a consent | [`Portal::cancel_connect`] |
 //! | `POST /applications/notify` arrives and its signature is right | [`Portal::application_linked`] |
 //! | a stream of server-sent events is opened | [`Portal::changes`] |
 //! | the program starts | [`Portal::run`], spawned |
@@ -26,27 +26,27 @@
 //!
 //! ```
 //! use chrono::{DateTime, Utc};
-//! use px_client::{PlaidClient, portal::{Left, MemoryPortalStore, MintReason, MintToken, Portal}};
+//! use px_client::{PlaidClient, portal::{RemainingGrants, MemoryPortalStore, MintReason, MintToken, Portal}};
 //! use px_core::InProcessTransport;
 //! use px_types::{AccessToken, ClientSecret, UserId};
 //! use std::{error::Error, sync::Arc};
 //!
-//! /// The bank's own OAuth server. With that of `px-server`, take `OAuthTokens`.
+//! /// The bank's own OAuth server. For that of `px-server`, use `OAuthTokens`.
 //! #[derive(Debug)]
 //! struct OurTokens;
 //!
 //! #[async_trait::async_trait]
 //! impl MintToken for OurTokens {
 //!     async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Box<dyn Error + Send + Sync>> {
-//!         // Here everybody has consented.
+//!         // In this example every user has consented.
 //!         Ok(Some(AccessToken::new(format!("a token for {user}"))))
 //!     }
 //!     async fn connected(&self, user: &UserId) -> Result<(), Box<dyn Error + Send + Sync>> {
 //!         Ok(())
 //!     }
-//!     async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Box<dyn Error + Send + Sync>> {
+//!     async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<RemainingGrants, Box<dyn Error + Send + Sync>> {
 //!         // The tokens of `user` that were made up to `up_to` are revoked.
-//!         Ok(Left::Nothing)
+//!         Ok(RemainingGrants::None)
 //!     }
 //! }
 //!
@@ -106,13 +106,13 @@ mod view;
 mod watchers;
 
 pub use self::{
-    disconnect::{Disconnected, WorkedOff},
+    disconnect::{Disconnected, RetrySummary},
     error::{PortalError, PortalErrorKind},
     item::ConnectLink,
     memory::MemoryPortalStore,
     scopes::{AppProducts, AppScopes},
-    setup::{Left, MintReason, MintToken, PortalBuilder},
-    store::{Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore},
+    setup::{MintReason, MintToken, PortalBuilder, RemainingGrants},
+    store::{Disconnection, DisconnectionState, Notice, NoticeKind, NoticeOutcome, PortalStore},
     view::{
         AccountsSeen, ActivityEntry, ActivityPage, AppState, Applications, ConnectedApp, DataKind,
         LastAccess,
@@ -142,9 +142,9 @@ use watchers::{Locks, Watchers};
 ///
 /// Cheap to clone; all clones share their state. See [`portal`](self).
 #[derive(Clone)]
-pub struct Portal(Arc<Inner>);
+pub struct Portal(Arc<PortalInner>);
 
-struct Inner {
+struct PortalInner {
     client: PlaidClient,
     store: Arc<dyn PortalStore>,
     settings: setup::Settings,
@@ -164,24 +164,24 @@ impl fmt::Debug for Portal {
 impl Portal {
     /// Returns the applications that the user connected, the newest first.
     ///
-    /// If Plaid is out of reach, the result is what the bank knew last, and
+    /// If Plaid is out of reach, the result is the list that the bank stored last, and
     /// [`current`](Applications::current) is `false`.
     ///
     /// # Errors
     /// If the records are out of reach, or the bank cannot make a token.
     pub async fn applications(&self, user: &UserId) -> Result<Applications, PortalError> {
-        let _turn = self.lock(user).await;
+        let _guard = self.lock(user).await;
         let (mut list, current) = match self.list_at_plaid(user).await {
             Ok(Some(list)) => (list, true),
             Ok(None) => {
-                // A notification may have come before the import.
+                // A notification may arrive before the import.
                 let list = self.recorded(user).await?;
                 let current = list.is_empty();
                 (list, current)
             }
             Err(error) => {
                 let Some(call) = error.plaid() else { return Err(error) };
-                tracing::warn!(error = %call, "a user's applications are shown as last known");
+                tracing::warn!(error = %call, "Plaid failed; a user's stored applications are shown");
                 (self.recorded(user).await?, false)
             }
         };
@@ -192,9 +192,9 @@ impl Portal {
         let mut disconnections =
             self.store().disconnections(user).await.map_err(PortalError::store)?;
         if current {
-            self.settle(user, &list, &mut disconnections).await?;
+            self.delete_relinked(user, &list, &mut disconnections).await?;
             if !list.is_empty() {
-                self.keep_tokens(user).await?;
+                self.confirm_tokens(user).await?;
             }
         }
         list.sort_by_key(|one| std::cmp::Reverse(one.created_at));
@@ -202,17 +202,17 @@ impl Portal {
         Ok(Applications { list: list.iter().map(view).collect(), current })
     }
 
-    /// Sets everything that an application may see from now on. `scopes` is complete: it replaces the
-    /// present scopes.
+    /// Sets everything that an application may see from now on.
     ///
-    /// The accounts are those of the bank's own page for this user. An account that the application sees
-    /// and that `scopes` does not name is withdrawn.
+    /// `scopes` is complete: it replaces the current scopes. The accounts are those of the bank's own page
+    /// for this user. An account that the application sees and that `scopes` does not name is withdrawn.
     ///
     /// # Errors
     /// [`NoAccount`](PortalErrorKind::NoAccount) if `scopes` names no account;
     /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) if the user has no such application;
-    /// [`Disconnecting`](PortalErrorKind::Disconnecting) if it is being disconnected; or if Plaid
-    /// refuses, fails or is out of reach. Then nothing was changed as far as is known.
+    /// [`Disconnecting`](PortalErrorKind::Disconnecting) if it is being disconnected; or if Plaid refuses,
+    /// fails or is out of reach, or the records are. After an error of Plaid the scopes are presumably
+    /// unchanged.
     pub async fn set_scopes(
         &self,
         user: &UserId,
@@ -222,7 +222,7 @@ impl Portal {
         if scopes.accounts.is_empty() {
             return Err(PortalError::new(PortalErrorKind::NoAccount));
         }
-        let _turn = self.lock(user).await;
+        let _guard = self.lock(user).await;
         self.check_is_connected(user, application).await?;
         let disconnections = self.store().disconnections(user).await.map_err(PortalError::store)?;
         if disconnections.iter().any(|one| one.application_id == *application && one.is_pending()) {
@@ -230,7 +230,7 @@ impl Portal {
         }
         let known = self.recorded(user).await?;
         let known = known.iter().find(|one| one.application_id == *application);
-        let scopes = scopes.written(known.and_then(|one| one.scopes.as_ref()));
+        let scopes = scopes.to_wire(known.and_then(|one| one.scopes.as_ref()));
         let set = self
             .with_token(user, MintReason::View, |token| {
                 let (application, scopes) = (application.clone(), scopes.clone());
@@ -256,23 +256,25 @@ impl Portal {
         for one in list.iter_mut().filter(|one| one.application_id == *application) {
             one.scopes = Some(scopes.clone());
         }
-        self.keep_recorded(user, &list).await?;
-        self.tell_watchers(user);
+        self.save_recorded(user, &list).await?;
+        self.notify_watchers(user);
         Ok(())
     }
 
-    /// Returns a page of the user's activity log: at most `count` entries (1 to 50), from the cursor of
-    /// the page before.
+    /// Returns a page of the user's activity log.
+    ///
+    /// It has at most `count` entries (1 to 50). `cursor` is that of the previous page.
     ///
     /// # Errors
-    /// If Plaid refuses the cursor or is out of reach.
+    /// If Plaid refuses the cursor or is out of reach; if the records are out of reach; or if the bank cannot
+    /// make a token.
     pub async fn activity(
         &self,
         user: &UserId,
         cursor: Option<&str>,
         count: u64,
     ) -> Result<ActivityPage, PortalError> {
-        let turn = self.lock(user).await;
+        let guard = self.lock(user).await;
         let page = self
             .with_token(user, MintReason::View, |token| {
                 let mut request = ListActivity::new(token);
@@ -281,17 +283,17 @@ impl Portal {
                 async move { self.client().list_activity(request).await }
             })
             .await?;
-        drop(turn);
+        drop(guard);
         let Some(page) = page else {
             return Ok(ActivityPage { entries: Vec::new(), next: None });
         };
         let known = self.recorded(user).await?;
         let targets = page.activities.iter().filter_map(|one| one.target_application_id.as_ref());
-        let gone: BTreeSet<_> = targets
+        let unlisted: BTreeSet<_> = targets
             .filter(|id| known.iter().all(|one| one.application_id != **id))
             .cloned()
             .collect();
-        let names = join_all(gone.into_iter().map(|id| self.name_of(id))).await;
+        let names = join_all(unlisted.into_iter().map(|id| self.name_of(id))).await;
         let name_of = |id: &ApplicationId| {
             let known = known.iter().find(|one| one.application_id == *id).map(view::name);
             known.or_else(|| {
@@ -305,9 +307,9 @@ impl Portal {
         })
     }
 
-    /// Returns a stream of the user's changes, for an open page.
+    /// Returns the notifications of the user's changes, for an open page.
     ///
-    /// Call it before the page is read, so that no change is missed between the two.
+    /// Call it before the page is read, so that no change in between is missed.
     #[must_use]
     pub fn changes(&self, user: &UserId) -> Changes {
         self.0.watchers.watch(user)
@@ -331,20 +333,20 @@ impl Portal {
         self.0.locks.lock(user).await
     }
 
-    fn tell_watchers(&self, user: &UserId) {
-        self.0.watchers.tell(user);
+    fn notify_watchers(&self, user: &UserId) {
+        self.0.watchers.notify(user);
     }
 
     async fn recorded(&self, user: &UserId) -> Result<Vec<ConnectedApplication>, PortalError> {
         self.store().applications(user).await.map_err(PortalError::store)
     }
 
-    async fn keep_recorded(
+    async fn save_recorded(
         &self,
         user: &UserId,
         list: &[ConnectedApplication],
     ) -> Result<(), PortalError> {
-        self.store().keep_applications(user, list).await.map_err(PortalError::store)
+        self.store().save_applications(user, list).await.map_err(PortalError::store)
     }
 
     async fn has_record_of(
@@ -384,12 +386,12 @@ impl Portal {
             })
             .await?;
         let Some(listed) = listed else { return Ok(None) };
-        self.keep_recorded(user, &listed.applications).await?;
+        self.save_recorded(user, &listed.applications).await?;
         Ok(Some(listed.applications))
     }
 
     /// Deletes completed disconnections of applications that are listed: they were linked again.
-    async fn settle(
+    async fn delete_relinked(
         &self,
         user: &UserId,
         list: &[ConnectedApplication],
@@ -398,16 +400,17 @@ impl Portal {
         for one in disconnections.iter().filter(|one| !one.is_pending()) {
             let id = &one.application_id;
             if list.iter().any(|listed| listed.application_id == *id) {
-                let forgotten = self.store().forget_disconnection(user, id).await;
-                forgotten.map_err(PortalError::store)?;
+                let deleted = self.store().delete_disconnection(user, id).await;
+                deleted.map_err(PortalError::store)?;
             }
         }
         disconnections.retain(Disconnection::is_pending);
         Ok(())
     }
 
-    /// Returns the times of the applications' last reads. The page is shown without them if they are not
-    /// available.
+    /// Returns the times of the applications' last reads.
+    ///
+    /// The page is shown without them if they are not available.
     async fn last_access(
         &self,
         user: &UserId,
@@ -422,17 +425,17 @@ impl Portal {
         match page {
             Ok(page) => Ok(page.map(|page| page.last_data_access_times)),
             Err(error) if error.plaid().is_some() => {
-                tracing::warn!(%error, "the last accesses are not known just now");
+                tracing::warn!(%error, "the times of last access are not available");
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The name of an application that the user has no more.
+    /// Returns the name of an application that the user no longer has.
     async fn name_of(&self, id: ApplicationId) -> Option<(ApplicationId, String)> {
-        let answer = self.client().application(GetApplication::new(id.clone())).await.ok()?;
-        let application = answer.application;
+        let response = self.client().application(GetApplication::new(id.clone())).await.ok()?;
+        let application = response.application;
         let display = application.display_name.as_deref();
         let name = view::named(display, &application.name, &application.application_id);
         Some((id, name))

@@ -1,4 +1,4 @@
-//! Whether a failed call is repeated, and when. Pure: no clock, no network, no own randomness.
+//! The retry policy. Pure: no clock, no network, no randomness of its own.
 //!
 //! Contract: `px.md` section 2.2.1.
 
@@ -7,18 +7,18 @@ use px_core::TransportErrorKind;
 use px_core::{Random, random};
 use std::time::Duration;
 
-/// How often and how long a call is tried.
+/// A retry policy: limits of attempts, delays and total time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// The most attempts, the first included.
+    /// Maximum number of attempts, including the first.
     pub attempts: u32,
-    /// The time for all attempts and the waits between them.
+    /// Maximum total time of all attempts and the delays between them.
     pub budget: Duration,
-    /// The shortest wait.
-    pub shortest_wait: Duration,
-    /// The longest wait that is chosen here; a partner may ask for longer ones.
-    pub longest_wait: Duration,
+    /// Minimum delay between attempts.
+    pub min_wait: Duration,
+    /// Maximum delay that is chosen here. The other side may request a longer one.
+    pub max_wait: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -26,74 +26,74 @@ impl Default for RetryPolicy {
         Self {
             attempts: 4,
             budget: Duration::from_secs(30),
-            shortest_wait: Duration::from_millis(100),
-            longest_wait: Duration::from_secs(5),
+            min_wait: Duration::from_millis(100),
+            max_wait: Duration::from_secs(5),
         }
     }
 }
 
 impl RetryPolicy {
-    /// Never repeats anything.
+    /// Returns a policy without retries.
     #[must_use]
     pub fn never() -> Self {
         Self { attempts: 1, ..Self::default() }
     }
 }
 
-/// How an attempt failed.
+/// The failure of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No answer, or not a whole one.
+    /// No response, or an incomplete one.
     Transport(TransportErrorKind),
-    /// An answer with a status that is no success.
+    /// A response with a status that is not a success.
     Status(u16),
 }
 
-/// Whether a failure may go away by itself.
+/// Returns whether a failure may be temporary.
 #[must_use]
 pub fn is_transient(failure: Failure) -> bool {
     use TransportErrorKind as T;
     match failure {
         Failure::Transport(kind) => {
-            matches!(kind, T::Connect | T::Timeout | T::Cut | T::Other)
+            matches!(kind, T::Connect | T::Timeout | T::Truncated | T::Other)
         }
         Failure::Status(status) => matches!(status, 408 | 429 | 500..=599),
     }
 }
 
-/// What to do after a failed attempt.
+/// The decision after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
-    /// Wait, then try again.
-    Again(Duration),
+    /// Wait for this time, then try again.
+    Retry(Duration),
     /// Give up.
     GiveUp,
 }
 
-/// What is known of a failed attempt.
+/// A failed attempt, as input of [`decide`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// How it failed.
+    /// The failure.
     pub failure: Failure,
-    /// Whether the request changes nothing at the partner.
+    /// Whether the request may be repeated even if the other side has processed it.
     pub safe: bool,
-    /// Whether the partner may have seen it.
+    /// Whether the other side may have received the request.
     pub may_have_been_sent: bool,
-    /// How many attempts were made, this one included.
+    /// Number of attempts so far, including this one.
     pub made: u32,
-    /// The time that all of them and the waits took.
+    /// Total time of all attempts and delays so far.
     pub spent: Duration,
-    /// The wait before this attempt.
+    /// The delay before this attempt.
     pub last_wait: Option<Duration>,
-    /// How long the partner wants to be left alone.
-    pub asked_wait: Option<Duration>,
+    /// The delay that the other side requests.
+    pub requested_wait: Option<Duration>,
 }
 
 impl Attempt {
-    /// A first attempt of a safe request.
+    /// Returns the first attempt of a request that is safe to repeat.
     #[must_use]
     pub fn first(failure: Failure) -> Self {
         Self {
@@ -103,34 +103,34 @@ impl Attempt {
             made: 1,
             spent: Duration::ZERO,
             last_wait: None,
-            asked_wait: None,
+            requested_wait: None,
         }
     }
 }
 
 /// Decides what to do after a failed attempt.
 ///
-/// The wait is decorrelated jitter: random between the shortest wait and three times the
-/// last. A longer wait that the partner asks for wins; if the budget does not hold it, the
-/// call ends at once.
+/// The delay has decorrelated jitter: it is random between the minimum delay and three times the last one. A
+/// longer delay that the other side requests is used instead. If the budget does not allow the delay, the
+/// result is [`GiveUp`](Decision::GiveUp).
 pub fn decide(policy: &RetryPolicy, attempt: &Attempt, random: &dyn Random) -> Decision {
     let repeatable = attempt.safe || !attempt.may_have_been_sent;
     if !repeatable || !is_transient(attempt.failure) || attempt.made >= policy.attempts {
         return Decision::GiveUp;
     }
-    let last = attempt.last_wait.unwrap_or(policy.shortest_wait);
-    let longest = last.saturating_mul(3).min(policy.longest_wait);
-    let jitter = random::duration(random, policy.shortest_wait..=longest);
-    let wait = jitter.max(attempt.asked_wait.unwrap_or_default());
+    let last = attempt.last_wait.unwrap_or(policy.min_wait);
+    let longest = last.saturating_mul(3).min(policy.max_wait);
+    let jitter = random::duration(random, policy.min_wait..=longest);
+    let wait = jitter.max(attempt.requested_wait.unwrap_or_default());
     if attempt.spent.saturating_add(wait) >= policy.budget {
         return Decision::GiveUp;
     }
-    Decision::Again(wait)
+    Decision::Retry(wait)
 }
 
-/// The moment that a `Retry-After` header names: seconds from now, or an HTTP date.
+/// Returns the time in a `Retry-After` header: seconds from now, or an HTTP date.
 ///
-/// A number too large to be a moment is a hundred years.
+/// A number that is too large counts as a hundred years. Returns `None` if the value is neither.
 #[must_use]
 pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     const CENTURY: i64 = 100 * 366 * 86_400;
@@ -142,7 +142,7 @@ pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     http_date(value)
 }
 
-/// The three forms of RFC 9110 section 5.6.7.
+/// Parses the three date forms of RFC 9110 section 5.6.7.
 fn http_date(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(date) = DateTime::parse_from_rfc2822(text) {
         return Some(date.to_utc());
@@ -177,13 +177,13 @@ mod tests {
             (Failure::Status(403), false),
             (Failure::Status(302), false),
             (Failure::Transport(T::Connect), true),
-            (Failure::Transport(T::Cut), true),
+            (Failure::Transport(T::Truncated), true),
             (Failure::Transport(T::Timeout), true),
             (Failure::Transport(T::TooLarge), false),
             (Failure::Transport(T::Refused), false),
         ] {
             let decision = decide(&policy, &Attempt::first(failure), &random());
-            assert_eq!(matches!(decision, Decision::Again(_)), again, "{failure:?}");
+            assert_eq!(matches!(decision, Decision::Retry(_)), again, "{failure:?}");
         }
     }
 
@@ -202,8 +202,8 @@ mod tests {
     fn a_wait_beyond_the_budget_ends_at_once() {
         let policy = RetryPolicy::default();
         let mut attempt = Attempt::first(Failure::Status(503));
-        attempt.asked_wait = Some(Duration::from_secs(29));
-        let again = Decision::Again(Duration::from_secs(29));
+        attempt.requested_wait = Some(Duration::from_secs(29));
+        let again = Decision::Retry(Duration::from_secs(29));
         assert_eq!(decide(&policy, &attempt, &random()), again);
         attempt.spent = Duration::from_secs(1);
         assert_eq!(decide(&policy, &attempt, &random()), Decision::GiveUp);
@@ -230,12 +230,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_call_outlasts_its_budget(seed: u64, asked in proptest::option::of(0_u64..40_000)) {
+        fn no_call_outlasts_its_budget(seed: u64, requested in proptest::option::of(0_u64..40_000)) {
             let (policy, random) = (RetryPolicy::default(), SeededRandom::new(seed));
             let mut attempt = Attempt::first(Failure::Status(500));
-            attempt.asked_wait = asked.map(Duration::from_millis);
-            while let Decision::Again(wait) = decide(&policy, &attempt, &random) {
-                prop_assert!(wait >= policy.shortest_wait.max(attempt.asked_wait.unwrap_or_default()));
+            attempt.requested_wait = requested.map(Duration::from_millis);
+            while let Decision::Retry(wait) = decide(&policy, &attempt, &random) {
+                prop_assert!(wait >= policy.min_wait.max(attempt.requested_wait.unwrap_or_default()));
                 attempt.spent += wait;
                 attempt.made += 1;
                 attempt.last_wait = Some(wait);

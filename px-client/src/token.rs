@@ -1,7 +1,7 @@
-//! Where bearer tokens come from, how they are kept, and how they end.
+//! Bearer tokens: their sources, their storage and their end.
 
 use crate::{
-    error::{Error, Kind, Source},
+    error::{Error, ErrorKind, Source},
     oauth::{TokenDefect, TokenSet},
     partner::PartnerClient,
 };
@@ -17,25 +17,25 @@ use std::{
 };
 use tokio::sync::{Mutex, watch};
 
-/// Gives the bearer token of one user.
+/// A source of the bearer token of one user.
 #[async_trait]
 pub trait TokenSource: Send + Sync + fmt::Debug {
-    /// The token for the next call.
+    /// Returns the token for the next call.
     ///
     /// # Errors
-    /// When there is none, or none any more.
+    /// If no token is available, or the user's authorization has ended.
     async fn token(&self) -> Result<AccessToken, Error>;
 
-    /// The partner answered 401 to this token: it is dead.
+    /// Called when the partner responded with 401 to this token: the token has ended.
     fn ended(&self, token: &AccessToken);
 }
 
-/// One token, until the partner refuses it.
+/// A source of one token, which is used until the partner refuses it.
 #[derive(Debug)]
 pub struct StaticToken(AccessToken);
 
 impl StaticToken {
-    /// Gives that token.
+    /// Returns a source of this token.
     #[must_use]
     pub fn new(token: AccessToken) -> Self {
         Self(token)
@@ -48,91 +48,97 @@ impl TokenSource for StaticToken {
         Ok(self.0.clone())
     }
 
-    // The client itself remembers which token has ended.
+    // The client itself remembers the token that has ended.
     fn ended(&self, _: &AccessToken) {}
 }
 
-/// A source, and the token of it that has ended; shared by all clones of a client.
+/// A token source, and its token that has ended. All clones of a client share it.
 pub(crate) struct TokenState {
     pub(crate) source: Arc<dyn TokenSource>,
-    dead: watch::Sender<Option<AccessToken>>,
+    ended: watch::Sender<Option<AccessToken>>,
 }
 
 impl TokenState {
     pub(crate) fn new(source: Arc<dyn TokenSource>) -> Arc<Self> {
-        Arc::new(Self { source, dead: watch::Sender::new(None) })
+        Arc::new(Self { source, ended: watch::Sender::new(None) })
     }
 
-    /// Ends a token: every call in flight with it is abandoned.
+    /// Ends a token: every call in flight with it is aborted.
     pub(crate) fn end(&self, token: &AccessToken) {
         self.source.ended(token);
-        self.dead.send_replace(Some(token.clone()));
+        self.ended.send_replace(Some(token.clone()));
     }
 
     pub(crate) fn has_ended(&self, token: &AccessToken) -> bool {
-        self.dead.borrow().as_ref() == Some(token)
+        self.ended.borrow().as_ref() == Some(token)
     }
 
     pub(crate) async fn until_ended(&self, token: &AccessToken) {
-        let mut dead = self.dead.subscribe();
-        let closed = dead.wait_for(|dead| dead.as_ref() == Some(token)).await.is_err();
+        let mut ended = self.ended.subscribe();
+        let closed = ended.wait_for(|ended| ended.as_ref() == Some(token)).await.is_err();
         if closed {
-            // The sender is part of `self`, so this cannot be; never to end is the safe answer.
+            // The sender is part of `self`, so this cannot happen; waiting forever is the safe result.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Keeps a user's tokens across restarts.
+/// A store of one user's tokens that survives restarts.
 #[async_trait]
 pub trait TokenStore: Send + Sync + fmt::Debug {
-    /// The tokens that were saved last.
+    /// Returns the tokens that were saved last.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn load(&self) -> Result<Option<TokenSet>, Source>;
 
-    /// Replaces the tokens. When it returns, they are safe.
+    /// Replaces the tokens. Once it has returned, they are durable.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn save(&self, tokens: &TokenSet) -> Result<(), Source>;
 
-    /// A refresh of the tokens that were loaded or saved last is about to be sent. A process that
-    /// stops from here on may leave new tokens behind at the partner, so a store that survives it
-    /// can record that here. Does nothing by default.
+    /// Called before a refresh of the tokens that were loaded or saved last is sent.
+    ///
+    /// The default does nothing.
+    ///
+    /// If the process stops after this, the partner may have issued new tokens that are not stored. A
+    /// persistent store can record that here.
     ///
     /// # Errors
-    /// If the refresh must not be sent, for example because other tokens are stored by now.
+    /// If the refresh must not be sent, for example because other tokens have been stored meanwhile.
     async fn refresh_begins(&self) -> Result<(), Source> {
         Ok(())
     }
 
-    /// The refresh failed, and the partner certainly gave no new tokens. Does nothing by default.
+    /// Called when the refresh failed and the partner certainly issued no new tokens.
+    ///
+    /// The default does nothing.
     ///
     /// # Errors
-    /// If the store is out of reach. The refresh has failed all the same.
+    /// If the store is out of reach. The refresh has failed anyway.
     async fn refresh_failed(&self) -> Result<(), Source> {
         Ok(())
     }
 
-    /// Stores tokens that a refresh gave and that must not be used, apart from those that
-    /// [`load`](Self::load) returns. They are secrets, perhaps of another user. Drops them by
-    /// default.
+    /// Stores tokens from a refresh that must not be used. The default drops them.
+    ///
+    /// They are stored separately from those that [`load`](Self::load) returns. They are secrets, possibly of
+    /// another user.
     ///
     /// # Errors
-    /// If the store is out of reach. It is tried again before the next refresh.
-    async fn keep_apart(&self, _: &TokenSet, _: TokenDefect) -> Result<(), Source> {
+    /// If the store is out of reach. The call is repeated before the next refresh.
+    async fn save_unusable(&self, _: &TokenSet, _: TokenDefect) -> Result<(), Source> {
         Ok(())
     }
 }
 
-/// A store in memory: for tests and for programs that forget.
+/// A token store in memory, for tests and for programs that need no persistence.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTokenStore(Arc<StdMutex<Option<TokenSet>>>);
 
 impl MemoryTokenStore {
-    /// A store that holds tokens.
+    /// Returns a store that contains these tokens.
     #[must_use]
     pub fn new(tokens: TokenSet) -> Self {
         Self(Arc::new(StdMutex::new(Some(tokens))))
@@ -151,14 +157,18 @@ impl TokenStore for MemoryTokenStore {
     }
 }
 
-/// Gives access tokens that are refreshed before they expire.
+/// A source of access tokens that are refreshed before they expire.
 ///
-/// One refresh runs at a time; whoever asks meanwhile waits for it. A new pair is saved
-/// **before** it is used. A refresh whose answer was lost is repeated once, because a
-/// partner answers a second use within 30 s with another pair. A pair that names another user, or
-/// is no bearer token, is stored [apart](TokenStore::keep_apart) and never used. While a token is still good, a
-/// refresh that failed is not tried again with every call. On `invalid_grant` the store
-/// is read once more, for another process may have refreshed; then the source has ended.
+/// - One refresh runs at a time; concurrent callers wait for its result.
+/// - A new pair is saved **before** it is used.
+/// - A refresh without a usable response is repeated once, because a partner responds to a second use of a
+///   refresh token within 30 s with another pair.
+/// - A pair that names another user, or is not a bearer token, is [stored separately](TokenStore::save_unusable)
+///   and never used.
+/// - While a token is still valid, a failed refresh is not repeated with every call.
+/// - On `invalid_grant` the store is read once more, because another process may have refreshed the tokens.
+///   If it has no other tokens, the authorization has ended.
+///
 /// Contract: `px.md` section 4, refresh.
 #[derive(Clone)]
 pub struct RefreshingTokens(Arc<Refresher>);
@@ -174,25 +184,25 @@ struct Refresher {
 #[derive(Default)]
 struct State {
     tokens: Option<TokenSet>,
-    /// The partner gave these, the store does not have them yet.
+    /// New tokens from the partner that the store does not have yet.
     unsaved: Option<TokenSet>,
-    /// The same, of tokens that must not be used.
-    unsaved_apart: Option<(TokenSet, TokenDefect)>,
-    /// The refresh token is dead.
-    over: bool,
-    /// The last refresh failed, and when. Whoever waited for it does not try again in turn.
+    /// New tokens that must not be used and that the store does not have yet, with their defect.
+    unsaved_unusable: Option<(TokenSet, TokenDefect)>,
+    /// Whether the user's authorization has ended: the refresh token is no longer accepted.
+    has_ended: bool,
+    /// Time and error of the last failed refresh. Callers that waited for it get the same error.
     failed: Option<(Duration, Error)>,
-    /// Until then a token that is still good is used without a new try.
-    hold_until: Option<Duration>,
+    /// Until this time a token that is still valid is used without another refresh.
+    no_refresh_until: Option<Duration>,
 }
 
-/// How long the answer to a refresh is waited for: so short that a second try, and what a slow
-/// network adds to both, still comes within the partner's 30 s after the first.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Maximum wait for the response to a refresh. It is short, so that a second attempt, with the delays of a
+/// slow network for both, arrives within the partner's 30 s after the first.
+const REFRESH_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a failed refresh is not tried again, unless the partner asks for longer: short
-/// enough for a lost answer to be asked for again within the partner's 30 s.
-const HOLD: Duration = Duration::from_secs(5);
+/// Minimum delay after a failed refresh, unless the partner requests a longer one. It is short enough to
+/// repeat a refresh without a response within the partner's 30 s.
+const FAILED_REFRESH_BACKOFF: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for RefreshingTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,13 +211,17 @@ impl fmt::Debug for RefreshingTokens {
 }
 
 impl RefreshingTokens {
-    /// Reads a user's tokens from a store and refreshes them with a client that has id and secret.
+    /// Returns a source that reads a user's tokens from a store and refreshes them 60 s before they expire.
+    ///
+    /// The client must have an id and a secret.
     #[must_use]
     pub fn new(client: PartnerClient, store: Arc<dyn TokenStore>) -> Self {
         Self::with_skew(client, store, Duration::from_secs(60))
     }
 
-    /// The same, refreshing that long before a token expires; at most a quarter of its life.
+    /// Returns a source like [`new`](Self::new) that refreshes tokens `skew` before they expire.
+    ///
+    /// The time is limited to a quarter of a token's lifetime.
     #[must_use]
     pub fn with_skew(client: PartnerClient, store: Arc<dyn TokenStore>, skew: Duration) -> Self {
         Self(Arc::new(Refresher {
@@ -224,10 +238,10 @@ impl RefreshingTokens {
 impl TokenSource for RefreshingTokens {
     async fn token(&self) -> Result<AccessToken, Error> {
         let refresher = Arc::clone(&self.0);
-        // A task of its own: a caller that goes away must not lose a pair on its way.
+        // A separate task, so that a cancelled caller does not lose a pair in transit.
         match tokio::spawn(async move { refresher.token().await }).await {
             Ok(token) => token,
-            Err(e) => Err(Error::build("token", "the refresh was stopped").caused_by(e)),
+            Err(e) => Err(Error::build("token", "the refresh task was cancelled").with_source(e)),
         }
     }
 
@@ -238,53 +252,54 @@ impl TokenSource for RefreshingTokens {
 
 impl Refresher {
     async fn token(&self) -> Result<AccessToken, Error> {
-        let asked = self.clock().elapsed();
+        let requested_at = self.clock().elapsed();
         let mut state = self.state.lock().await;
         if let Some((at, error)) = &state.failed
-            && *at > asked
+            && *at > requested_at
         {
-            return Err(error.for_another());
+            return Err(error.for_waiter());
         }
-        let result = self.token_now(&mut state).await;
+        let result = self.current_token(&mut state).await;
         state.failed = match &result {
             Ok(_) => None,
-            Err(error) => Some((self.clock().elapsed(), error.for_another())),
+            Err(error) => Some((self.clock().elapsed(), error.for_waiter())),
         };
         result
     }
 
-    async fn token_now(&self, state: &mut State) -> Result<AccessToken, Error> {
+    async fn current_token(&self, state: &mut State) -> Result<AccessToken, Error> {
         if let Some(tokens) = state.unsaved.clone() {
             self.save(state, tokens).await?;
         }
-        if let Some((tokens, defect)) = state.unsaved_apart.clone() {
-            self.keep_apart(state, tokens, defect).await?;
+        if let Some((tokens, defect)) = state.unsaved_unusable.clone() {
+            self.save_unusable(state, tokens, defect).await?;
         }
         if state.tokens.is_none() {
             state.tokens = self.load().await?;
         }
         let Some(tokens) = state.tokens.clone() else {
-            return Err(Error::new(Kind::Auth, "token", "the store has no tokens")
-                .advice("get an authorization of the user")
-                .sent(false));
+            return Err(Error::new(ErrorKind::Auth, "token", "the store has no tokens")
+                .with_advice("get an authorization from the user")
+                .with_may_have_been_sent(false));
         };
         if let Some(defect) = tokens.defect(None) {
             return Err(not_usable(defect));
         }
         let refused = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if state.over || refused.is_some_and(|refused| refused == tokens.access_token) {
-            return Err(over());
+        if state.has_ended || refused.is_some_and(|refused| refused == tokens.access_token) {
+            return Err(authorization_ended());
         }
-        let held = state.hold_until.is_some_and(|until| self.clock().elapsed() < until);
-        if !self.is_due(&tokens) || held && self.is_good(&tokens) {
+        let is_deferred =
+            state.no_refresh_until.is_some_and(|until| self.clock().elapsed() < until);
+        if !self.is_due(&tokens) || is_deferred && self.is_valid(&tokens) {
             return Ok(tokens.access_token);
         }
         self.refresh(state, tokens).await
     }
 
     async fn refresh(&self, state: &mut State, old: TokenSet) -> Result<AccessToken, Error> {
-        let error = match self.ask(&old).await {
-            Ok(new) => match self.take(state, &old, new).await {
+        let error = match self.request_refresh(&old).await {
+            Ok(new) => match self.accept(state, &old, new).await {
                 Ok(token) => return Ok(token),
                 Err(error) if state.unsaved.is_some() => return Err(error),
                 Err(error) => error,
@@ -292,13 +307,14 @@ impl Refresher {
             Err(error) => error,
         };
         if error.error_id() != Some("invalid_grant") {
-            // What is still good until it expires is used while the partner is away.
-            if !self.is_good(&old) {
+            // A token that is still valid is used while the partner is out of reach.
+            if !self.is_valid(&old) {
                 return Err(error);
             }
-            let asked = error.retry_at().map(|at| at - self.clock().now());
-            let asked = asked.and_then(|wait| wait.to_std().ok()).unwrap_or_default();
-            state.hold_until = self.clock().elapsed().checked_add(asked.max(HOLD));
+            let delay = error.retry_at().map(|at| at - self.clock().now());
+            let delay = delay.and_then(|wait| wait.to_std().ok()).unwrap_or_default();
+            state.no_refresh_until =
+                self.clock().elapsed().checked_add(delay.max(FAILED_REFRESH_BACKOFF));
             return Ok(old.access_token);
         }
         let stored = self.load().await?;
@@ -307,46 +323,49 @@ impl Refresher {
             if !self.is_due(&stored) {
                 return Ok(stored.access_token);
             }
-            match self.ask(&stored).await {
-                Ok(new) => return self.take(state, &stored, new).await,
+            match self.request_refresh(&stored).await {
+                Ok(new) => return self.accept(state, &stored, new).await,
                 Err(e) if e.error_id() != Some("invalid_grant") => return Err(e),
                 Err(_) => {}
             }
         }
-        state.over = true;
-        Err(over().caused_by(error))
+        state.has_ended = true;
+        Err(authorization_ended().with_source(error))
     }
 
-    /// Asks for a new pair, once more if the answer was lost.
-    async fn ask(&self, old: &TokenSet) -> Result<TokenSet, Error> {
+    /// Requests a new pair, a second time if the first response was lost.
+    async fn request_refresh(&self, old: &TokenSet) -> Result<TokenSet, Error> {
         let Some(refresh_token) = &old.refresh_token else {
-            return Err(over());
+            return Err(authorization_ended());
         };
-        // A response that cannot be read, or an error of the server in its place, is lost as well:
-        // the partner may have rotated the refresh token before it failed.
+        // An unreadable response, or a server error, counts as lost too: the partner may have rotated the
+        // refresh token before it failed.
         let lost = |error: &Error| {
-            let kind = matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Decode);
+            let kind = matches!(
+                error.kind(),
+                ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::Decode
+            );
             let status = matches!(error.status(), Some(500 | 502 | 503 | 504));
             error.may_have_been_sent() && (kind || status)
         };
         self.store.refresh_begins().await.map_err(|e| {
             Error::build("token", "the refresh cannot be recorded")
-                .advice("see that the token store is in reach; nothing was sent")
-                .caused_by(e)
+                .with_advice("check that the token store can be reached; nothing was sent")
+                .with_source(e)
         })?;
         let mut first_was_lost = false;
-        let response = match self.ask_once(refresh_token).await {
+        let response = match self.send_refresh(refresh_token).await {
             Err(error) if lost(&error) => {
                 first_was_lost = true;
-                self.ask_once(refresh_token).await
+                self.send_refresh(refresh_token).await
             }
             other => other,
         };
         if let Err(error) = &response {
             let refused = error.error_id() == Some("invalid_grant");
-            // Else the partner may have given a pair that is still to be had.
+            // Otherwise the partner may have issued a pair, and a repetition returns it.
             if refused || !(first_was_lost || lost(error)) {
-                // If that cannot be recorded, the refresh is repeated once more, which does no harm.
+                // If this cannot be recorded, the refresh is repeated once more, which is harmless.
                 let _ = self.store.refresh_failed().await;
             }
         }
@@ -357,20 +376,23 @@ impl Refresher {
         Ok(new)
     }
 
-    /// Asks for a new pair, and takes an answer that does not come soon for lost.
-    async fn ask_once(&self, refresh_token: &RefreshToken) -> Result<TokenSet, Error> {
-        let asking = pin!(self.client.refresh(refresh_token));
-        match select(asking, self.clock().sleep(ANSWER)).await {
-            Either::Left((answer, _)) => answer,
+    /// Requests a new pair. A response that does not arrive in time counts as lost.
+    async fn send_refresh(&self, refresh_token: &RefreshToken) -> Result<TokenSet, Error> {
+        let sending = pin!(self.client.refresh(refresh_token));
+        match select(sending, self.clock().sleep(REFRESH_RESPONSE_TIMEOUT)).await {
+            Either::Left((response, _)) => response,
             Either::Right(_) => {
-                let what = format!("the partner gave no tokens within {} s", ANSWER.as_secs());
-                Err(Error::new(Kind::Timeout, "token", what).advice("try again later"))
+                let what = format!(
+                    "the partner sent no tokens within {} s",
+                    REFRESH_RESPONSE_TIMEOUT.as_secs()
+                );
+                Err(Error::new(ErrorKind::Timeout, "token", what).with_advice("try again later"))
             }
         }
     }
 
-    /// Stores a new pair. Only then it is judged whether it may be used.
-    async fn take(
+    /// Stores a new pair, and returns its access token if it may be used.
+    async fn accept(
         &self,
         state: &mut State,
         old: &TokenSet,
@@ -379,27 +401,27 @@ impl Refresher {
         match new.defect(old.user_id.as_ref()) {
             None => self.save(state, new).await,
             Some(defect) => {
-                self.keep_apart(state, new, defect).await?;
-                // The outcome is known. If that cannot be recorded, the refresh is repeated once more.
+                self.save_unusable(state, new, defect).await?;
+                // The outcome is known. If this cannot be recorded, the refresh is repeated once more.
                 let _ = self.store.refresh_failed().await;
                 Err(not_usable(defect))
             }
         }
     }
 
-    async fn keep_apart(
+    async fn save_unusable(
         &self,
         state: &mut State,
         new: TokenSet,
         defect: TokenDefect,
     ) -> Result<(), Error> {
-        state.unsaved_apart = Some((new.clone(), defect));
-        self.store.keep_apart(&new, defect).await.map_err(|e| {
-            Error::build("token", "tokens that are not to be used cannot be saved")
-                .advice("see that the token store is in reach")
-                .caused_by(e)
+        state.unsaved_unusable = Some((new.clone(), defect));
+        self.store.save_unusable(&new, defect).await.map_err(|e| {
+            Error::build("token", "tokens that must not be used cannot be saved")
+                .with_advice("check that the token store can be reached")
+                .with_source(e)
         })?;
-        state.unsaved_apart = None;
+        state.unsaved_unusable = None;
         Ok(())
     }
 
@@ -407,10 +429,10 @@ impl Refresher {
         state.unsaved = Some(new.clone());
         self.store.save(&new).await.map_err(|e| {
             Error::build("token", "the new tokens cannot be saved")
-                .advice("see that the token store is in reach; they are not used before")
-                .caused_by(e)
+                .with_advice("check that the token store can be reached; they are not used before")
+                .with_source(e)
         })?;
-        (state.unsaved, state.hold_until) = (None, None);
+        (state.unsaved, state.no_refresh_until) = (None, None);
         let access_token = new.access_token.clone();
         state.tokens = Some(new);
         Ok(access_token)
@@ -419,13 +441,13 @@ impl Refresher {
     async fn load(&self) -> Result<Option<TokenSet>, Error> {
         self.store.load().await.map_err(|e| {
             Error::build("token", "the tokens cannot be read")
-                .advice("see that the token store is in reach")
-                .caused_by(e)
+                .with_advice("check that the token store can be reached")
+                .with_source(e)
         })
     }
 
-    /// Whether the access token has not expired, as far as the partner said.
-    fn is_good(&self, tokens: &TokenSet) -> bool {
+    /// Returns whether the access token has not expired, by the expiry that the partner gave.
+    fn is_valid(&self, tokens: &TokenSet) -> bool {
         tokens.expires_at.is_some_and(|end| end.utc() > self.clock().now())
     }
 
@@ -434,8 +456,8 @@ impl Refresher {
             return false;
         };
         let end = end.utc();
-        let life = (end - tokens.issued_at.utc()).to_std().unwrap_or_default();
-        end - self.skew.min(life / 4) <= self.clock().now()
+        let lifetime = (end - tokens.issued_at.utc()).to_std().unwrap_or_default();
+        end - self.skew.min(lifetime / 4) <= self.clock().now()
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -444,14 +466,14 @@ impl Refresher {
 }
 
 fn not_usable(defect: TokenDefect) -> Error {
-    Error::new(Kind::Auth, "token", format!("{defect}; they are not used"))
-        .advice("this is a fault of the partner; tell them")
-        .token_defect_is(defect)
+    Error::new(ErrorKind::Auth, "token", format!("{defect}; they are not used"))
+        .with_advice("this is a fault of the partner; report it to them")
+        .with_token_defect(defect)
 }
 
-fn over() -> Error {
-    Error::new(Kind::Auth, "token", "the user's authorization has ended")
-        .advice("get a new authorization of the user")
-        .sent(false)
-        .ending_token()
+fn authorization_ended() -> Error {
+    Error::new(ErrorKind::Auth, "token", "the user's authorization has ended")
+        .with_advice("get a new authorization from the user")
+        .with_may_have_been_sent(false)
+        .with_ended_token()
 }

@@ -105,8 +105,16 @@ mod tests {
             (drawn(&|| backoff.equal_jitter(4, &random)), 4 * SECOND, 8 * SECOND),
             (drawn(&|| backoff.full_jitter(4, &random)), Duration::ZERO, 8 * SECOND),
             (drawn(&|| backoff.decorrelated_jitter(None, &random)), SECOND, 3 * SECOND),
-            (drawn(&|| backoff.decorrelated_jitter(Some(5 * SECOND), &random)), SECOND, 15 * SECOND),
-            (drawn(&|| backoff.decorrelated_jitter(Some(Duration::MAX), &random)), SECOND, 20 * SECOND),
+            (
+                drawn(&|| backoff.decorrelated_jitter(Some(5 * SECOND), &random)),
+                SECOND,
+                15 * SECOND,
+            ),
+            (
+                drawn(&|| backoff.decorrelated_jitter(Some(Duration::MAX), &random)),
+                SECOND,
+                20 * SECOND,
+            ),
         ] {
             assert!(delays.iter().all(|delay| (least..=most).contains(delay)), "{delays:?}");
             assert!(delays.iter().any(|delay| *delay != delays[0]), "{delays:?}");

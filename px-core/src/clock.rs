@@ -1,6 +1,6 @@
 //! Time: the clock of this machine, and the clock that several machines share.
 //!
-//! This is the only file that reads the machine's time.
+//! This is the only file that reads the system time.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,18 +12,18 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// The time of this machine, and a way to wait.
+/// A source of time, and a way to wait.
 ///
-/// [`SystemClock`] reads the machine's time; [`ManualClock`] stands still until a test moves it.
+/// Use [`SystemClock`] in production. [`ManualClock`] stands still until a test advances it.
 #[async_trait]
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Returns the calendar time. It can jump when the machine's clock is set.
+    /// Returns the calendar time. It can jump when the system clock is adjusted.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Returns the time since a fixed moment. It never goes back.
+    /// Returns the monotonic time since a fixed moment. It never goes back.
     fn elapsed(&self) -> Duration;
 
-    /// Waits for `duration` of steady time.
+    /// Waits for `duration` of monotonic time.
     async fn sleep(&self, duration: Duration);
 }
 
@@ -42,10 +42,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The clock of the machine and of the tokio runtime.
+/// The system clock, with the timers of the tokio runtime.
 ///
-/// Under tokio's paused time, [`starting_at`](Self::starting_at) moves the calendar along with
-/// the runtime.
+/// Under tokio's paused time, a clock made with [`starting_at`](Self::starting_at) advances its
+/// calendar together with the runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
@@ -53,13 +53,13 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Returns the machine's clock.
+    /// Creates a clock that shows the system time.
     #[must_use]
     pub fn new() -> Self {
         Self { start: Instant::now(), calendar: None }
     }
 
-    /// Returns a clock whose calendar shows `now` at this moment and moves with the runtime's time.
+    /// Creates a clock that shows `now` at this moment and advances with the runtime's time.
     #[must_use]
     pub fn starting_at(now: DateTime<Utc>) -> Self {
         Self { calendar: Some(now), ..Self::new() }
@@ -74,7 +74,7 @@ impl Default for SystemClock {
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's time")]
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the system time")]
     fn now(&self) -> DateTime<Utc> {
         match self.calendar {
             Some(start) => start + self.elapsed(),
@@ -92,9 +92,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved, for tests.
+/// A clock that stands still until it is advanced, for tests.
 ///
-/// Clones share their time. A [`sleep`](Clock::sleep) ends when [`advance`](Self::advance) has
+/// Clones share their time. A [`sleep`](Clock::sleep) ends once [`advance`](Self::advance) has
 /// moved the clock far enough.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<ManualTime>>);
@@ -106,14 +106,14 @@ struct ManualTime {
 }
 
 impl ManualClock {
-    /// Returns a clock that stands at `now`.
+    /// Creates a clock that stands at `now`.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         let elapsed = watch::Sender::new(Duration::ZERO);
         Self(Arc::new(Mutex::new(ManualTime { now, elapsed })))
     }
 
-    /// Moves the clock. A negative `by` sets the calendar back and leaves the steady time as it is.
+    /// Advances the clock. A negative `by` sets the calendar back and leaves the monotonic time unchanged.
     pub fn advance(&self, by: TimeDelta) {
         let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         time.now += by;
@@ -141,20 +141,20 @@ impl Clock for ManualClock {
     }
 }
 
-/// The time that several machines share, for example that of their database.
+/// A source of time that several machines share, for example the clock of their database.
 ///
-/// Machines compare their own [`Clock`] with it before they write times that others rely on.
-/// Reading it can need the network, so it is asynchronous and can fail.
+/// Machines compare their own [`Clock`] with it before they write times that other machines rely on.
+/// Reading it may use the network, so it is asynchronous and can fail.
 #[async_trait]
 pub trait SharedClock: Send + Sync + fmt::Debug {
     /// Returns the shared calendar time.
     ///
     /// # Errors
-    /// If the time cannot be read now.
+    /// If the shared time cannot be read.
     async fn now(&self) -> Result<DateTime<Utc>, SharedClockError>;
 }
 
-/// An error while the shared time was read.
+/// An error while reading the shared time.
 #[derive(Debug, thiserror::Error)]
 #[error("the shared clock cannot be read")]
 pub struct SharedClockError(#[source] Box<dyn StdError + Send + Sync>);
@@ -166,12 +166,12 @@ impl SharedClockError {
     }
 }
 
-/// A machine's own clock in the place of a shared one, for stores that one machine uses alone.
+/// A [`SharedClock`] that reads a local [`Clock`], for stores that only one machine uses.
 #[derive(Clone, Debug)]
 pub struct LocalClock(Arc<dyn Clock>);
 
 impl LocalClock {
-    /// Returns a shared clock that shows the time of `clock`.
+    /// Creates a shared clock that shows the time of `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self(clock)

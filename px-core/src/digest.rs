@@ -7,19 +7,19 @@ use subtle::ConstantTimeEq as _;
 
 /// The SHA-256 digest of a code, a token or a body.
 ///
-/// Stores persist it in place of a secret. Comparison takes constant time. It is written as
-/// 43 characters of base64url, in JSON and by [`to_string`](ToString::to_string).
+/// Stores persist it instead of the secret itself. Comparison takes constant time. JSON and
+/// [`to_string`](ToString::to_string) write it as 43 characters of base64url.
 #[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Computes the digest of a text or of bytes.
+    /// Computes the digest of a string or of bytes.
     #[must_use]
     pub fn of(content: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(content.as_ref()).into())
     }
 
-    /// Returns the digest's bytes, for a store that has a column of bytes.
+    /// Returns the 32 bytes of the digest, for stores with a binary column.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -61,7 +61,7 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// Returns whether two byte strings are equal, in a time that depends on their lengths alone.
+/// Returns whether two byte strings are equal, in a time that depends only on their lengths.
 #[must_use]
 pub fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()

@@ -1,4 +1,4 @@
-//! HTTP requests: one port, and the limits that every response keeps.
+//! HTTP requests: the [`HttpTransport`] trait, its implementations and the limits of responses.
 //!
 //! A transport sends one request and reads one response. It interprets neither.
 
@@ -19,17 +19,17 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-/// Sends one HTTP request and reads the whole response.
+/// A transport that sends one HTTP request and reads the whole response.
 ///
-/// An implementation repeats nothing, follows no redirect and stops reading at the limits. The
-/// caller ends a request that takes longer than [`HttpLimits::request_timeout`]; an
-/// implementation need not.
+/// An implementation does not retry, does not follow redirects and stops reading at the size limits.
+/// It does not need to enforce [`HttpLimits::request_timeout`]: the caller cancels a request that takes
+/// longer.
 #[async_trait]
 pub trait HttpTransport: Send + Sync + fmt::Debug {
     /// Sends a request with an absolute URI.
     ///
     /// # Errors
-    /// If there is no complete response within the limits. A response of any status is no error.
+    /// If no complete response was received within the limits. A response with an error status is `Ok`.
     async fn send(
         &self,
         request: Request<Bytes>,
@@ -48,9 +48,9 @@ impl<T: HttpTransport + ?Sized> HttpTransport for Arc<T> {
     }
 }
 
-/// The limits of one response.
+/// The limits of one request and its response.
 ///
-/// The time to connect is a setting of the transport.
+/// The connect timeout is a setting of the transport.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HttpLimits {
@@ -60,7 +60,7 @@ pub struct HttpLimits {
     pub max_body_bytes: usize,
     /// Maximum size of all response headers, in bytes; 64 KiB by default.
     pub max_header_bytes: usize,
-    /// Maximum nesting of arrays and objects in a JSON body; 64 by default. Judged by the caller.
+    /// Maximum nesting of arrays and objects in a JSON body; 64 by default. Checked by the caller.
     pub max_json_depth: usize,
 }
 
@@ -75,25 +75,25 @@ impl Default for HttpLimits {
     }
 }
 
-/// The stage at which a request failed.
+/// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportErrorKind {
-    /// The transport's own rules forbid the request. It was not sent.
+    /// The settings of the transport forbid the request. It was not sent.
     Refused,
-    /// No connection could be made. The request was not sent.
+    /// No connection could be established. The request was not sent.
     Connect,
     /// The response was not complete in time.
     Timeout,
-    /// The response was cut off or damaged.
-    Cut,
+    /// The response was truncated or damaged.
+    Truncated,
     /// The response is larger than the limits.
     TooLarge,
     /// Any other failure, for example a response that is not HTTP.
     Other,
 }
 
-/// An error that left a request without a response.
+/// An error of a request that received no complete response.
 #[derive(Debug)]
 pub struct TransportError {
     kind: TransportErrorKind,
@@ -102,25 +102,27 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// Creates an error. The reason is shown to operators, so it must not contain a secret or a URL.
+    /// Creates an error. The reason is shown to operators: it must not contain a secret or a URL.
     pub fn new(kind: TransportErrorKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), source: None }
     }
 
-    /// Adds the cause.
+    /// Sets the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Returns the stage at which the request failed.
+    /// Returns the reason why the request failed.
     #[must_use]
     pub fn kind(&self) -> TransportErrorKind {
         self.kind
     }
 
-    /// Returns whether the server may have received the request. `false` is certain.
+    /// Returns whether the server may have received the request.
+    ///
+    /// `false` means that the request was certainly not sent.
     #[must_use]
     pub fn may_have_been_sent(&self) -> bool {
         !matches!(self.kind, TransportErrorKind::Connect | TransportErrorKind::Refused)
@@ -139,17 +141,17 @@ impl StdError for TransportError {
     }
 }
 
-/// Returns whether a `Content-Encoding` names no encoding.
+/// Returns whether a `Content-Encoding` header leaves the body unencoded.
 ///
-/// Servers write `utf-8`, `none` or nothing in it, for a body that is as it is.
+/// Besides `identity`, some servers send `none`, `utf-8`, `utf8` or an empty value for an unencoded body.
 #[must_use]
-pub fn is_unpacked(encoding: &HeaderValue) -> bool {
+pub fn is_identity_encoding(encoding: &HeaderValue) -> bool {
     let encoding = encoding.as_bytes().trim_ascii();
     let names: [&[u8]; 5] = [b"", b"identity", b"none", b"utf-8", b"utf8"];
     names.iter().any(|name| encoding.eq_ignore_ascii_case(name))
 }
 
-/// Refuses headers beyond the limit.
+/// Returns an error if the headers are larger than the limit.
 fn check_headers(headers: &HeaderMap, limits: &HttpLimits) -> Result<(), TransportError> {
     let size: usize =
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -161,12 +163,16 @@ fn check_headers(headers: &HeaderMap, limits: &HttpLimits) -> Result<(), Transpo
     Ok(())
 }
 
-/// Adds a piece to a body, within the limit.
-fn grow(body: &mut BytesMut, piece: &[u8], limits: &HttpLimits) -> Result<(), TransportError> {
-    if body.len().saturating_add(piece.len()) > limits.max_body_bytes {
+/// Appends a chunk to a body. Returns an error if the body becomes larger than the limit.
+fn append_chunk(
+    body: &mut BytesMut,
+    chunk: &[u8],
+    limits: &HttpLimits,
+) -> Result<(), TransportError> {
+    if body.len().saturating_add(chunk.len()) > limits.max_body_bytes {
         let reason = format!("the response has more than {} bytes of body", limits.max_body_bytes);
         return Err(TransportError::new(TransportErrorKind::TooLarge, reason));
     }
-    body.extend_from_slice(piece);
+    body.extend_from_slice(chunk);
     Ok(())
 }

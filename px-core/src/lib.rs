@@ -1,18 +1,18 @@
-//! Ports and machinery of the Plaid Exchange crates that know nothing of Plaid Exchange.
+//! Ports and utilities of the Plaid Exchange crates that are independent of the protocol.
 //!
-//! Every crate of the project takes time, randomness and the network from here, so that one
-//! object serves a server and a client in the same process, and a whole system runs in a test
-//! under a clock and a seed of its own.
+//! Every crate of the project gets time, randomness and HTTP through the traits defined here. One
+//! object can therefore serve a server and a client in the same process, and a test can run a whole
+//! system under its own clock and seed.
 //!
-//! | to get | port | implementations |
+//! | to get | trait | implementations |
 //! |---|---|---|
 //! | the time, and a way to wait | [`Clock`] | [`SystemClock`], [`ManualClock`] |
-//! | the time of a database that several machines share | [`SharedClock`] | [`LocalClock`], a store's own |
+//! | the time of a database that several machines share | [`SharedClock`] | [`LocalClock`], those of the stores |
 //! | random bytes | [`Random`] | [`SystemRandom`], [`SeededRandom`] |
 //! | an HTTP response | [`HttpTransport`] | `ReqwestTransport` (feature `reqwest`), [`InProcessTransport`] |
 //!
-//! [`digest`] holds SHA-256 digests and the comparison in constant time, [`metrics`] the description
-//! of a metric, [`text`] what makes others' text safe to show.
+//! [`digest`] has SHA-256 digests and constant-time comparison, [`metrics`] has descriptions of
+//! metrics, and [`text`] makes untrusted text safe to display.
 //!
 //! ```
 //! use px_core::{Clock as _, ManualClock, SeededRandom, random};
@@ -29,14 +29,14 @@
 //!
 //! # Features
 //!
-//! - `clock`, `random` and `http` (all three by default): the ports of the same name. Without
-//!   them only [`digest`], [`metrics`] and [`text`] remain, which need no runtime.
+//! - `clock`, `random` and `http` (all enabled by default): the modules of the same name. Without
+//!   them only [`digest`], [`metrics`] and [`text`] remain, which need no async runtime.
 //! - `reqwest`: a transport over the network, with rustls.
 //!
 //! # What this crate does not do
 //!
-//! It repeats no request, follows no redirect and interprets no response. Retries, tokens and
-//! messages are in `px-client`.
+//! It does not retry requests, follow redirects or interpret responses. Retries and tokens are in
+//! `px-client`, messages are in `px-types`.
 
 #[cfg(feature = "random")]
 pub mod backoff;
@@ -56,7 +56,7 @@ pub use digest::Digest;
 #[cfg(feature = "http")]
 pub use http::{
     HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind,
-    is_loopback_host, is_public, is_unpacked,
+    is_identity_encoding, is_loopback_host, is_public,
 };
 #[cfg(feature = "reqwest")]
 pub use http::{ReqwestTransport, ReqwestTransportBuilder};

@@ -1,10 +1,10 @@
 //! Descriptions of metrics.
 //!
-//! The crates record through the [`metrics`](https://docs.rs/metrics) facade, and each lists what
-//! it records in its own module `metrics`. A program passes the lists on to its exporter, and
+//! The crates record metrics through the [`metrics`](https://docs.rs/metrics) facade. Each crate lists
+//! its metrics in its own module `metrics`. Programs pass the lists to their exporter, and the
 //! documentation is generated from them.
 
-/// A metric that a crate records.
+/// The description of a metric that a crate records.
 ///
 /// ```
 /// use px_core::metrics::{Metric, MetricKind};
@@ -15,13 +15,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// The name.
+    /// The name, such as `px_example_open`.
     pub name: &'static str,
-    /// The type. A name has one in all crates.
+    /// The type. It is the same in all crates that record the metric.
     pub kind: MetricKind,
-    /// The names of its labels.
+    /// The names of the labels.
     pub labels: &'static [&'static str],
-    /// What is measured, in one sentence.
+    /// The meaning of the values, in one sentence.
     pub description: &'static str,
 }
 
@@ -29,34 +29,34 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// A number that only grows.
+    /// A value that only increases.
     Counter,
-    /// A number that goes up and down.
+    /// A value that increases and decreases.
     Gauge,
     /// A distribution of values.
     Histogram,
 }
 
 impl Metric {
-    /// A counter without labels.
+    /// Describes a counter without labels.
     #[must_use]
     pub const fn counter(name: &'static str, description: &'static str) -> Self {
         Self::new(MetricKind::Counter, name, description)
     }
 
-    /// A gauge without labels.
+    /// Describes a gauge without labels.
     #[must_use]
     pub const fn gauge(name: &'static str, description: &'static str) -> Self {
         Self::new(MetricKind::Gauge, name, description)
     }
 
-    /// A histogram without labels.
+    /// Describes a histogram without labels.
     #[must_use]
     pub const fn histogram(name: &'static str, description: &'static str) -> Self {
         Self::new(MetricKind::Histogram, name, description)
     }
 
-    /// Sets the names of its labels.
+    /// Sets the names of the labels.
     #[must_use]
     pub const fn labels(mut self, labels: &'static [&'static str]) -> Self {
         self.labels = labels;
@@ -69,7 +69,7 @@ impl Metric {
 }
 
 impl MetricKind {
-    /// The type's name.
+    /// Returns the name of the type: `counter`, `gauge` or `histogram`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! Randomness: the operating system's, and a seeded one for tests.
+//! Random bytes: from the operating system, and from a seed for tests.
 //!
-//! This is the only file that draws random bytes from the machine.
+//! This is the only file that reads random bytes from the operating system.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -13,16 +13,16 @@ use std::{
 
 /// A source of random bytes, for tokens and for spreading work over time.
 ///
-/// [`SystemRandom`] is the one for production, [`SeededRandom`] the one for tests.
+/// Use [`SystemRandom`] in production and [`SeededRandom`] in tests.
 pub trait Random: Send + Sync + fmt::Debug {
-    /// Fills a buffer with bytes that nobody can predict.
+    /// Fills a buffer with unpredictable bytes.
     ///
     /// # Panics
-    /// If the source has no randomness to give. The operating system's has none only while the
-    /// machine starts.
+    /// If the source cannot provide random bytes. With the operating system's source this happens only
+    /// while the machine boots.
     fn fill(&self, buffer: &mut [u8]);
 
-    /// Returns a number from 0 up to but not including `end`; 0 if `end` is 0.
+    /// Returns a number from 0 to `end`, exclusive; 0 if `end` is 0.
     fn below(&self, end: u64) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
@@ -36,7 +36,7 @@ impl<R: Random + ?Sized> Random for Arc<R> {
     }
 }
 
-/// A generator that the operating system seeds.
+/// A generator that is seeded by the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRandom;
 
@@ -50,7 +50,7 @@ impl Random for SystemRandom {
 pub struct SeededRandom(Mutex<StdRng>);
 
 impl SeededRandom {
-    /// Returns the generator of a seed.
+    /// Creates a generator from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
@@ -75,15 +75,15 @@ pub fn secret(random: &dyn Random) -> String {
     base64url::<32>(random)
 }
 
-/// Returns 128 random bits as 22 characters of base64url, for identifiers that are no secrets.
+/// Returns 128 random bits as 22 characters of base64url, for identifiers that are not secret.
 #[must_use]
 pub fn identifier(random: &dyn Random) -> String {
     base64url::<16>(random)
 }
 
-/// Returns a duration within a range, evenly distributed, to the millisecond.
+/// Returns a uniformly distributed duration within a range, in whole milliseconds.
 ///
-/// Returns the start of a range whose end is earlier.
+/// Returns the start of the range if its end is earlier.
 #[must_use]
 pub fn duration(random: &dyn Random, range: RangeInclusive<Duration>) -> Duration {
     let (start, end) = range.into_inner();

@@ -1,8 +1,8 @@
-//! Text that others wrote, made safe to show.
+//! Sanitization of untrusted text before it is displayed.
 //!
-//! A terminal executes escape sequences, and bidirectional controls let a text look like another
-//! one. Names, descriptions and error texts of a bank or an application are shown through this
-//! module, in whatever program.
+//! A terminal executes escape sequences, and bidirectional control characters can make a text look
+//! like another one. Every program displays names, descriptions and error texts that come from a bank
+//! or an application through this module.
 
 use std::{
     borrow::Cow,
@@ -10,11 +10,11 @@ use std::{
     io::{self, Write},
 };
 
-/// Returns whether a character can move the cursor, begin an escape sequence, reorder the text
-/// around it, or be there without being seen.
+/// Returns whether a character is unsafe to display.
 ///
-/// These are all control characters, the bidirectional controls, the separators of lines and
-/// paragraphs, characters without a width, and the tag characters.
+/// Unsafe characters can move the cursor, start an escape sequence, reorder the surrounding text or be
+/// invisible: all control characters, bidirectional controls, line and paragraph separators,
+/// zero-width characters and tag characters.
 ///
 /// ```
 /// use px_core::text::is_unsafe;
@@ -31,10 +31,10 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Returns a text as one line of at most so many characters.
+/// Returns a text as one line of at most `max_chars` characters.
 ///
-/// Control characters become spaces; other [unsafe](is_unsafe) characters are dropped. A text that
-/// is cut ends with `…`.
+/// Control characters become spaces; other [unsafe](is_unsafe) characters are removed. A text that is
+/// truncated ends with an additional `…`.
 #[must_use]
 pub fn printable(text: &str, max_chars: usize) -> String {
     let shown = |c: char| match c {
@@ -50,35 +50,35 @@ pub fn printable(text: &str, max_chars: usize) -> String {
     line
 }
 
-/// Returns a text of several lines without its [unsafe](is_unsafe) characters but line feeds,
-/// which end its lines.
+/// Returns a multi-line text without its [unsafe](is_unsafe) characters. Line feeds are kept.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
-    without(text, |c| c != '\n' && is_unsafe(c), |_, _| {})
+    replace_chars(text, |c| c != '\n' && is_unsafe(c), |_, _| {})
 }
 
-/// Returns a text in which `isolated` from the text around it another one stands: without unsafe
-/// characters and, unless it is ASCII, between U+2068 and U+2069. So its direction ends with it.
+/// Returns a text that does not affect the writing direction of the surrounding text.
 ///
-/// For names within a sentence, in pages and titles.
+/// Unsafe characters are removed. Unless the result is ASCII, it is enclosed in U+2068 and U+2069
+/// (first strong isolate). Use it for names within a sentence, in pages and titles.
 #[must_use]
 pub fn isolated(text: &str) -> String {
     let shown = printable(text, usize::MAX);
     if shown.is_ascii() { shown } else { format!("\u{2068}{shown}\u{2069}") }
 }
 
-/// Returns JSON in which no [unsafe](is_unsafe) character stands as such: each is written as
-/// `\u202e`, which is the same to whoever reads the JSON.
+/// Escapes the [unsafe](is_unsafe) characters of a JSON text, for example as `\u202e`.
 ///
-/// Line feeds and the like between the values stay; within a text, JSON has none.
+/// The result has the same meaning as JSON. Characters below U+007F are unchanged: line feeds and tabs
+/// can only be white space between the values, because JSON strings escape control characters.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    without(json, |c| c >= '\u{7f}' && is_unsafe(c), escape)
+    replace_chars(json, |c| c >= '\u{7f}' && is_unsafe(c), escape)
 }
 
-/// Writes the lines of a log. Unsafe characters are written as `\u202e`, but line feeds, tabs and
-/// the escape character: a formatter writes colors with it, and must itself escape the one in the
-/// values that it shows.
+/// A writer for log lines that escapes unsafe characters, for example as `\u202e`.
+///
+/// Line feeds, tabs and the escape character (U+001B) are written unchanged. Formatters use the escape
+/// character for colors; they must escape it themselves in the values that they display.
 #[derive(Debug)]
 pub struct LogWriter<W>(pub W);
 
@@ -86,7 +86,7 @@ impl<W: Write> Write for LogWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let is_escaped = |c| !matches!(c, '\n' | '\t' | '\u{1b}') && is_unsafe(c);
-        self.0.write_all(without(&text, is_escaped, escape).as_bytes())?;
+        self.0.write_all(replace_chars(&text, is_escaped, escape).as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -95,8 +95,8 @@ impl<W: Write> Write for LogWriter<W> {
     }
 }
 
-/// Replaces characters; a text that has none of them is not copied.
-fn without(
+/// Replaces characters. A text that contains none of them is not copied.
+fn replace_chars(
     text: &str,
     mut is_replaced: impl FnMut(char) -> bool,
     replace: impl Fn(char, &mut String),
@@ -115,7 +115,7 @@ fn without(
 
 fn escape(c: char, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {
-        // Writing to a text does not fail.
+        // Writing to a `String` does not fail.
         let _ = write!(out, "\\u{unit:04x}");
     }
 }

@@ -1,29 +1,29 @@
-//! The applications that are registered at this side: what partners and users are shown of them.
+//! Registered applications, as partners and users see them.
 
 use async_trait::async_trait;
 use px_types::{ApplicationId, model::application_details::Application};
 use std::{collections::BTreeMap, fmt};
 
-/// Finds applications.
+/// A directory of applications.
 #[async_trait]
 pub trait Applications: Send + Sync + fmt::Debug {
-    /// The application of that id; `None` when it is not registered, or cannot be found now. It is
-    /// shown by its id then.
+    /// Returns an application, or `None` if it is not registered or cannot be found now. It is then
+    /// shown by its id.
     async fn application(&self, id: &ApplicationId) -> Option<Application>;
 }
 
-/// Applications that are known from the start.
+/// A fixed set of applications.
 #[derive(Clone, Debug, Default)]
 pub struct FixedApplications(BTreeMap<ApplicationId, Application>);
 
 impl FixedApplications {
-    /// No application.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one.
+    /// Adds an application.
     #[must_use]
     pub fn with(mut self, application: Application) -> Self {
         self.0.insert(application.application_id.clone(), application);

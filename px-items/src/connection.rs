@@ -1,71 +1,74 @@
-//! Applications that share an Item: what each one uses, and what its user lets it see.
+//! Connections of applications to an Item: the products that an application uses and the data that
+//! it may see.
 
 mod scopes;
 
-pub use scopes::ScopeFault;
+pub use scopes::ScopeError;
 
-use crate::store::carried::{Carried, Carries};
+use crate::store::unknown_fields::{PreservesUnknownFields, UnknownFields};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, model::product::Product};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 
-/// One application's share of an Item.
+/// Connection of one application to an Item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Connection {
-    /// The application.
+    /// Application that is connected.
     pub application_id: ApplicationId,
-    /// What it uses. Names are the wire's.
+    /// Products that the application uses, by their wire names.
     pub products: BTreeSet<String>,
-    /// What it asked for and its user switched off since, so that it can be switched on again.
+    /// Products that the application requested and the user switched off since. The user can switch
+    /// them on again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub withheld: BTreeSet<String>,
-    /// The accounts that it sees; `None` is all. "All, but not later ones" is a list as soon as
-    /// the Item's accounts are known.
+    /// Accounts that the application may see; `None` for all. "All, but not later ones" becomes a
+    /// list as soon as the accounts of the Item are known.
     pub accounts: Option<BTreeSet<AccountId>>,
     /// Whether accounts that are opened later are shared too.
     pub new_accounts: bool,
-    /// Where its webhooks go.
+    /// URL that webhooks for the application are sent to.
     pub webhook: Option<String>,
-    /// When the user connected it.
+    /// Time at which the user connected the application.
     pub created_at: DateTime<Utc>,
-    /// Counts the changes of what it may see: a sync cursor of another epoch begins again.
+    /// Number of changes of what the application may see. A sync cursor of another epoch is no
+    /// longer valid.
     pub epoch: u64,
-    /// Seals its cursors; see [`CursorKey`].
+    /// Key that seals the sync cursors of the application.
     #[serde(default)]
     pub cursor_key: CursorKey,
     /// Fields that a later version stored.
     #[serde(skip)]
-    pub(crate) carried: Carried,
+    pub(crate) carried: UnknownFields,
 }
 
-impl Carries for Connection {
-    fn carried(&mut self) -> &mut Carried {
+impl PreservesUnknownFields for Connection {
+    fn carried(&mut self) -> &mut UnknownFields {
         &mut self.carried
     }
 
-    fn carried_along(&self) -> &Carried {
+    fn carried_along(&self) -> &UnknownFields {
         &self.carried
     }
 }
 
-/// The key that the cursors of one connection are sealed under.
+/// Key that seals the sync cursors of one connection.
 ///
-/// A cursor has positions that count every change of the Item. Sealed, it tells an application
-/// nothing of changes that it may not see, and cannot be altered. The key is no secret of a
-/// customer's: who has the database has the data as well.
+/// A cursor contains positions that count every change of the Item. Sealing hides from an
+/// application the changes that it may not see, and prevents tampering. The key needs no protection
+/// of its own: a reader of the database has the data as well.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorKey([u8; 32]);
 
 impl CursorKey {
-    /// A key of bytes that nobody can guess.
+    /// Creates a key from random bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -79,7 +82,7 @@ impl fmt::Debug for CursorKey {
 }
 
 impl Connection {
-    /// An application that sees every account, and later ones too.
+    /// Creates the connection of an application that may see every account, later ones too.
     pub fn new(
         application_id: ApplicationId,
         products: impl IntoIterator<Item = Product>,
@@ -95,37 +98,38 @@ impl Connection {
             created_at,
             epoch: 0,
             cursor_key: CursorKey::default(),
-            carried: Carried::default(),
+            carried: UnknownFields::default(),
         }
     }
 
-    /// Whether it sees an account.
+    /// Returns whether the application may see an account.
     #[must_use]
     pub fn sees(&self, account: &AccountId) -> bool {
         self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
     }
 
-    /// Whether it uses a product.
+    /// Returns whether the application uses a product.
     #[must_use]
     pub fn uses(&self, product: &Product) -> bool {
         self.products.contains(product.as_str())
     }
 
-    /// Whether it needs the history of transactions.
+    /// Returns whether the application needs the transactions.
     #[must_use]
     pub fn needs_transactions(&self) -> bool {
         self.uses(&Product::Transactions)
     }
 
-    /// Takes the place of an earlier connection of the same application.
+    /// Takes over the state of an earlier connection of the same application, which this one
+    /// replaces.
     ///
-    /// It is connected since then, and what the user switched off stays known as such, unless it
-    /// is among what the application uses now.
+    /// The connection keeps its first date. Products that the user switched off stay recorded as
+    /// such, unless the application uses them now.
     ///
-    /// When it may see the same, sync cursors go on: a user who only signs in again, or another
-    /// address for webhooks, makes nobody read everything anew. Else it has an epoch of its own:
-    /// the one that it came with, if that is later.
-    pub fn take_place_of(&mut self, earlier: &Self) {
+    /// Sync cursors stay valid if the application may see the same as before: a new sign-in or
+    /// another webhook URL must not force a full sync. Otherwise the epoch is raised, at least to
+    /// the one that this connection has.
+    pub fn replace(&mut self, earlier: &Self) {
         self.created_at = earlier.created_at;
         self.carried = earlier.carried.clone();
         self.withheld.extend(earlier.withheld.difference(&self.products).cloned());
@@ -140,12 +144,12 @@ impl Connection {
         }
     }
 
-    /// Takes in accounts that are new to the Item. `present` are those that it had before, held
-    /// ones left out; `first` says that this is the first answer about them, whether it has any
-    /// or not. Answers whether anything changed.
+    /// Adds accounts that are new to the Item. `present` are the accounts that it had before,
+    /// without those on hold. `first` is `true` for the first response about accounts, even if it
+    /// has none. Returns whether the connection changed.
     ///
-    /// A choice of "all, but not later ones" becomes the list of the accounts that it meant. What
-    /// is taken in has no transactions yet, so sync cursors go on.
+    /// A choice of "all, but not later ones" becomes the list of the accounts at that time. Sync
+    /// cursors stay valid, because a new account has no transactions yet.
     pub fn take_in(&mut self, new: &[AccountId], present: &[AccountId], first: bool) -> bool {
         match &mut self.accounts {
             None if self.new_accounts || (new.is_empty() && !first) => false,
@@ -203,11 +207,11 @@ mod tests {
         assert!(at_first.take_in(&ids(&["a", "b"]), &[], true));
         assert!(!at_first.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&at_first), "ab");
-        // One that joined when the Item had accounts means these.
+        // An application that joins later, when the Item has accounts, may see these.
         let mut joined = connection(None, false);
         assert!(joined.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&joined), "ab");
-        // Where there were none, none were meant.
+        // An Item without accounts at that time shares none.
         let mut none = connection(None, false);
         assert!(none.take_in(&[], &[], true));
         assert!(!none.take_in(&ids(&["c"]), &[], false));
@@ -218,7 +222,7 @@ mod tests {
     fn a_choice_grows_only_if_the_user_says_so() {
         let mut grows = connection(Some(&["a"]), true);
         assert!(!grows.take_in(&ids(&["a", "b"]), &[], true));
-        assert_eq!(seen(&grows), "a", "the user left the other one out");
+        assert_eq!(seen(&grows), "a", "the user did not choose the other one");
         assert!(grows.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&grows), "ac");
 
@@ -233,7 +237,7 @@ mod tests {
         (earlier.epoch, earlier.cursor_key) = (4, CursorKey::new([7; 32]));
         let mut again = connection(Some(&["a"]), false);
         again.webhook = Some("https://app.example/hook".to_owned());
-        again.take_place_of(&earlier);
+        again.replace(&earlier);
         assert_eq!((again.epoch, &again.cursor_key), (4, &earlier.cursor_key));
 
         let mut accounts = connection(Some(&["a", "b"]), false);
@@ -241,7 +245,7 @@ mod tests {
         let mut products = connection(Some(&["a"]), false);
         products.products.insert("auth".to_owned());
         for other in [&mut accounts, &mut later, &mut products] {
-            other.take_place_of(&earlier);
+            other.replace(&earlier);
             assert_eq!(other.epoch, 5);
             assert_ne!(other.cursor_key, earlier.cursor_key);
         }
@@ -254,9 +258,13 @@ mod tests {
         let mut again = connection(None, true);
         again.created_at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1);
         again.products.insert("auth".to_owned());
-        again.take_place_of(&earlier);
+        again.replace(&earlier);
         assert_eq!(again.created_at, earlier.created_at);
-        assert_eq!(again.withheld, ["identity".to_owned()].into(), "the other was asked for anew");
+        assert_eq!(
+            again.withheld,
+            ["identity".to_owned()].into(),
+            "the other one was requested again"
+        );
     }
 
     #[test]

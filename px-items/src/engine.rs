@@ -1,11 +1,11 @@
-//! The engine: takes Items that are due, reads their partners, merges and stores.
+//! The engine: claims due Items, reads their partners, merges and stores.
 //!
-//! The only place where the pure parts meet a store and a network. What is read and stored is
-//! decided in [`crate::sync`], when in [`crate::schedule`]; delivering webhooks is
-//! [`crate::webhook`]'s. Many engines may work on one store: an Item is one worker's at a time.
+//! Only this module connects the pure parts to a store and a network. [`crate::sync`] decides what
+//! is read and stored, [`crate::schedule`] when; [`crate::webhook`] delivers webhooks. Many engines
+//! may work on one store: an Item has one worker at a time.
 //!
-//! Stopping finishes or hands back what is held. A kill at any moment loses nothing: what was
-//! stored stays, the rest is read again once the lease has run out.
+//! A shutdown finishes or hands back the Items under work. A kill at any moment loses nothing: what
+//! was stored stays, the rest is read again once the lease has run out.
 
 mod error;
 mod failure;
@@ -37,7 +37,7 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use gate::{Gates, Permits};
-use observe::Nobody;
+use observe::NoObserver;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::ItemId;
 use restore::Restore;
@@ -51,7 +51,7 @@ use std::{
 };
 use work::Task;
 
-/// Keeps the Items of a store in step with their partners.
+/// Engine that keeps the Items of a store up to date with their partners.
 ///
 /// Cheap to clone; all clones share budgets, circuits and what they learned of partners.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ struct Inner {
     stopping: AtomicBool,
 }
 
-/// Sets up an [`Engine`].
+/// Builder of an [`Engine`].
 #[derive(Debug)]
 #[must_use]
 pub struct EngineBuilder {
@@ -84,31 +84,31 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// What time it is.
+    /// Sets the clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where randomness comes from: it spreads work over time.
+    /// Sets the source of randomness, which spreads work over time.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// The figures.
+    /// Sets the settings.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Who watches.
+    /// Sets the observer of the engine's events.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Makes the engine. It does nothing before it is run.
+    /// Builds the engine. It does nothing before it is run.
     #[must_use]
     pub fn build(self) -> Engine {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
@@ -133,40 +133,46 @@ impl EngineBuilder {
 }
 
 impl Engine {
-    /// Sets up an engine over a store.
+    /// Returns a builder of an engine on a store.
     pub fn builder(store: Arc<dyn Store>, partners: Arc<dyn Partners>) -> EngineBuilder {
         EngineBuilder {
             store,
             partners,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            observer: Arc::new(Nobody),
+            observer: Arc::new(NoObserver),
             settings: Settings::default(),
         }
     }
 
-    /// Works until `stop`: on so many Items at once, and on tokens that are to be revoked.
+    /// Works until `stop`, on up to `workers` Items at once and on tokens that are to be revoked.
     ///
-    /// After `stop` nothing new is begun. What is under way ends, or is handed back at the next
-    /// window that was stored; what goes on beyond [`Settings::grace`] is cut off and handed back.
-    /// A future that is dropped before that is like a kill: nothing is lost, but what it held
-    /// waits for its lease to run out.
+    /// After `stop` no new work begins. Work under way ends, or is handed back after the next
+    /// window that is stored. Work that exceeds [`Settings::grace`] is cancelled and handed back.
+    /// Dropping the future earlier is like a kill: nothing is lost, but its Items wait until their
+    /// leases run out.
     pub async fn run(&self, workers: usize, stop: impl Future<Output = ()> + Send) {
         self.0.run(workers.max(1), stop).await;
     }
 
-    /// Works on everything that is due now, one after the other; how many Items that were.
+    /// Works on everything that is due now, one Item after the other. Returns the number of Items.
     ///
-    /// What becomes due meanwhile is left. Tokens that are to be revoked are, too.
-    pub async fn work_off(&self) -> usize {
-        self.0.work_off().await
+    /// Items that become due meanwhile are not included. Tokens that are to be revoked are revoked
+    /// too.
+    pub async fn run_due(&self) -> usize {
+        self.0.run_due().await
     }
 
-    /// Works on one Item now, due or not, whatever its partner's circuit says.
+    /// Works on one Item now, due or not, whatever the circuit of its partner says.
     ///
     /// # Errors
-    /// When there is no such Item, when a worker has it already, when its user must authorize
-    /// again first, when the machine's clock is wrong, or when the store fails. What fails at the partner is in the report.
+    /// - [`EngineErrorKind::NoSuchItem`] if the Item does not exist;
+    /// - [`EngineErrorKind::Busy`] if a worker has it already;
+    /// - [`EngineErrorKind::LoginRequired`] if its user must authorize again first;
+    /// - [`EngineErrorKind::WrongClock`] if the machine's clock is wrong;
+    /// - [`EngineErrorKind::Store`] if the store fails.
+    ///
+    /// A failure at the partner is not an error: it is in the report.
     pub async fn update(&self, item: &ItemId) -> Result<Report, EngineError> {
         let inner = &self.0;
         if !inner.clock_is_right().await {
@@ -176,7 +182,7 @@ impl Engine {
         match inner.store.claim_one(item, now, inner.lease_end(now)).await? {
             Some(record) => {
                 inner.prepare(std::slice::from_ref(&record), 1).await;
-                let permit = inner.gates.enter_anyway(&record.institution_id);
+                let permit = inner.gates.admit_always(&record.institution_id);
                 Ok(inner.work(record, permit, Task::Update).await)
             }
             None => Err(EngineError::why_not(inner.store.item(item).await?)),
@@ -189,7 +195,8 @@ impl Inner {
         now + TimeDelta::from_std(self.settings.lease).unwrap_or(TimeDelta::MAX)
     }
 
-    /// Whether this machine's clock agrees with the store's. If not, no Item may be worked on.
+    /// Returns whether this machine's clock agrees with the store's. If not, no Item may be worked
+    /// on.
     async fn clock_is_right(&self) -> bool {
         self.clock_guard.is_right(self.settings.lease).await
     }
@@ -202,40 +209,40 @@ impl Inner {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// How long an Item is deferred because its leases ran out again and again.
+    /// Returns the deferral of an Item with leases that ran out repeatedly.
     fn deferral(&self, record: &ItemRecord) -> Option<TimeDelta> {
-        // Deferred once, it is worked on when its time has come.
+        // An Item that was deferred is worked on when its time has come.
         let deferral =
             schedule::deferral(record.lost_leases, self.settings.max_lost_leases, &*self.random);
         deferral.filter(|_| record.took_over)
     }
 
-    /// Reports an Item that is deferred because its leases ran out again and again.
+    /// Reports an Item that is deferred because its leases ran out repeatedly.
     fn report_lost_leases(&self, record: &ItemRecord, until: DateTime<Utc>) {
         let (item_id, lost_leases) = (record.id.clone(), record.lost_leases);
         tracing::error!(
             item = %item_id,
             lost_leases,
             %until,
-            "the leases of an Item ran out again and again; the work on it may end processes"
+            "the leases of an Item ran out repeatedly without a commit; the work on it may crash the process"
         );
         metrics::leases_lost();
         self.observe(Observed::LeasesLost { item_id, lost_leases, until });
     }
 
-    /// Admits an Item, or returns why it is deferred. Items of an unknown partner are admitted, so that
+    /// Admits an Item, or returns its deferral. Items of an unknown partner are admitted, so that
     /// they fail with a clear error.
-    fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, gate::PutOff> {
+    fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, gate::Deferral> {
         match self.partners.partner(&record.institution_id) {
             Some(partner) => {
                 let is_awaited = record.state.phase() == Some(Phase::Created)
-                    || record.notified > record.life.done_for;
+                    || record.notified > record.sync_state.done_for;
                 let settings = &self.settings;
                 let latest =
                     if is_awaited { settings.max_deferral_awaited } else { settings.max_deferral };
                 self.gates.enter(&record.institution_id, &partner.budget, latest)
             }
-            None => Ok(self.gates.enter_anyway(&record.institution_id)),
+            None => Ok(self.gates.admit_always(&record.institution_id)),
         }
     }
 }

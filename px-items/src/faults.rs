@@ -1,7 +1,7 @@
-//! The faults of a partner's responses, as an Item remembers them. Pure.
+//! Faults of a partner's responses, as an Item records them. Pure.
 //!
-//! Each reading replaces what the one before it found: of the user, of the recent transactions, of
-//! the whole history. So a fault that the partner mended is gone with the next reading.
+//! Each reading (of the user, of the recent transactions, of the whole history) replaces the faults
+//! of the previous one. So a fault that the partner fixed disappears with the next reading.
 
 use crate::health::{Issue, IssuePath, MAX_ISSUE_PATHS};
 use chrono::{DateTime, Utc};
@@ -10,42 +10,44 @@ use px_types::{AccountId, Date, Fault, FaultSeverity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of characters of a fault in words.
+/// Maximum number of characters of the text of a fault.
 const MAX_TEXT_CHARS: usize = 300;
 
-/// The faults that an Item's data come from.
+/// Faults of the responses that an Item's data come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ItemFaults {
-    /// Of the last response about the user.
+    /// Faults of the last response about the user.
     pub user: FaultTally,
-    /// Of the windows of the last update.
+    /// Faults of the windows of the last update.
     pub recent: FaultTally,
-    /// Of the last walk over the whole history.
+    /// Faults of the last complete scan of the history.
     pub history: FaultTally,
-    /// Of the walk over the whole history that is under way.
-    pub walk: FaultTally,
-    /// The first date of windows with rows that were set aside: updates look at them again.
+    /// Faults of the scan of the history that is under way.
+    #[serde(rename = "walk")]
+    pub scan: FaultTally,
+    /// First date of windows with rows that were set aside. Updates read these dates again.
     pub rows_since: Option<Date>,
-    /// The same of the walk that is under way.
-    pub walk_rows_since: Option<Date>,
+    /// The same for the scan that is under way.
+    #[serde(rename = "walk_rows_since")]
+    pub scan_rows_since: Option<Date>,
 }
 
-/// The faults of some responses, by path.
+/// Faults of some responses, by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct FaultTally {
     /// Number of faults.
     pub count: u64,
-    /// Number of them by which an element is missing.
+    /// Number of faults that set an element aside.
     pub set_aside: u64,
-    /// The accounts in which they are, by the partner's ids.
+    /// Accounts with faults, by the partner's ids.
     pub accounts: BTreeSet<AccountId>,
-    /// Whether there is one outside of an account.
+    /// Whether a fault lies outside of all accounts.
     pub elsewhere: bool,
-    /// The places without indices, [`MAX_ISSUE_PATHS`] at most.
+    /// Paths without indices, at most [`MAX_ISSUE_PATHS`].
     pub paths: BTreeMap<String, IssuePath>,
 }
 
@@ -99,7 +101,7 @@ impl FaultTally {
         }
     }
 
-    /// Returns whether there is no fault.
+    /// Returns whether there are no faults.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -107,17 +109,18 @@ impl FaultTally {
 }
 
 impl ItemFaults {
-    /// Returns the issue of the Item's health, if there is a fault. `own` gives the Item's own id of
-    /// an account.
+    /// Returns the issue for the Item's health, or `None` if there are no faults. `own` maps a
+    /// partner's account id to the Item's own.
     ///
-    /// The same row may be in an update and in the history, so the larger count of the two holds.
+    /// The same row may be in an update and in the history, so the larger of the two counts is
+    /// used.
     #[must_use]
     pub fn issue(
         &self,
         now: DateTime<Utc>,
         own: impl Fn(&AccountId) -> Option<AccountId>,
     ) -> Option<Issue> {
-        let windows = [&self.recent, &self.history, &self.walk];
+        let windows = [&self.recent, &self.history, &self.scan];
         let parts = || windows.into_iter().chain([&self.user]);
         if parts().all(|part| part.is_empty()) {
             return None;

@@ -1,6 +1,6 @@
 //! The health of an Item: one object for everything that is wrong with its data.
 //!
-//! An Item remembers [`Issues`]; [`of`] adds what follows from its state and gives the
+//! An Item records [`Issues`]; [`of`] adds those that follow from its state, and returns the
 //! [`ItemHealth`] that operators see. Applications see [`seen_by`] a connection, and partners
 //! [`for_partner`]. Pure. Contract: `px.md` section 7.1.
 
@@ -20,14 +20,14 @@ pub const MAX_ISSUE_PATHS: usize = 20;
 /// Time after which applications are notified that an Item cannot finish; operators see it at once.
 pub const DEFAULT_STALL_NOTICE_AFTER: TimeDelta = TimeDelta::hours(72);
 
-/// The issues that an Item remembers, at most one of each kind.
+/// Recorded issues of an Item, at most one of each kind.
 ///
-/// A kind that a newer version reported is kept and written back.
+/// A kind that a newer version reported is preserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Issues(BTreeMap<HealthIssueKind, Issue>);
 
-/// An issue that an Item remembers.
+/// Recorded issue of an Item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Issue {
@@ -59,7 +59,7 @@ pub struct IssuePath {
 }
 
 impl Issue {
-    /// An issue that is observed now and affects the whole Item.
+    /// Creates an issue that is observed now and affects the whole Item.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         Self { since: now, count: None, accounts: BTreeSet::new(), paths: BTreeMap::new() }
@@ -91,8 +91,8 @@ impl Issue {
 }
 
 impl Issues {
-    /// Records an issue in place of the one of the same kind, whose `since` is kept if it is
-    /// earlier.
+    /// Records an issue in place of the one of the same kind. Keeps the earlier `since` of
+    /// the two.
     pub fn report(&mut self, kind: HealthIssueKind, mut issue: Issue) {
         if let Some(before) = self.0.get(&kind) {
             issue.since = issue.since.min(before.since);
@@ -153,7 +153,7 @@ pub fn seen_by(
     stall_notice_after: TimeDelta,
 ) -> ItemHealth {
     let seen = issues(record).filter_map(|mut issue| {
-        // What operators and the partner have to mend, and nothing that is read.
+        // Operators and the partner have to fix it, and it affects no data.
         if issue.kind == HealthIssueKind::TokensApart {
             return None;
         }
@@ -202,17 +202,17 @@ pub fn for_partner(record: &ItemRecord) -> ItemHealth {
     health
 }
 
-/// The issues that an Item remembers, and those that follow from its state and its leases.
+/// Returns the recorded issues of an Item, and those that follow from its state and its leases.
 fn issues(record: &ItemRecord) -> impl Iterator<Item = HealthIssue> {
     let login_required = record.state.login_required();
-    let known = record.life.issues.get(&HealthIssueKind::LoginRequired).is_some();
-    let remembered = record.life.issues.iter();
+    let known = record.sync_state.issues.get(&HealthIssueKind::LoginRequired).is_some();
+    let remembered = record.sync_state.issues.iter();
     let remembered = remembered
         .filter(move |(kind, _)| **kind != HealthIssueKind::LoginRequired || login_required);
     let from_state =
         (login_required && !known).then(|| HealthIssue::new(HealthIssueKind::LoginRequired));
-    // Its workers die, so none of them can store that.
-    let stalled = record.life.issues.get(&HealthIssueKind::CannotFinish).is_some();
+    // The workers of such an Item die before they can store the issue.
+    let stalled = record.sync_state.issues.get(&HealthIssueKind::CannotFinish).is_some();
     let from_leases = (record.lost_leases >= MAX_LOST_LEASES && !stalled).then(|| {
         let mut issue = HealthIssue::new(HealthIssueKind::CannotFinish);
         issue.count = Some(record.lost_leases.into());

@@ -1,7 +1,7 @@
-//! The state machine of an Item: which moves there are, and what each one asks for.
+//! State machine of an Item: its transitions and their effects.
 //!
-//! Pure. Data, dates and tokens are not here; see [`crate::life`], [`crate::plan`] and
-//! [`crate::store`]. The picture of it is made in `diagram`. Contract: `px.md` section 7.
+//! Pure. Data, dates and tokens are in [`crate::sync_state`], [`crate::plan`] and [`crate::store`].
+//! `diagram` draws the machine. Contract: `px.md` section 7.
 
 mod diagram;
 
@@ -10,42 +10,42 @@ pub use diagram::diagram;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where an Item is in its life.
+/// State of an Item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum State {
-    /// Authorized; the initial fetch waits or runs.
+    /// Authorized; the initial fetch is waiting or running.
     Created,
     /// As [`Created`](Self::Created), but the partner refuses the token.
     CreatedLoginRequired,
-    /// Complete and readable; it ages.
+    /// Complete and readable; waits for its next update.
     Idle,
     /// As [`Idle`](Self::Idle), but the partner refuses the token.
     IdleLoginRequired,
-    /// Complete and readable, while a worker brings it up to date.
+    /// Complete and readable; a worker is updating it.
     Updating,
-    /// The last application has left; nothing of it is kept.
+    /// The last application has left; no data is stored.
     Removed,
 }
 
-/// The phase of the contract.
+/// Phase of an Item in the terms of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// The initial fetch is not complete.
     Created,
-    /// Complete; it ages.
+    /// Complete; waits for its next update.
     Idle,
-    /// Being brought up to date.
+    /// Being updated.
     Updating,
 }
 
-/// What happens to an Item.
+/// Event that happens to an Item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Event {
-    /// It was due and a worker took it; also one that takes over from a worker that stopped.
+    /// A worker claimed the due Item, possibly taking over from a worker that stopped.
     Claimed,
     /// A part of a long fetch was stored, and more is to come.
     PartStored,
-    /// All that was to be read was stored.
+    /// Everything that was to be read was stored.
     Finished,
     /// The attempt failed, and another one may succeed.
     Failed,
@@ -53,7 +53,7 @@ pub enum Event {
     HandedBack,
     /// The partner refuses the token for good.
     Refused,
-    /// The partner, or an application that joins and needs more, asks for an update.
+    /// The partner, or an application that joins and needs more data, requested an update.
     Notified,
     /// The user authorized again.
     Repaired,
@@ -61,7 +61,7 @@ pub enum Event {
     LastLeft,
 }
 
-/// What a move asks for.
+/// Effect of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Effect {
     /// Fetch accounts, then the history if an application needs it.
@@ -70,86 +70,88 @@ pub enum Effect {
     ReadRecent,
     /// Keep the lease.
     KeepLease,
-    /// Be due at once, though not before the partner's `Retry-After`.
-    BeDue,
-    /// When this attempt ends, be due once more.
-    OnceMore,
+    /// Be due at once, but not before the partner's `Retry-After`.
+    ScheduleNow,
+    /// Be due once more when this attempt ends.
+    ScheduleAgain,
     /// Be due after 24–48 hours.
-    PlanTimeout,
-    /// Be due after a back-off, not before the partner's `Retry-After`.
-    PlanRetry,
+    ScheduleUpdate,
+    /// Be due after a backoff, not before the partner's `Retry-After`.
+    ScheduleRetry,
     /// Never be due.
-    Rest,
+    Unschedule,
     /// Delete the tokens.
     DeleteTokens,
-    /// Tell every application: `INITIAL_UPDATE`, `HISTORICAL_UPDATE`.
-    TellComplete,
-    /// Tell every application that is touched: `DEFAULT_UPDATE` and what goes with it.
-    TellChanges,
-    /// Tell every application: `ERROR`.
-    TellError,
-    /// Tell every application: `LOGIN_REPAIRED`.
-    TellRepaired,
+    /// Notify every application: `INITIAL_UPDATE`, `HISTORICAL_UPDATE`.
+    NotifyComplete,
+    /// Notify every affected application: `DEFAULT_UPDATE` and related webhooks.
+    NotifyChanges,
+    /// Notify every application: `ERROR`.
+    NotifyError,
+    /// Notify every application: `LOGIN_REPAIRED`.
+    NotifyRepaired,
     /// Revoke the tokens at the partner.
     RevokeTokens,
     /// Delete the data.
     DeleteData,
 }
 
-/// A move that cannot be.
+/// Error of [`step`]: the event cannot happen in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an Item that is {from} cannot be {event}")]
-pub struct Impossible {
-    /// Where the Item is.
+pub struct InvalidTransition {
+    /// State of the Item.
     pub from: State,
-    /// What was to happen.
+    /// Event that cannot happen in it.
     pub event: Event,
 }
 
-/// Moves an Item: where it is then, and what that asks for.
+/// Returns the next state of an Item and the effects of the transition.
 ///
 /// # Errors
-/// When the event cannot happen there. The Item stays as it is.
-pub fn step(from: State, event: Event) -> Result<(State, &'static [Effect]), Impossible> {
+/// Returns an error if the event cannot happen in the state.
+pub fn step(from: State, event: Event) -> Result<(State, &'static [Effect]), InvalidTransition> {
     use {Effect as Do, Event as On, State as Is};
     Ok(match (from, event) {
         (Is::Created, On::Claimed) => (Is::Created, &[Do::FetchAll, Do::KeepLease]),
-        (Is::Created, On::PartStored) => (Is::Created, &[Do::KeepLease, Do::TellComplete]),
-        (Is::Created, On::Finished) => (Is::Idle, &[Do::TellComplete, Do::PlanTimeout]),
-        (Is::Created, On::Failed) => (Is::Created, &[Do::PlanRetry]),
-        (Is::Created, On::HandedBack) => (Is::Created, &[Do::BeDue]),
+        (Is::Created, On::PartStored) => (Is::Created, &[Do::KeepLease, Do::NotifyComplete]),
+        (Is::Created, On::Finished) => (Is::Idle, &[Do::NotifyComplete, Do::ScheduleUpdate]),
+        (Is::Created, On::Failed) => (Is::Created, &[Do::ScheduleRetry]),
+        (Is::Created, On::HandedBack) => (Is::Created, &[Do::ScheduleNow]),
         (Is::Created, On::Refused) => {
-            (Is::CreatedLoginRequired, &[Do::DeleteTokens, Do::TellError, Do::Rest])
+            (Is::CreatedLoginRequired, &[Do::DeleteTokens, Do::NotifyError, Do::Unschedule])
         }
-        // It is due already, or being fetched: then what is new is read by one more update.
-        (Is::Created, On::Notified) => (Is::Created, &[Do::BeDue, Do::OnceMore]),
-        (Is::Created, On::Repaired) => (Is::Created, &[Do::BeDue]),
+        // The Item is due already, or being fetched: one more update reads what is new.
+        (Is::Created, On::Notified) => (Is::Created, &[Do::ScheduleNow, Do::ScheduleAgain]),
+        (Is::Created, On::Repaired) => (Is::Created, &[Do::ScheduleNow]),
 
         (Is::Idle, On::Claimed) => (Is::Updating, &[Do::ReadRecent, Do::KeepLease]),
-        (Is::Idle, On::Notified) => (Is::Idle, &[Do::BeDue]),
-        (Is::Idle, On::Repaired) => (Is::Idle, &[Do::BeDue]),
+        (Is::Idle, On::Notified) => (Is::Idle, &[Do::ScheduleNow]),
+        (Is::Idle, On::Repaired) => (Is::Idle, &[Do::ScheduleNow]),
         (Is::Idle, On::Refused) => {
-            (Is::IdleLoginRequired, &[Do::DeleteTokens, Do::TellError, Do::Rest])
+            (Is::IdleLoginRequired, &[Do::DeleteTokens, Do::NotifyError, Do::Unschedule])
         }
 
         (Is::Updating, On::Claimed) => (Is::Updating, &[Do::ReadRecent, Do::KeepLease]),
-        (Is::Updating, On::PartStored) => (Is::Updating, &[Do::KeepLease, Do::TellChanges]),
-        (Is::Updating, On::Finished) => (Is::Idle, &[Do::TellChanges, Do::PlanTimeout]),
-        (Is::Updating, On::Failed) => (Is::Idle, &[Do::PlanRetry]),
-        (Is::Updating, On::HandedBack) => (Is::Idle, &[Do::BeDue]),
+        (Is::Updating, On::PartStored) => (Is::Updating, &[Do::KeepLease, Do::NotifyChanges]),
+        (Is::Updating, On::Finished) => (Is::Idle, &[Do::NotifyChanges, Do::ScheduleUpdate]),
+        (Is::Updating, On::Failed) => (Is::Idle, &[Do::ScheduleRetry]),
+        (Is::Updating, On::HandedBack) => (Is::Idle, &[Do::ScheduleNow]),
         (Is::Updating, On::Refused) => {
-            (Is::IdleLoginRequired, &[Do::DeleteTokens, Do::TellError, Do::Rest])
+            (Is::IdleLoginRequired, &[Do::DeleteTokens, Do::NotifyError, Do::Unschedule])
         }
-        (Is::Updating, On::Notified) => (Is::Updating, &[Do::OnceMore]),
-        (Is::Updating, On::Repaired) => (Is::Updating, &[Do::OnceMore]),
+        (Is::Updating, On::Notified) => (Is::Updating, &[Do::ScheduleAgain]),
+        (Is::Updating, On::Repaired) => (Is::Updating, &[Do::ScheduleAgain]),
 
-        // A notification cannot bring the token back.
+        // A notification does not restore the token.
         (
             stays @ (Is::CreatedLoginRequired | Is::IdleLoginRequired),
             On::Notified | On::Refused,
-        ) => (stays, &[Do::Rest]),
-        (Is::CreatedLoginRequired, On::Repaired) => (Is::Created, &[Do::TellRepaired, Do::BeDue]),
-        (Is::IdleLoginRequired, On::Repaired) => (Is::Idle, &[Do::TellRepaired, Do::BeDue]),
+        ) => (stays, &[Do::Unschedule]),
+        (Is::CreatedLoginRequired, On::Repaired) => {
+            (Is::Created, &[Do::NotifyRepaired, Do::ScheduleNow])
+        }
+        (Is::IdleLoginRequired, On::Repaired) => (Is::Idle, &[Do::NotifyRepaired, Do::ScheduleNow]),
 
         (
             Is::Created
@@ -160,19 +162,19 @@ pub fn step(from: State, event: Event) -> Result<(State, &'static [Effect]), Imp
             On::LastLeft,
         ) => (Is::Removed, &[Do::RevokeTokens, Do::DeleteData]),
 
-        // Only a worker that holds the Item stores, fails or gives back; no worker takes one
-        // that rests; nothing happens to one that is gone.
+        // Only a worker with a lease stores, fails or gives back. No worker claims an Item that is
+        // never due. Nothing happens to a removed Item.
         (
             Is::Idle | Is::CreatedLoginRequired | Is::IdleLoginRequired,
             On::PartStored | On::Finished | On::Failed | On::HandedBack,
         )
         | (Is::CreatedLoginRequired | Is::IdleLoginRequired, On::Claimed)
-        | (Is::Removed, _) => return Err(Impossible { from, event }),
+        | (Is::Removed, _) => return Err(InvalidTransition { from, event }),
     })
 }
 
 impl State {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 6] = [
         Self::Created,
         Self::CreatedLoginRequired,
@@ -182,7 +184,7 @@ impl State {
         Self::Removed,
     ];
 
-    /// The phase of the contract; `None` when it is gone.
+    /// Returns the phase of the contract, or `None` for a removed Item.
     #[must_use]
     pub fn phase(self) -> Option<Phase> {
         match self {
@@ -193,13 +195,13 @@ impl State {
         }
     }
 
-    /// Whether the user must authorize again before anything can be read at the partner.
+    /// Returns whether the user must authorize again before anything can be read from the partner.
     #[must_use]
     pub fn login_required(self) -> bool {
         matches!(self, Self::CreatedLoginRequired | Self::IdleLoginRequired)
     }
 
-    /// The name that stores keep.
+    /// Returns the stored name of the state.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -212,7 +214,7 @@ impl State {
         }
     }
 
-    /// The state of that name.
+    /// Returns the state with a stored name, or `None` if there is no such state.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
@@ -220,7 +222,7 @@ impl State {
 }
 
 impl Phase {
-    /// The contract's name of it.
+    /// Returns the contract's name of the phase.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -232,7 +234,7 @@ impl Phase {
 }
 
 impl Event {
-    /// Every event.
+    /// All events.
     pub const ALL: [Self; 9] = [
         Self::Claimed,
         Self::PartStored,
@@ -272,18 +274,18 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FetchAll => "fetch all",
-            Self::ReadRecent => "read what is recent",
+            Self::ReadRecent => "read recent data",
             Self::KeepLease => "keep the lease",
-            Self::BeDue => "be due at once",
-            Self::OnceMore => "once more afterwards",
-            Self::PlanTimeout => "be due in 24 to 48 h",
-            Self::PlanRetry => "be due after a back-off",
-            Self::Rest => "rest",
+            Self::ScheduleNow => "schedule at once",
+            Self::ScheduleAgain => "schedule again afterwards",
+            Self::ScheduleUpdate => "schedule in 24 to 48 h",
+            Self::ScheduleRetry => "schedule after a backoff",
+            Self::Unschedule => "unschedule",
             Self::DeleteTokens => "delete tokens",
-            Self::TellComplete => "tell what is complete",
-            Self::TellChanges => "tell what changed",
-            Self::TellError => "tell the error",
-            Self::TellRepaired => "tell it is repaired",
+            Self::NotifyComplete => "notify completion",
+            Self::NotifyChanges => "notify changes",
+            Self::NotifyError => "notify the error",
+            Self::NotifyRepaired => "notify the repair",
             Self::RevokeTokens => "revoke tokens",
             Self::DeleteData => "delete data",
         })

@@ -1,9 +1,10 @@
-//! How a Plaid service serves applications and partners: link, read, notify, unlink.
+//! The API for a Plaid service: links, reads, notifications and unlinks.
 //!
-//! Everything that is read goes through the connection of the application that asks: the
-//! accounts and products that its user allowed it, under the Item's own ids, and no sign that
-//! there is more. Fetching is not here; see [`crate::item`] for what an Item goes through.
+//! Every read goes through the connection of the calling application. It returns the accounts and
+//! products that the user allowed, under the Item's own ids, and no sign of other data. Fetching is
+//! not part of this module; see [`crate::item`] for the states of an Item.
 
+mod access_log;
 mod activity;
 mod caller;
 mod cursor;
@@ -12,7 +13,6 @@ mod link;
 mod notify;
 mod partner;
 mod read;
-mod reads;
 mod remap;
 mod review;
 mod status;
@@ -25,11 +25,11 @@ pub(crate) use self::error::cannot_finish;
 pub(crate) use self::sync::REMOVED_RETENTION;
 pub use self::{
     activity::ActivityPage,
-    caller::{Holder, SharedItems},
+    caller::{SharedItems, TokenOwner},
     error::{ItemsError, ItemsErrorKind},
     link::{Authorization, JoinedApplication, LinkedApplication},
     partner::ApplicationOfItem,
-    read::{Answer, Balance, Holdings, Identities},
+    read::{Balance, Holdings, Identities, ItemResponse},
     review::{ReviewOutcome, ReviewScope},
     status::{HistoryStatus, Status},
     sync::{RemovedTransaction, SyncPage},
@@ -45,11 +45,11 @@ use crate::{
     plan::PlanSettings,
     store::Store,
     tickets::Tickets,
-    webhook::{Allow, check_url},
+    webhook::{UrlPolicy, check_url},
 };
+use access_log::AccessRecorder;
 use chrono::TimeDelta;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
-use reads::Reads;
 use std::{fmt, sync::Arc};
 
 /// Items, as a Plaid service offers them to applications and partners.
@@ -60,29 +60,29 @@ pub struct Items {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    webhooks: Allow,
+    webhooks: UrlPolicy,
     applications: Option<Arc<dyn Applications>>,
     plan: PlanSettings,
     stall_notice_after: TimeDelta,
-    reads: Arc<Reads>,
-    /// Whose tokens it takes; `None` is anyone's.
-    caller: Option<Holder>,
+    access_log: Arc<AccessRecorder>,
+    /// Owner of the accepted tokens; `None` for any owner.
+    caller: Option<TokenOwner>,
 }
 
-/// Sets [`Items`] up.
+/// Builder of [`Items`].
 pub struct ItemsBuilder(Items);
 
 impl Items {
-    /// Sets it up over a store, with the machine's clock and randomness, for the store's
-    /// environment.
+    /// Returns a builder on a store, with the machine's clock and randomness and the environment of
+    /// the store.
     #[must_use]
     pub fn builder(store: Arc<dyn Store>) -> ItemsBuilder {
         ItemsBuilder(Self {
-            reads: Arc::new(Reads::over(Arc::clone(&store))),
+            access_log: Arc::new(AccessRecorder::over(Arc::clone(&store))),
             store,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            webhooks: Allow::Public,
+            webhooks: UrlPolicy::Public,
             applications: None,
             plan: PlanSettings::default(),
             stall_notice_after: DEFAULT_STALL_NOTICE_AFTER,
@@ -90,13 +90,13 @@ impl Items {
         })
     }
 
-    /// Link tokens, public tokens and the sessions of Plaid's page.
+    /// Returns the link tokens, public tokens and sessions of Plaid's page.
     #[must_use]
     pub fn tickets(&self) -> Tickets {
         Tickets::new(Arc::clone(&self.store), Arc::clone(&self.clock), Arc::clone(&self.random))
     }
 
-    /// What can be told from the address alone. Where its name leads is looked at on sending.
+    /// Checks what the URL alone shows. Its host name is resolved when a webhook is sent.
     fn check_webhook(&self, connection: &Connection) -> Result<(), ItemsError> {
         let Some(webhook) = &connection.webhook else { return Ok(()) };
         self.check_address(webhook)
@@ -115,38 +115,38 @@ impl Items {
 }
 
 impl ItemsBuilder {
-    /// Takes the time from another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.0.clock = clock;
         self
     }
 
-    /// Takes randomness from elsewhere.
+    /// Sets the source of randomness.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.0.random = random;
         self
     }
 
-    /// Which addresses of webhooks are accepted; public ones, unless told otherwise.
+    /// Sets the accepted webhook URLs. Default: public ones.
     #[must_use]
-    pub fn webhooks(mut self, allow: Allow) -> Self {
+    pub fn webhooks(mut self, allow: UrlPolicy) -> Self {
         self.0.webhooks = allow;
         self
     }
 
-    /// Where applications are registered. With it, partners are told (`POST
-    /// /applications/notify`) of each application that is newly connected, and of each that leaves
-    /// without the partner having asked for it; without it they are told nothing.
+    /// Sets the directory of registered applications. With it, partners are notified (`POST
+    /// /applications/notify`) of each newly connected application, and of each that leaves without
+    /// a request of the partner. Without it partners are not notified.
     #[must_use]
     pub fn applications(mut self, applications: Arc<dyn Applications>) -> Self {
         self.0.applications = Some(applications);
         self
     }
 
-    /// Which windows the engine reads, where its settings are not the default ones: a decision
-    /// about accounts has all of them read again.
+    /// Sets the read windows if the engine's settings are not the default ones. A decision about
+    /// accounts schedules a scan of all these dates.
     #[must_use]
     pub fn plan(mut self, plan: PlanSettings) -> Self {
         self.0.plan = plan;
@@ -162,14 +162,15 @@ impl ItemsBuilder {
         self
     }
 
-    /// Makes it. It takes anyone's tokens: for a program that serves one client, and for people.
+    /// Builds an [`Items`] that accepts the tokens of all owners, for a program with a single
+    /// client or for operators.
     #[must_use]
     pub fn build(self) -> Items {
         self.0
     }
 
-    /// Makes it for a service with several clients: nothing can be done with it before it is said
-    /// for whom.
+    /// Builds a [`SharedItems`] for a service with several clients. Each use of it must name the
+    /// client.
     #[must_use]
     pub fn build_shared(self) -> SharedItems {
         SharedItems::new(self.0)

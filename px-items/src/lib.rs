@@ -1,23 +1,42 @@
-//! The Item: one user's connection at one institution, kept true for years.
+//! The Item of Plaid Exchange: one user's connection at one institution, fetched once and kept up
+//! to date for all applications that share it.
 //!
-//! - [`item`]: the state machine, pure; [`life`]: what an Item remembers between updates;
-//! - [`health`]: what is wrong with an Item, as operators, applications and partners see it;
-//! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
-//! - [`connection`]: applications that share an Item, and what each may see;
-//! - [`items`]: how a Plaid service serves applications and partners;
-//! - [`applications`]: those that are registered; [`tickets`]: one-time tokens of Plaid's page;
-//! - [`partners`]: the banks;
-//! - [`review`]: data on hold until it is decided what it is;
-//! - [`vault`]: how tokens are sealed at rest;
-//! - [`webhook`]: what tells applications: signed, and sent until it arrives;
-//! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;
-//! - `testing` (feature): what tests need.
+//! Modules:
+//!
+//! - [`item`]: the state machine of an Item, pure; [`sync_state`]: the state that an Item has between
+//!   updates;
+//! - [`health`]: problems with an Item's data, as operators, applications and partners see them;
+//! - [`plan`]: the windows of dates that are read; [`merge`]: the changes that a response causes.
+//!   Both pure;
+//! - [`connection`]: applications that share an Item, and the data that each may see;
+//! - [`engine`]: workers that fetch and update Items; [`sync`] and [`schedule`]: its rules, pure;
+//! - [`items`]: the API for a service that serves applications and partners;
+//! - [`applications`]: the registered applications; [`tickets`]: one-time tokens of Plaid's page;
+//! - [`partners`]: the partners that Items are fetched from;
+//! - [`review`]: data on hold, and the decisions about it;
+//! - [`vault`]: encryption of stored tokens;
+//! - [`webhook`]: notifications of applications and partners: signed, and sent until they are
+//!   delivered;
+//! - [`store`]: storage of Items, with SQLite, PostgreSQL and memory behind one trait;
+//! - `testing` (feature): support for tests.
+//!
+//! # Scope
+//!
+//! This crate serves nothing over HTTP: [`items::Items`] is what an implementation of the API that
+//! Plaid serves (`px_server::plaid`) calls. Requests to partners are made by
+//! [`px_client`]; messages are in [`px_types`].
+//!
+//! # Features
+//!
+//! - `sqlite` (default): the store in one SQLite file;
+//! - `postgres`: the store on PostgreSQL, for any number of processes;
+//! - `testing`: the conformance suite of stores, and a PostgreSQL server for tests.
 //!
 //! # Quickstart
 //!
-//! Connect an application to a user's Item, let an engine fetch, and read. Here the bank is a
-//! service in the same process and the store is in memory; a service takes
-//! [`PartnerClient`](px_client::PartnerClient)s over the network and a database.
+//! Connect an application to a user's Item, let an engine fetch it, and read. In this example the
+//! partner is a service in the same process and the store is in memory. A real service uses
+//! [`PartnerClient`](px_client::PartnerClient)s over the network, and a database.
 //!
 //! ```
 //! use px_client::{PartnerClient, oauth::TokenSet};
@@ -38,9 +57,9 @@
 //! #             "accounts": [{"id": "a", "type": "credit", "subtype": "credit card", "name": "Card", "status": "active",
 //! #             "owner_identity_ids": ["i"], "current_balance": "100.95", "currency": "USD"}]}"#).unwrap())
 //! #     }
-//! #     async fn transactions(&self, _: &Caller, asked: ListTransactions) -> Result<TransactionsResponse, Error> {
+//! #     async fn transactions(&self, _: &Caller, request: ListTransactions) -> Result<TransactionsResponse, Error> {
 //! #         let date = px_types::Date::from(SystemClock::new().now().date_naive()).minus_days(3);
-//! #         if !(asked.query.start_date..=asked.query.end_date).contains(&date) {
+//! #         if !(request.query.start_date..=request.query.end_date).contains(&date) {
 //! #             return Ok(TransactionsResponse::new(0_u64, vec![]));
 //! #         }
 //! #         let text = format!(r#"{{"id": "t", "account_id": "a", "amount": "4.20", "currency": "USD", "type": "credit",
@@ -48,37 +67,37 @@
 //! #         Ok(TransactionsResponse::new(1_u64, vec![wire::decode(text.as_bytes()).unwrap()]))
 //! #     }
 //! # }
-//! # struct Anyone;
+//! # struct AnyToken;
 //! # #[async_trait::async_trait]
-//! # impl TokenVerifier for Anyone {
+//! # impl TokenVerifier for AnyToken {
 //! #     async fn verify(&self, _: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
 //! #         Ok(Arc::new(TokenGrant::new("u-1".parse().unwrap(), ScopeSet::defaults())))
 //! #     }
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let bank = PartnerService::builder(Bank).tokens(Arc::new(Anyone)).build()?;
+//! # let bank = PartnerService::builder(Bank).tokens(Arc::new(AnyToken)).build()?;
 //! let client = PartnerClient::builder("https://bank.example", InProcessTransport::new(bank)).build()?;
 //! let partners = FixedPartners::new().with("bank".parse()?, Partner::new(client));
 //! let store = Arc::new(MemoryStore::new(Environment::Sandbox));
 //! let engine = Engine::builder(store.clone(), Arc::new(partners)).build();
 //! let items = Items::builder(store).build();
 //!
-//! // The user has signed in at the bank, and `tokens` are what that gave.
+//! // The user has signed in at the bank, which returned these tokens.
 //! let now = SystemClock::new().now();
 //! let tokens = TokenSet::new(AccessToken::new("the-token-of-the-user"), now);
 //! let budget_app = Connection::new("budget-app".parse()?, [Product::Transactions], now);
 //! let linked = items.link(&"bank".parse()?, &"u-1".parse()?, tokens, budget_app).await?;
 //!
-//! // A service has `engine.run(workers, stop)` go on beside it, in as many processes as it likes.
-//! engine.work_off().await;
+//! // A service runs `engine.run(workers, stop)` in the background, in any number of processes.
+//! engine.run_due().await;
 //!
 //! for account in items.accounts(&linked.access_token).await?.data {
 //!     println!("{}: {} {}", account.name, account.current_balance, account.unit.as_str());
 //! }
 //! let page = items.transactions_sync(&linked.access_token, None, None).await?.data;
 //! assert_eq!(page.added.len(), 1);
-//! // Next time, what has changed since.
+//! // The next call returns the changes since.
 //! let cursor = page.next_cursor;
 //! assert!(items.transactions_sync(&linked.access_token, Some(&cursor), None).await?.data.added.is_empty());
 //! # Ok(())
@@ -86,16 +105,15 @@
 //! ```
 
 pub mod applications;
+pub mod changes;
 pub mod connection;
 pub mod engine;
 pub mod faults;
 pub mod health;
 pub mod item;
 pub mod items;
-pub mod life;
 pub mod merge;
 pub mod metrics;
-pub mod news;
 pub mod partners;
 pub mod plan;
 pub mod review;
@@ -103,6 +121,7 @@ pub mod schedule;
 mod skew;
 pub mod store;
 pub mod sync;
+pub mod sync_state;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tickets;

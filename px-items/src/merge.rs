@@ -1,11 +1,11 @@
-//! What an answer of the partner changes. Pure.
+//! The merge of a partner's responses into the stored data, without I/O.
 //!
-//! An answer gets here only when it was read whole and consistently. Which windows are read is
-//! [`crate::plan`]'s; how changes are stored is [`crate::store`]'s.
+//! Only responses that were read completely and consistently are merged. [`crate::plan`] selects the
+//! windows to read, and [`crate::store`] stores the changes.
 //!
-//! The partner's ids can change under an entity that stays the same (a pending transaction that
-//! posts, accounts after a re-map). So an Item keeps an id of its own for each, which
-//! applications see and which never changes: the first id that the partner gave it.
+//! The partner's id of an account or a transaction can change, for example when a pending transaction
+//! posts. The Item therefore has its own id for each: the first id that the partner used. Applications
+//! see only this id, and it never changes.
 
 mod accounts;
 mod transactions;
@@ -16,8 +16,8 @@ pub use accounts::{
     Remapped, Resemblance, accept, merge_accounts, merge_accounts_on_hold, remap, updated,
 };
 pub use transactions::{
-    ByState, Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule,
-    TransactionWrite, Withheld, Withholding, merge_transactions,
+    ByState, Change, KnownTransaction, MergedTransactions, ReadWindow, RowRule, SuspectRows,
+    TransactionWrite, WithheldSpan, Withholding, merge_transactions,
 };
 pub use unread::{UnreadRows, UnreadUser};
 
@@ -29,32 +29,34 @@ use std::{
     io,
 };
 
-/// Number of days by which the date that a bank files a row under may differ from the one that it
-/// writes.
+/// Maximum number of days between the date by which a bank files a row and the date that the row
+/// contains.
 ///
-/// A bank may file by the date in UTC and write one in a local zone, or the reverse: that is one
-/// day. Two zones, one in the far west and one in the far east, are two days apart at most.
+/// A bank may file by the date in UTC and write the date in a local time zone, or the reverse: the
+/// difference is one day. If it uses two time zones, one in the far west and one in the far east, the
+/// difference is at most two days.
 pub const DATE_SLACK_DAYS: u64 = 2;
 
-/// A digest of contents, to tell whether they changed without keeping or parsing them.
+/// A digest of contents, for detecting changes without storing or parsing the contents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 16]);
 
 impl Digest {
-    /// The digest of bytes.
+    /// Returns the digest of bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_hash(Sha256::new_with_prefix(bytes))
     }
 
-    /// The digest of what a value is as JSON, without making the text.
+    /// Returns the digest of a value's JSON form, without building the text.
     ///
-    /// So `1.0` and `1.00` are two, as they are to whoever reads them.
+    /// Amounts such as `1.0` and `1.00` have different digests, since applications receive them as
+    /// written.
     #[must_use]
     pub fn of_json(value: &impl Serialize) -> Self {
-        let mut hash = Hashing(Sha256::new());
-        // A message has no map with keys that are no strings, and hashing cannot fail. If that
-        // were ever wrong, what was written so far is a digest as good as any.
+        let mut hash = HashWriter(Sha256::new());
+        // Messages have no maps with keys other than strings, and hashing cannot fail. If it failed
+        // anyway, the digest would cover what was written so far.
         let _ = serde_json::to_writer(&mut hash, value);
         Self::from_hash(hash.0)
     }
@@ -65,13 +67,13 @@ impl Digest {
         Self(digest)
     }
 
-    /// Its bytes, for a store.
+    /// Returns the bytes, for a store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// A digest that a store kept; `None` when it has another length.
+    /// Creates a digest from stored bytes. Returns `None` if the length is wrong.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -84,25 +86,25 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// An id of the Item's own for what came under an id that is given away already.
+/// Returns an Item's own id for an entity if the Item already uses the partner's id for another one.
 ///
-/// Told apart by `by`, as text that no partner will ever give.
-fn another_id(partner_id: &str, by: &[&[u8]]) -> String {
+/// The id is derived from the partner's id and `parts`, in a form that no partner will use.
+fn derived_id(partner_id: &str, parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new_with_prefix(partner_id);
-    by.iter().for_each(|part| hash.update(part));
+    parts.iter().for_each(|part| hash.update(part));
     let digest = Digest::from_hash(hash);
-    let room = MAX_ID_BYTES - 1 - 2 * digest.0.len();
-    let kept = &partner_id[..partner_id.floor_char_boundary(room)];
-    digest.0.iter().fold(format!("{kept}#"), |mut id, byte| {
+    let max_prefix_bytes = MAX_ID_BYTES - 1 - 2 * digest.0.len();
+    let prefix = &partner_id[..partner_id.floor_char_boundary(max_prefix_bytes)];
+    digest.0.iter().fold(format!("{prefix}#"), |mut id, byte| {
         let _ = write!(id, "{byte:02x}");
         id
     })
 }
 
-/// Hashes what is written to it.
-struct Hashing(Sha256);
+/// A writer that hashes its input.
+struct HashWriter(Sha256);
 
-impl io::Write for Hashing {
+impl io::Write for HashWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

@@ -1,25 +1,25 @@
-//! The metrics that the engine, the stores and the sender of webhooks record, through the
+//! Metrics of the engine, the stores and the webhook sender, recorded through the
 //! [`metrics`](https://docs.rs/metrics) facade.
 //!
-//! [`METRICS.md`](https://github.com/px-rs/px/blob/main/METRICS.md) lists those of all crates. The
-//! gauges of the store (`px_items`, `px_items_due`, `px_due_lag_seconds`, `px_webhooks_waiting`,
-//! `px_webhook_oldest_seconds`) are as old as
-//! [`Settings::count_every`](crate::engine::Settings::count_every) says, 5 minutes by default.
+//! [`METRICS.md`](https://github.com/px-rs/px/blob/main/METRICS.md) lists the metrics of all
+//! crates. The gauges of the store (`px_items`, `px_items_due`, `px_due_lag_seconds`,
+//! `px_webhooks_waiting`, `px_webhook_oldest_seconds`) are refreshed every
+//! [`Settings::count_every`](crate::engine::Settings::count_every), 5 minutes by default.
 //!
 //! No label names a user, an Item or an application.
 
 use crate::{
     engine::{Outcome, Report},
     item::State,
-    life::Suspicion,
     store::Overview,
+    sync_state::Suspicion,
 };
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::metrics::{Metric, MetricKind};
 use px_types::{Fault, FaultSeverity, InstitutionId};
 
-/// The metrics of this crate.
+/// All metrics of this crate.
 pub const METRICS: &[Metric] = &[
     Metric::gauge("px_items", "Items in each state, as the store counts them.").labels(&["state"]),
     Metric::gauge("px_items_due", "Items that are due and not claimed."),
@@ -32,7 +32,7 @@ pub const METRICS: &[Metric] = &[
         .labels(&["change"]),
     Metric::counter("px_faults_total", "Deviations of partners' responses from the contract: `repaired`, `ignored` or `set_aside`.")
         .labels(&["institution", "rule", "severity"]),
-    Metric::counter("px_suspicions_total", "Responses whose ids changed, or that may be another customer's.")
+    Metric::counter("px_suspicions_total", "Responses with changed ids, or that may belong to another customer.")
         .labels(&["institution", "kind"]),
     Metric::counter(
         "px_joins_total",
@@ -62,7 +62,7 @@ pub const METRICS: &[Metric] = &[
     Metric::histogram("px_webhook_lag_seconds", "Time from a webhook's commit to its delivery."),
 ];
 
-/// Describes the metrics of this crate to the recorder that is installed.
+/// Describes the metrics of this crate to the installed recorder.
 pub fn describe() {
     for metric in METRICS {
         match metric.kind {
@@ -73,7 +73,7 @@ pub fn describe() {
     }
 }
 
-/// Work on an Item ended.
+/// Records the end of work on an Item.
 pub(crate) fn ended(report: &Report) {
     ::metrics::histogram!("px_update_duration_seconds", "outcome" => report.outcome.as_str())
         .record(report.took);
@@ -112,7 +112,7 @@ pub(crate) fn ended(report: &Report) {
     }
 }
 
-/// A response was read that deviates from the contract.
+/// Records the deviations of a response from the contract.
 pub(crate) fn faults(institution: &InstitutionId, faults: &[Fault]) {
     for fault in faults {
         let severity = match fault.severity() {
@@ -127,29 +127,29 @@ pub(crate) fn faults(institution: &InstitutionId, faults: &[Fault]) {
     }
 }
 
-/// Tokens of a partner are kept apart because they must not be used.
+/// Counts tokens that are kept apart because they must not be used.
 pub(crate) fn tokens_apart(institution: &InstitutionId) {
     ::metrics::counter!("px_tokens_apart_total", "institution" => institution.as_str().to_owned())
         .increment(1);
 }
 
-/// A circuit opened or closed.
+/// Records that a circuit opened or closed.
 pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
     ::metrics::gauge!("px_partner_circuit", "institution" => institution.as_str().to_owned())
         .set(u32::from(open));
 }
 
-/// How far this machine's clock is ahead of the store's.
+/// Records how far this machine's clock is ahead of the store's.
 pub(crate) fn clock_skew(ahead: TimeDelta) {
     ::metrics::gauge!("px_clock_skew_seconds").set(ahead.as_seconds_f64());
 }
 
-/// An Item is deferred because its leases ran out again and again.
+/// Counts an Item that is deferred because its leases ran out repeatedly.
 pub(crate) fn leases_lost() {
     ::metrics::counter!("px_leases_lost_total").increment(1);
 }
 
-/// A stored row that could not be read.
+/// Counts a stored row that could not be read.
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
     expect(dead_code, reason = "the store in memory has no rows")
@@ -158,12 +158,12 @@ pub(crate) fn unreadable(what: &'static str) {
     ::metrics::counter!("px_unreadable_total", "what" => what).increment(1);
 }
 
-/// What became of tokens that were to be revoked.
+/// Counts the outcome of a token revocation.
 pub(crate) fn revocation(outcome: &'static str) {
     ::metrics::counter!("px_revocations_total", "outcome" => outcome).increment(1);
 }
 
-/// The store at a glance.
+/// Records the overview of the store.
 pub(crate) fn overview(overview: &Overview, now: DateTime<Utc>) {
     for state in State::ALL {
         let count = overview.states.get(&state).copied().unwrap_or(0);
@@ -178,7 +178,7 @@ pub(crate) fn overview(overview: &Overview, now: DateTime<Utc>) {
     ::metrics::gauge!("px_webhook_oldest_seconds").set(since(overview.webhooks_since));
 }
 
-/// A figure as gauges take it.
+/// Converts a count to the type of gauges.
 fn small(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

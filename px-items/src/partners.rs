@@ -1,4 +1,4 @@
-//! The partners that Items are at: how each one is called, and how much of it it bears.
+//! Partners: how each one is called, and its limits.
 
 mod circuit;
 mod state;
@@ -11,62 +11,62 @@ use px_client::PartnerClient;
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, fmt};
 
-/// Finds partners.
+/// A directory of partners.
 pub trait Partners: Send + Sync + fmt::Debug {
-    /// The partner of that id; `None` when there is none.
+    /// Returns the partner with an id, or `None` if it is unknown.
     fn partner(&self, id: &InstitutionId) -> Option<Partner>;
 }
 
-/// A partner.
+/// A partner that Items are fetched from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Partner {
-    /// A client with this side's id and secret, and no user's token. Its own retries should be
-    /// few: the engine plans the next attempt.
+    /// Client with the id and secret of this side and without a user token. It should retry rarely:
+    /// the engine plans the next attempt.
     pub client: PartnerClient,
-    /// What the partner bears.
-    pub budget: Budget,
+    /// Limits on calls to the partner.
+    pub budget: CallLimits,
     /// Whether revoking any token of a user ends the user's whole grant, with the tokens that
     /// replaced it. Then tokens are not revoked while the user has an Item. Default: `false`.
     pub revocation_ends_grant: bool,
 }
 
 impl Partner {
-    /// A partner with the default budget.
+    /// Creates a partner with the default limits.
     #[must_use]
     pub fn new(client: PartnerClient) -> Self {
-        Self { client, budget: Budget::default(), revocation_ends_grant: false }
+        Self { client, budget: CallLimits::default(), revocation_ends_grant: false }
     }
 }
 
-/// How much a partner is called, by all processes of one database together.
+/// Limits on calls to a partner, over all processes of one database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Budget {
-    /// Requests per second.
+pub struct CallLimits {
+    /// Maximum number of requests per second.
     pub per_second: u32,
-    /// Items that are worked on at once.
+    /// Maximum number of Items that are worked on at the same time.
     pub at_once: usize,
 }
 
-impl Default for Budget {
+impl Default for CallLimits {
     fn default() -> Self {
         Self { per_second: 50, at_once: 16 }
     }
 }
 
-/// Partners that are known from the start.
+/// A fixed set of partners.
 #[derive(Clone, Debug, Default)]
 pub struct FixedPartners(BTreeMap<InstitutionId, Partner>);
 
 impl FixedPartners {
-    /// No partner.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one.
+    /// Adds a partner.
     #[must_use]
     pub fn with(mut self, id: InstitutionId, partner: Partner) -> Self {
         self.0.insert(id, partner);

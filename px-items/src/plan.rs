@@ -1,44 +1,43 @@
-//! Which windows of dates an Item reads, and when. Pure.
+//! Windows of dates that an Item reads. Pure.
 //!
-//! Dates are a bank's own, and a bank is somewhere on earth: "today" is a span from the
-//! westernmost date to the easternmost. A window that covers both covers every bank, so no time
-//! zone is kept anywhere.
+//! Dates are the bank's own, and the bank's time zone is unknown. So "today" is a span from the
+//! westernmost date on earth to the easternmost. A window that covers both covers every bank, and
+//! no time zone is stored.
 
 use crate::{
-    life::Walk,
-    merge::{DATE_SLACK_DAYS, Withheld},
+    merge::{DATE_SLACK_DAYS, WithheldSpan},
+    sync_state::HistoryScan,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
 use px_types::Date;
 
-/// The figures of the plan. The defaults are the contract's.
+/// Settings of the read windows. The defaults are the contract's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanSettings {
-    /// How far back the history goes.
+    /// Length of the history in days.
     pub history_days: u64,
-    /// How many of its days must be in before it is readable.
+    /// Number of days of the history that make it readable.
     pub recent_days: u64,
-    /// How far back an update looks.
+    /// Number of days that an update reads.
     pub update_days: u64,
-    /// How far an update looks back beyond the last good one, however long ago that was: banks
-    /// post days after the date that they write.
+    /// Number of days that an update reads before the last good one, however long ago that was:
+    /// banks post rows some days after the date that they write.
     pub overlap_days: u64,
-    /// How far back a pending transaction makes an update look.
+    /// Maximum number of days that an update reads back for a pending transaction.
     pub pending_days: u64,
-    /// How long a window of the history is at most.
+    /// Maximum length of a window of the history, in days.
     pub window_days: u64,
-    /// The time between deep resyncs.
+    /// Interval between deep resyncs.
     pub deep_every: TimeDelta,
-    /// The same while rows of the history could not be read: what the partner mends is read then.
-    /// Default: 7 days.
+    /// Interval between deep resyncs.
     pub deep_every_with_faults: TimeDelta,
-    /// The time after which an account on hold that is alike by name only is released, if what it
-    /// resembles is closed and none of its rows was there.
+    /// Time after which an account on hold that is alike by name only is released, if the account
+    /// that it resembles is closed and none of its rows has a twin there.
     pub release_after: TimeDelta,
-    /// The time after which an Item with rows on hold counts as the only one of its institution,
-    /// however few others were read meanwhile.
+    /// Time after which an Item with rows on hold counts as the only one of its institution,
+    /// however few other Items were read meanwhile.
     pub alone_after: TimeDelta,
     /// Time after which a second response without an account confirms that it is closed.
     /// Default: 6 hours.
@@ -54,7 +53,7 @@ impl Default for PlanSettings {
             history_days: 730,
             recent_days: 30,
             update_days: 7,
-            // What is left of the 7 days when the last update is 48 hours old.
+            // The remainder of the 7 days when the last update is 48 hours old.
             overlap_days: 5,
             pending_days: 30,
             window_days: 90,
@@ -68,7 +67,7 @@ impl Default for PlanSettings {
     }
 }
 
-/// The dates that it may be somewhere: the earliest, and the latest.
+/// Returns the earliest and the latest date that it is anywhere on earth.
 #[must_use]
 pub fn today(now: DateTime<Utc>) -> (Date, Date) {
     let west = Date::from((now - TimeDelta::hours(12)).date_naive());
@@ -76,13 +75,13 @@ pub fn today(now: DateTime<Utc>) -> (Date, Date) {
     (west, east)
 }
 
-/// The window of an update.
+/// Returns the window of an update.
 ///
-/// A week back; further if the last good update is older, if something that is still pending lies
-/// further back (to a limit), or if a notification says so. The last two begin
-/// [`DATE_SLACK_DAYS`] earlier, since nothing is judged at the edge of a window. `last_good` is the
-/// time at which the reading of that update began. Returns `None` only for settings that make no
-/// sense.
+/// It is a week long. It is longer if the last good update is older, if a pending transaction lies
+/// further back (up to a limit), or if a notification names an earlier date. The last two begin
+/// [`DATE_SLACK_DAYS`] earlier, since rows at the edge of a window are not judged. `last_good` is
+/// the time at which the reading of that update began. Returns `None` only for contradictory
+/// settings.
 #[must_use]
 pub fn update_window(
     settings: &PlanSettings,
@@ -116,39 +115,45 @@ pub fn ahead_window(settings: &PlanSettings, now: DateTime<Utc>) -> Option<Windo
         .flatten()
 }
 
-/// Whether a deep resync is due: one window is not enough to find what was dated back, or what
-/// vanished, long ago.
+/// Returns whether a deep resync is due. Update windows do not find rows that were dated back, or
+/// that vanished, long ago.
 #[must_use]
 pub fn deep_due(settings: &PlanSettings, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     last.is_none_or(|last| now - last >= settings.deep_every)
 }
 
-/// The walk over the whole history that begins now.
+/// Returns a scan of the whole history that begins now.
 #[must_use]
-pub fn history(settings: &PlanSettings, now: DateTime<Utc>) -> Walk {
+pub fn history(settings: &PlanSettings, now: DateTime<Utc>) -> HistoryScan {
     let (west, east) = today(now);
-    Walk::new(east, west.minus_days(settings.history_days), now)
+    HistoryScan::new(east, west.minus_days(settings.history_days), now)
 }
 
-/// The next window of a walk, no longer than `longest` days; `None` when the walk is over.
+/// Returns the next window of a scan, at most `longest` days long, or `None` if the scan is
+/// complete.
 #[must_use]
-pub fn next_window(walk: Walk, longest: u64) -> Option<Window> {
-    let start = walk.next_end.minus_days(longest.saturating_sub(1));
-    Window::new(start.max(walk.start), walk.next_end)
+pub fn next_window(scan: HistoryScan, longest: u64) -> Option<Window> {
+    let start = scan.next_end.minus_days(longest.saturating_sub(1));
+    Window::new(start.max(scan.start), scan.next_end)
 }
 
-/// Where a walk is once a window of it was stored; `None` if that was the last.
+/// Returns the rest of a scan once a window of it was stored, or `None` if that was the last one.
 #[must_use]
-pub fn after(walk: Walk, stored: Window) -> Option<Walk> {
-    (stored.start() > walk.start).then(|| Walk { next_end: stored.start().minus_days(1), ..walk })
+pub fn after(scan: HistoryScan, stored: Window) -> Option<HistoryScan> {
+    (stored.start() > scan.start)
+        .then(|| HistoryScan { next_end: stored.start().minus_days(1), ..scan })
 }
 
-/// Like [`after`], but the next window overlaps the stored one: it decides on rows that were
+/// Like [`after`], but the next window overlaps the stored one. It decides on rows that were
 /// withheld, since it has all of their dates.
 #[must_use]
-pub fn after_with_overlap(walk: Walk, stored: Window, withheld: Withheld) -> Option<Walk> {
+pub fn after_with_overlap(
+    scan: HistoryScan,
+    stored: Window,
+    withheld: WithheldSpan,
+) -> Option<HistoryScan> {
     let next_end = withheld.until.clamp(stored.start(), stored.end());
-    (stored.start() > walk.start).then_some(Walk { next_end, ..walk })
+    (stored.start() > scan.start).then_some(HistoryScan { next_end, ..scan })
 }
 
 #[cfg(test)]
@@ -168,12 +173,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Any offset that there is, and often the outermost.
+    /// Generates any existing UTC offset, often one of the outermost.
     fn offsets() -> impl Strategy<Value = i32> {
         prop_oneof![WEST..=EAST, Just(WEST), Just(EAST)]
     }
 
-    /// The date on a bank's wall when it is `now`.
+    /// Returns the local date of a bank at `now`.
     fn wall(now: DateTime<Utc>, offset_minutes: i32) -> Date {
         let zone = FixedOffset::east_opt(offset_minutes * 60).unwrap();
         Date::from(now.with_timezone(&zone).date_naive())
@@ -193,7 +198,7 @@ mod tests {
         fn today_is_today_everywhere(now in instants(), offset in offsets()) {
             let (west, east) = today(now);
             prop_assert!((west..=east).contains(&wall(now, offset)));
-            // And never more than it must: two dates, three within two hours a day.
+            // The span is as short as possible: two dates, or three during two hours a day.
             prop_assert!(east.days_since(west) <= 2);
         }
 
@@ -213,7 +218,7 @@ mod tests {
             let window = update_window(&settings(), now, Some(last), None, None).unwrap();
             let dated = wall(posted, offset);
             prop_assert!(window.start() <= dated && dated <= window.end());
-            // The same if the bank dates it back a little.
+            // The same if the bank dates the row back a little.
             prop_assert!(window.start() <= dated.minus_days(settings().overlap_days));
         }
 
@@ -250,47 +255,47 @@ mod tests {
             if let Some(days) = pending {
                 prop_assert!(window.start() <= days_ago(days.min(30) + DATE_SLACK_DAYS));
             }
-            // A pending one alone reaches back 30 days, and two for the edge, and no further.
+            // A pending row alone reaches back 30 days, plus two for the edge.
             if last.is_none() && since.is_none() {
                 prop_assert!(window.start() >= days_ago(30 + DATE_SLACK_DAYS));
             }
         }
 
-        /// A walk reads every date once, from the newest back; case 22: also when a partner takes
-        /// ever shorter windows only.
+        /// A scan reads every date once, from the newest back. Case 22: also when the partner
+        /// accepts ever shorter windows only.
         #[test]
         fn case_22_a_walk_reads_every_date_whatever_the_lengths(
             now in instants(),
             lengths in proptest::collection::vec(1_u64..120, 1..8),
         ) {
-            let mut walk = history(&settings(), now);
-            let (first, last) = (walk.start, walk.next_end);
+            let mut scan = history(&settings(), now);
+            let (first, last) = (scan.start, scan.next_end);
             let mut read_from = last.plus_days(1);
             let mut longest = u64::MAX;
             for step in 0_usize..10_000 {
-                // A limit that was learned is kept: it only shrinks.
+                // A learned limit stays: it only shrinks.
                 longest = longest.min(lengths[step.min(lengths.len() - 1)]);
-                let window = next_window(walk, longest).unwrap();
+                let window = next_window(scan, longest).unwrap();
                 prop_assert!(window.days() <= longest);
                 prop_assert_eq!(window.end(), read_from.minus_days(1), "a gap, or a date twice");
                 prop_assert!(window.start() >= first);
                 read_from = read_from.min(window.start());
-                let before = walk.next_end;
-                match after(walk, window) {
-                    Some(next) => walk = next,
+                let before = scan.next_end;
+                match after(scan, window) {
+                    Some(next) => scan = next,
                     None => {
                         prop_assert_eq!(read_from, first);
                         return Ok(());
                     }
                 }
-                prop_assert!(walk.next_end < before, "no progress");
+                prop_assert!(scan.next_end < before, "no progress");
             }
-            prop_assert!(false, "the walk never ended");
+            prop_assert!(false, "the scan never ended");
         }
     }
 
-    /// A date stays the date that was written, wherever the program runs: there is no
-    /// conversion, and a timestamp's date is the one in its text.
+    /// A date stays as written, wherever the program runs: nothing is converted, and the date of a
+    /// timestamp is the one in its text.
     #[test]
     fn case_25_a_date_is_never_moved_by_a_zone() {
         for text in ["2026-03-01T00:30:00+14:00", "2026-03-01T23:59:59-12:00", "2026-03-01"] {
@@ -299,11 +304,11 @@ mod tests {
         }
     }
 
-    /// The night on which clocks change has 23 or 25 hours; dates do not care.
+    /// A night with a clock change has 23 or 25 hours. Dates are not affected.
     #[test]
     fn case_26_no_row_is_lost_on_the_night_the_clocks_change() {
-        // Europe/London goes to summer time at 2026-03-29 01:00 UTC, America/New_York leaves
-        // it on 2026-11-01 at 06:00 UTC.
+        // Europe/London switches to summer time at 2026-03-29 01:00 UTC, America/New_York leaves it
+        // on 2026-11-01 at 06:00 UTC.
         for (change, before, after) in
             [("2026-03-29T01:00:00Z", 0, 60), ("2026-11-01T06:00:00Z", -240, -300)]
         {
@@ -317,15 +322,15 @@ mod tests {
         }
     }
 
-    /// A partner that writes local time without an offset is refused, not guessed at.
+    /// Local time without an offset is refused.
     #[test]
     fn case_27_a_time_without_an_offset_is_refused() {
         assert!("2026-03-29T00:30:00".parse::<px_types::Iso8601>().is_err());
         assert!("2026-03-29 00:30:00".parse::<px_types::Iso8601>().is_err());
     }
 
-    /// The server is a day ahead of a bank in the far west; the bank's rows of "yesterday" that
-    /// are posted after the update are read by the next one.
+    /// The server is a day ahead of a bank in the far west. Rows that the bank posts after the
+    /// update for "yesterday" are read by the next one.
     #[test]
     fn case_28_a_watermark_that_ran_ahead_misses_nothing() {
         let last: DateTime<Utc> = "2026-11-23T00:05:00Z".parse().unwrap();

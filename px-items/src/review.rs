@@ -1,17 +1,17 @@
-//! Data on hold until it is decided what it is, and the decisions. Pure.
+//! Data on hold, and the decisions about it. Pure.
 //!
-//! What waits: transactions that came under other ids, accounts that resemble accounts that are no
+//! On hold are: transactions that came under other ids, accounts that resemble accounts that are no
 //! longer listed, and a response that may be another customer's. An operator decides (see
-//! [`Items::reviews`](crate::items::Items::reviews)), or the program by the evidence of the whole
-//! institution: many Items at once are a migration and wait for an operator, one Item alone was
-//! rebooked. Contract: `px.md` section 7.2.
+//! [`Items::reviews`](crate::items::Items::reviews)), or the program does by the evidence of the
+//! whole institution: many Items at once are a migration and wait for an operator; one Item alone
+//! was rebooked. Contract: `px.md` section 7.2.
 
 use crate::{
     health::{HealthIssueKind, Issue, Issues},
-    life::{History, Life, Suspicion},
     merge::{self, AccountStanding, KnownAccount, Remapped, RowRule},
     plan::{self, PlanSettings},
-    store::{AccountsWrite, ItemRecord, Review, Verdict},
+    store::{AccountsWrite, DecisionOutcome, ItemRecord, Review},
+    sync_state::{History, Suspicion, SyncState},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
@@ -25,38 +25,38 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Name of the program in decisions and in the audit log.
 pub const PROGRAM: &str = "px";
 
-/// Name of an operator who gave none.
+/// Default name of an operator.
 pub const OPERATOR: &str = "operator";
 
-/// Number of Items with rows on hold from which on they are many.
+/// Minimum number of Items with rows on hold that count as many.
 const MANY_ITEMS: u64 = 3;
 
-/// Share of the Items read since, in percent, from which on they are many.
+/// Minimum share of the Items read since, in percent, that counts as many.
 const MANY_PERCENT: u64 = 1;
 
-/// Maximum number of decisions that an Item remembers.
+/// Maximum number of decisions that an Item records.
 const MAX_DECISIONS: usize = 20;
 
-/// What is on hold of an Item, and what was decided and can be taken back.
+/// Data of an Item on hold, and the decisions that can be taken back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ItemReview {
-    /// How rows under other ids are treated.
+    /// Treatment of rows under other ids.
     pub rule: RowRule,
     /// Transactions on hold.
     pub rows: Option<RowsOnHold>,
     /// A response that may be another customer's.
     pub customer: Option<CustomerInQuestion>,
-    /// The signed-in identity of the last response that was taken.
+    /// Signed-in identity of the last response that was imported.
     pub user_identity_id: Option<IdentityId>,
-    /// Whether an operator said that the next response is the customer's, whatever it says.
+    /// Whether an operator decided that the next response is the customer's, whatever it contains.
     pub trusts_next: bool,
     /// Accounts on hold, by the Item's own ids.
     pub accounts: BTreeMap<AccountId, AccountOnHold>,
-    /// Decisions that can be taken back, the oldest first.
+    /// Decisions that can be taken back, oldest first.
     pub decisions: Vec<Decision>,
-    /// Whether an operator took a decision of the program back: then it decides no more.
+    /// Whether an operator took a decision of the program back. Then only operators decide.
     pub operator_only: bool,
 }
 
@@ -64,13 +64,13 @@ pub struct ItemReview {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RowsOnHold {
-    /// Since when.
+    /// Time since which the rows are on hold.
     pub since: DateTime<Utc>,
-    /// The accounts, by the Item's own ids.
+    /// Affected accounts, by the Item's own ids.
     pub accounts: BTreeSet<AccountId>,
-    /// The number of stored rows on hold in the last window that had some.
+    /// Number of stored rows on hold in the last window that had some.
     pub rows: u64,
-    /// The first date of the windows that had some.
+    /// First date of the windows that had some.
     pub start: Date,
 }
 
@@ -78,9 +78,10 @@ pub struct RowsOnHold {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CustomerInQuestion {
-    /// Since when.
+    /// Time of the first such response.
     pub since: DateTime<Utc>,
-    /// The number of stored rows of which none came; zero if the accounts say it.
+    /// Number of stored rows that were all missing in the response; zero if the accounts are the
+    /// reason.
     pub rows: u64,
 }
 
@@ -88,40 +89,42 @@ pub struct CustomerInQuestion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AccountOnHold {
-    /// Since when.
+    /// Time since which the account is on hold.
     pub since: DateTime<Utc>,
-    /// The account that it resembles, by the Item's own id.
+    /// Account that it resembles, by the Item's own id.
     pub like: AccountId,
-    /// Whether it is alike by name and owners only, not by its mask.
+    /// Whether it resembles that account by name and owners only, not by its mask.
     pub by_name: bool,
     /// Whether one of its rows has a twin in the account that it resembles.
     #[serde(default)]
     pub has_twin: bool,
-    /// Whether all its dates were compared since it is on hold.
+    /// Whether all its dates were compared since it was put on hold.
     #[serde(default)]
     pub compared: bool,
 }
 
-/// A decision.
+/// Decision about data on hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Decision {
-    /// What was decided on.
+    /// Subject of the decision.
     pub subject: Subject,
-    /// What was decided.
-    pub verdict: Verdict,
-    /// Who decided: [`PROGRAM`], or an operator.
+    /// Outcome of the decision.
+    #[serde(rename = "verdict")]
+    pub outcome: DecisionOutcome,
+    /// Author of the decision: [`PROGRAM`], or an operator.
     pub by: String,
-    /// When.
+    /// Time of the decision.
     pub at: DateTime<Utc>,
-    /// Whether the deep resync that it began is still to end. The next one after that makes the
-    /// decision final.
-    pub is_walking: bool,
-    /// The accounts, by the Item's own ids.
+    /// Whether the deep resync that the decision started has still to end. The next deep resync
+    /// after that one makes the decision final.
+    #[serde(rename = "is_walking")]
+    pub is_scanning: bool,
+    /// Affected accounts, by the Item's own ids.
     pub accounts: BTreeSet<AccountId>,
 }
 
-/// What a decision is about.
+/// Subject of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -139,40 +142,40 @@ pub enum Subject {
     },
 }
 
-/// What the Items of an institution say together.
+/// Evidence of all Items of an institution about rows on hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evidence {
-    /// The number of Items with transactions on hold.
+    /// Number of Items with transactions on hold.
     pub items_on_hold: u64,
-    /// The number of updates of the institution's Items since a moment.
+    /// Number of updates of the institution's Items since a given time.
     pub reads_since: u64,
-    /// The number of updates in the day before that moment.
+    /// Number of updates in the day before that time.
     pub reads_before: u64,
 }
 
-/// What evidence amounts to.
+/// Conclusion from the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Too little is known yet.
+    /// The evidence is not sufficient yet.
     Open,
-    /// Many Items at once: an operator decides for the institution.
+    /// Many Items are affected at once. An operator decides for the institution.
     Migration,
-    /// The Item alone: it was rebooked.
+    /// The Item is the only one affected. It was rebooked.
     Alone,
 }
 
 impl Evidence {
-    /// Evidence of an institution.
+    /// Creates the evidence of an institution.
     #[must_use]
     pub fn new(items_on_hold: u64, reads_since: u64, reads_before: u64) -> Self {
         Self { items_on_hold, reads_since, reads_before }
     }
 
-    /// Returns what the evidence amounts to for an Item with rows on hold since a moment.
+    /// Returns the conclusion for an Item with rows on hold since a given time.
     ///
-    /// An Item is alone only once as many of the institution's Items were read as in a day, or
-    /// after `alone_after`.
+    /// An Item counts as the only one once as many of the institution's Items were updated as in a
+    /// day, or after `alone_after`.
     #[must_use]
     pub fn finding(
         &self,
@@ -193,13 +196,13 @@ impl Evidence {
 }
 
 impl ItemReview {
-    /// Returns whether something waits for a decision.
+    /// Returns whether data wait for a decision.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.rows.is_some() || self.customer.is_some() || !self.accounts.is_empty()
     }
 
-    /// Returns the issues that the Item's health reports of it.
+    /// Records data on hold as issues of the Item's health.
     pub(crate) fn report(&self, issues: &mut Issues) {
         let rows = self.rows.as_ref().map(|rows| {
             let issue = Issue::new(rows.since).count(rows.rows);
@@ -215,8 +218,8 @@ impl ItemReview {
         issues.set(HealthIssueKind::AnotherCustomer, customer);
     }
 
-    /// Notes a decision.
-    pub(crate) fn note(&mut self, decision: Decision) {
+    /// Records a decision.
+    pub(crate) fn record(&mut self, decision: Decision) {
         self.decisions.push(decision);
         let surplus = self.decisions.len().saturating_sub(MAX_DECISIONS);
         self.decisions.drain(..surplus);
@@ -229,77 +232,78 @@ impl ItemReview {
         if let RowRule::Rebooked { accounts: before, .. } = &self.rule {
             accounts.extend(before.iter().cloned());
         }
-        let decision = Decision::new(Subject::Transactions, Verdict::Rebooked, PROGRAM, now);
+        let decision =
+            Decision::new(Subject::Transactions, DecisionOutcome::Rebooked, PROGRAM, now);
         let decision = Decision { accounts: accounts.clone(), ..decision };
         self.rule = RowRule::Rebooked { at: now, accounts };
-        self.note(decision.clone());
+        self.record(decision.clone());
         Some(decision)
     }
 
-    /// Decides what the rows on hold are; a deep resync carries it out.
+    /// Decides what the rows on hold are. A deep resync applies the decision.
     pub(crate) fn decide_rows(
         &mut self,
-        verdict: Verdict,
+        outcome: DecisionOutcome,
         by: &str,
         now: DateTime<Utc>,
     ) -> Option<Decision> {
         let rows = self.rows.take()?;
-        self.rule = match verdict {
-            Verdict::Accepted => RowRule::AsGiven,
+        self.rule = match outcome {
+            DecisionOutcome::Accepted => RowRule::AsGiven,
             _ => RowRule::Follow,
         };
-        let decision = Decision::new(Subject::Transactions, verdict, by, now);
-        let decision = Decision { accounts: rows.accounts, is_walking: true, ..decision };
-        self.note(decision.clone());
+        let decision = Decision::new(Subject::Transactions, outcome, by, now);
+        let decision = Decision { accounts: rows.accounts, is_scanning: true, ..decision };
+        self.record(decision.clone());
         Some(decision)
     }
 
-    /// Decides that a response is the customer's.
+    /// Decides that the response is the customer's own.
     pub(crate) fn decide_customer(
         &mut self,
-        verdict: Verdict,
+        outcome: DecisionOutcome,
         by: &str,
         now: DateTime<Utc>,
     ) -> Option<Decision> {
         let customer = self.customer.take()?;
         self.trusts_next = true;
         if customer.rows > 0 {
-            self.rule = match verdict {
-                Verdict::Accepted => RowRule::AsGiven,
+            self.rule = match outcome {
+                DecisionOutcome::Accepted => RowRule::AsGiven,
                 _ => RowRule::Follow,
             };
         }
-        let decision = Decision::new(Subject::Customer, verdict, by, now);
-        let decision = Decision { is_walking: true, ..decision };
-        self.note(decision.clone());
+        let decision = Decision::new(Subject::Customer, outcome, by, now);
+        let decision = Decision { is_scanning: true, ..decision };
+        self.record(decision.clone());
         Some(decision)
     }
 
-    /// Notes a decision about an account on hold.
+    /// Records a decision about an account on hold.
     pub(crate) fn decide_account(
         &mut self,
         held: &AccountId,
         like: &AccountId,
-        (verdict, by): (Verdict, &str),
+        (outcome, by): (DecisionOutcome, &str),
         now: DateTime<Utc>,
     ) -> Decision {
         self.accounts.remove(held);
         let subject = Subject::Account { held: held.clone(), like: like.clone() };
-        let mut decision = Decision::new(subject, verdict, by, now);
+        let mut decision = Decision::new(subject, outcome, by, now);
         decision.accounts = [like.clone()].into();
-        decision.is_walking = true;
-        self.note(decision.clone());
+        decision.is_scanning = true;
+        self.record(decision.clone());
         decision
     }
 
-    /// A deep resync is over. Returns whether its decisions are final, so that what is kept to
-    /// take them back can go.
+    /// Records the end of a deep resync. Returns whether its decisions are final, so that the data
+    /// for taking them back can be deleted.
     pub(crate) fn resynced(&mut self) -> bool {
-        let walking = self.decisions.iter().any(|decision| decision.is_walking);
+        let is_scanning = self.decisions.iter().any(|decision| decision.is_scanning);
         self.rule = RowRule::Judge;
         self.trusts_next = false;
-        if walking {
-            self.decisions.iter_mut().for_each(|decision| decision.is_walking = false);
+        if is_scanning {
+            self.decisions.iter_mut().for_each(|decision| decision.is_scanning = false);
             return false;
         }
         self.operator_only &= self.is_pending();
@@ -327,36 +331,36 @@ impl AccountOnHold {
     }
 }
 
-/// What a decision about all that waits of an Item changes.
-pub(crate) struct Decided {
-    pub(crate) life: Life,
+/// Result of a decision about all data of an Item on hold.
+pub(crate) struct DecidedReview {
+    pub(crate) sync_state: SyncState,
     pub(crate) accounts: Option<AccountsWrite>,
     pub(crate) new_accounts: Vec<AccountId>,
     pub(crate) decisions: Vec<Decision>,
 }
 
-/// Decides on all that waits of an Item; a response that may be another customer's only if
-/// `with_customer`. Returns `None` if nothing waits that can be decided so.
+/// Decides about all data of an Item on hold. Includes a response that may be another customer's
+/// only if `with_customer` is set. Returns `None` if there is nothing to decide.
 ///
-/// An account on hold that cannot be what it resembles stays on hold.
+/// An account on hold that cannot be the account that it resembles stays on hold.
 pub(crate) fn decide(
-    life: &Life,
+    sync_state: &SyncState,
     known: &[KnownAccount],
-    (verdict, by): (Verdict, &str),
+    (outcome, by): (DecisionOutcome, &str),
     (plan, now): (&PlanSettings, DateTime<Utc>),
     with_customer: bool,
-) -> Option<Decided> {
-    let mut life = life.clone();
+) -> Option<DecidedReview> {
+    let mut sync_state = sync_state.clone();
     let mut decisions = Vec::new();
-    decisions.extend(life.review.decide_rows(verdict, by, now));
+    decisions.extend(sync_state.review.decide_rows(outcome, by, now));
     if with_customer {
-        decisions.extend(life.review.decide_customer(verdict, by, now));
+        decisions.extend(sync_state.review.decide_customer(outcome, by, now));
     }
     let mut known = known.to_vec();
     let mut write = AccountsWrite::default();
-    for (held, hold) in life.review.accounts.clone() {
-        let change = match verdict {
-            Verdict::Accepted => merge::accept(&known, &held),
+    for (held, hold) in sync_state.review.accounts.clone() {
+        let change = match outcome {
+            DecisionOutcome::Accepted => merge::accept(&known, &held),
             _ => merge::remap(&known, &hold.like, &held),
         };
         let Ok(Remapped { writes, forgotten }) = change else { continue };
@@ -364,29 +368,29 @@ pub(crate) fn decide(
         known = merge::updated(known, &writes);
         write.accounts.extend(writes);
         write.forgotten.extend(forgotten);
-        decisions.push(life.review.decide_account(&held, &hold.like, (verdict, by), now));
+        decisions.push(sync_state.review.decide_account(&held, &hold.like, (outcome, by), now));
     }
     if decisions.is_empty() {
         return None;
     }
-    life.read_all(plan, now);
-    life.refresh_review(&known);
+    sync_state.read_all(plan, now);
+    sync_state.refresh_review(&known);
     let new = write.accounts.iter().filter(|write| write.new);
     let new_accounts = new.map(|write| write.known.account.id.clone()).collect();
     let accounts = (!write.accounts.is_empty()).then_some(write);
-    Some(Decided { life, accounts, new_accounts, decisions })
+    Some(DecidedReview { sync_state, accounts, new_accounts, decisions })
 }
 
-impl Life {
-    /// Reads all dates again: what was not imported meanwhile may lie far back.
+impl SyncState {
+    /// Schedules a scan of all dates: rows that were not imported meanwhile may lie far back.
     pub(crate) fn read_all(&mut self, plan: &PlanSettings, now: DateTime<Utc>) {
         if self.history != History::Missing {
             self.deep = Some(plan::history(plan, now));
-            self.walk_notes.clear();
+            self.scan_notes.clear();
         }
     }
 
-    /// Says in the Item's health what waits for a decision.
+    /// Updates the issues of the Item's health that wait for a decision.
     pub(crate) fn refresh_review(&mut self, known: &[KnownAccount]) {
         let held = || known.iter().any(|known| known.standing == AccountStanding::Held);
         self.review.report(&mut self.issues);
@@ -396,27 +400,28 @@ impl Life {
     }
 }
 
-/// An entry for the activity log of a decision.
+/// Returns the audit entry for a decision.
 pub(crate) fn activity(decision: &Decision, id: ActivityId) -> Activity {
     let at = Iso8601::Timestamp(decision.at.into());
     Activity::new(ActivityType::DataReview, at, id, "plaid", ActivityState::Success)
 }
 
-/// Returns what an Item's review shows in the store: what waits, and what can be taken back.
+/// Returns the entries of an Item's review in the store: pending ones, and decisions that can be
+/// taken back.
 pub(crate) fn entries(record: &ItemRecord, review: &ItemReview) -> Vec<Review> {
     let entry = |subject, since| {
         Review::new(record.institution_id.clone(), record.id.clone(), subject, since)
     };
     let mut all = Vec::new();
     if let Some(rows) = &review.rows {
-        let mut waits = entry(Subject::Transactions, rows.since);
-        (waits.rows, waits.accounts) = (rows.rows, rows.accounts.clone());
-        all.push(waits);
+        let mut pending = entry(Subject::Transactions, rows.since);
+        (pending.rows, pending.accounts) = (rows.rows, rows.accounts.clone());
+        all.push(pending);
     }
     if let Some(customer) = &review.customer {
-        let mut waits = entry(Subject::Customer, customer.since);
-        waits.rows = customer.rows;
-        all.push(waits);
+        let mut pending = entry(Subject::Customer, customer.since);
+        pending.rows = customer.rows;
+        all.push(pending);
     }
     for (held, hold) in &review.accounts {
         let (held, like) = (held.clone(), hold.like.clone());
@@ -432,20 +437,20 @@ pub(crate) fn entries(record: &ItemRecord, review: &ItemReview) -> Vec<Review> {
 }
 
 impl Decision {
-    /// A decision of now.
+    /// Creates a decision of the current time.
     #[must_use]
     pub fn new(
         subject: Subject,
-        verdict: Verdict,
+        outcome: DecisionOutcome,
         by: impl Into<String>,
         now: DateTime<Utc>,
     ) -> Self {
         Self {
             subject,
-            verdict,
+            outcome,
             by: by.into(),
             at: now,
-            is_walking: false,
+            is_scanning: false,
             accounts: BTreeSet::new(),
         }
     }
@@ -471,7 +476,7 @@ mod tests {
             // Many at once are a migration, from the first hour on and for as long as it takes.
             ((3, 3, 1000), 1, Finding::Migration),
             ((900, 1000, 1000), 48, Finding::Migration),
-            // A few among very many are rebookings that came together by chance.
+            // A few among very many are independent rebookings.
             ((9, 1_000, 1_000), 24, Finding::Alone),
             ((10, 1_000, 1_000), 24, Finding::Migration),
         ] {

@@ -1,84 +1,85 @@
-//! When an Item is due again: timeouts, back-off, and what partners ask for. Pure.
+//! Due times of Items: timeouts, backoff, and times that partners request. Pure.
 //!
-//! Nothing here gates an Item for ever: every failure has a next attempt. Only the loss of the
-//! authorization lets an Item rest, and that is [`crate::item`]'s.
+//! No failure takes an Item out of the schedule: each has a next attempt. Only the loss of the
+//! authorization does, and [`crate::item`] handles that.
 
-use crate::life::FailureKind;
+use crate::sync_state::FailureKind;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::Random;
 
-/// The figures of the schedule.
+/// Settings of the schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScheduleSettings {
-    /// The shortest time from one update to the next. Default: 24 hours.
-    pub shortest_timeout: TimeDelta,
-    /// The longest. Default: 48 hours.
-    pub longest_timeout: TimeDelta,
-    /// The shortest wait after a failure that may go away by itself. Default: 30 seconds.
-    pub first_wait: TimeDelta,
-    /// The longest wait after such failures. Default: 6 hours.
-    pub longest_wait: TimeDelta,
-    /// The shortest wait after a failure that someone must mend. Default: 10 minutes.
-    pub first_slow_wait: TimeDelta,
-    /// The longest wait after such failures. Default: 12 hours.
-    pub longest_slow_wait: TimeDelta,
-    /// The longest wait that a partner may ask for. Default: 24 hours.
-    pub longest_asked: TimeDelta,
-    /// How soon a notification may cause another attempt after a failure. Default: 1 minute.
-    pub notified_wait: TimeDelta,
-    /// The same after a failure to refresh the tokens, whose attempts over a day are bounded. Default:
-    /// 1 hour.
-    pub notified_wait_for_tokens: TimeDelta,
-    /// The shortest time between updates that notifications cause one after the other, once three of
-    /// them followed each other at once. Default: 1 minute.
+    /// Minimum time from one update to the next. Default: 24 hours.
+    pub update_interval_min: TimeDelta,
+    /// Maximum time from one update to the next. Default: 48 hours.
+    pub update_interval_max: TimeDelta,
+    /// Minimum delay after a failure that may pass by itself. Default: 30 seconds.
+    pub retry_delay_min: TimeDelta,
+    /// Maximum delay after such a failure. Default: 6 hours.
+    pub retry_delay_max: TimeDelta,
+    /// Minimum delay after a failure that an operator or the partner must fix. Default: 10 minutes.
+    pub slow_retry_delay_min: TimeDelta,
+    /// Maximum delay after such a failure. Default: 12 hours.
+    pub slow_retry_delay_max: TimeDelta,
+    /// Maximum delay that a partner may request. Default: 24 hours.
+    pub requested_delay_max: TimeDelta,
+    /// Minimum delay before a notification may cause another attempt after a failure. Default: 1
+    /// minute.
+    pub notified_retry_delay: TimeDelta,
+    /// The same after a failure to refresh the tokens, for which the number of attempts per day is
+    /// limited. Default: 1 hour.
+    pub notified_token_retry_delay: TimeDelta,
+    /// Minimum interval between updates that notifications cause, once three of them followed each
+    /// other at once. Default: 1 minute.
     pub notified_interval_min: TimeDelta,
-    /// The time from one update to the next of an Item that no application is connected to: its
-    /// partner brought it, and its tokens are kept alive. Default: 30 days.
-    pub unused_timeout: TimeDelta,
+    /// Time from one update to the next of an Item without a connected application. A partner
+    /// created such an Item, and updates keep its tokens alive. Default: 30 days.
+    pub unused_update_interval: TimeDelta,
 }
 
 impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
-            shortest_timeout: TimeDelta::hours(24),
-            longest_timeout: TimeDelta::hours(48),
-            first_wait: TimeDelta::seconds(30),
-            longest_wait: TimeDelta::hours(6),
-            first_slow_wait: TimeDelta::minutes(10),
-            longest_slow_wait: TimeDelta::hours(12),
-            longest_asked: TimeDelta::hours(24),
-            notified_wait: TimeDelta::minutes(1),
-            notified_wait_for_tokens: TimeDelta::hours(1),
+            update_interval_min: TimeDelta::hours(24),
+            update_interval_max: TimeDelta::hours(48),
+            retry_delay_min: TimeDelta::seconds(30),
+            retry_delay_max: TimeDelta::hours(6),
+            slow_retry_delay_min: TimeDelta::minutes(10),
+            slow_retry_delay_max: TimeDelta::hours(12),
+            requested_delay_max: TimeDelta::hours(24),
+            notified_retry_delay: TimeDelta::minutes(1),
+            notified_token_retry_delay: TimeDelta::hours(1),
             notified_interval_min: TimeDelta::minutes(1),
-            unused_timeout: TimeDelta::days(30),
+            unused_update_interval: TimeDelta::days(30),
         }
     }
 }
 
-/// When the next attempt is.
+/// Time of the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// When the Item is due.
+    /// Time at which the Item is due.
     pub due_at: DateTime<Utc>,
-    /// Not before this, whoever asks for it.
+    /// Earliest time of an attempt, also after a notification.
     pub not_before: DateTime<Utc>,
-    /// The wait that was chosen, for the next choice.
+    /// Chosen delay in seconds, from which the next one is derived.
     pub wait_secs: u64,
 }
 
-/// The time to the next update, spread at random.
+/// Returns a random time to the next update.
 #[must_use]
 pub fn timeout(settings: &ScheduleSettings, random: &dyn Random) -> TimeDelta {
-    between(settings.shortest_timeout, settings.longest_timeout, random)
+    between(settings.update_interval_min, settings.update_interval_max, random)
 }
 
-/// When to try again after a failure.
+/// Returns the time of the next attempt after a failure.
 ///
-/// What the partner asks for is kept to a limit, and spread a little: all its Items were told
-/// the same moment. Else the wait is decorrelated jitter: random between the shortest wait and three
-/// times the last. A notification may bring the attempt forward, but only what the partner
-/// asked for is asked of notifications too, beyond a short wait.
+/// A delay that the partner requests is capped, and spread a little because all its Items received
+/// the same one. Otherwise the delay is decorrelated jitter: random between the minimum and three
+/// times the last one. A notification may bring the attempt forward to a short delay, but never
+/// before the time that the partner requested.
 #[must_use]
 pub fn retry(
     settings: &ScheduleSettings,
@@ -93,9 +94,9 @@ pub fn retry(
         | FailureKind::Network
         | FailureKind::Moving
         | FailureKind::Internal
-        | FailureKind::Unknown => (settings.first_wait, settings.longest_wait),
+        | FailureKind::Unknown => (settings.retry_delay_min, settings.retry_delay_max),
         FailureKind::Invalid | FailureKind::Rejected | FailureKind::Tokens => {
-            (settings.first_slow_wait, settings.longest_slow_wait)
+            (settings.slow_retry_delay_min, settings.slow_retry_delay_max)
         }
     };
     let last = TimeDelta::try_seconds(i64::try_from(last_wait_secs).unwrap_or(i64::MAX));
@@ -103,28 +104,28 @@ pub fn retry(
     let wait = between(first, thrice.clamp(first * 3, longest.max(first * 3)), random).min(longest);
     let wait_secs = wait.num_seconds().unsigned_abs();
     match retry_at.filter(|at| *at > now) {
-        Some(asked) => {
-            let asked = asked.min(now + settings.longest_asked);
-            let spread = (asked - now) / 10;
-            let due_at = asked + between(TimeDelta::zero(), spread.min(first * 2), random);
-            Retry { due_at, not_before: asked, wait_secs }
+        Some(requested) => {
+            let requested = requested.min(now + settings.requested_delay_max);
+            let spread = (requested - now) / 10;
+            let due_at = requested + between(TimeDelta::zero(), spread.min(first * 2), random);
+            Retry { due_at, not_before: requested, wait_secs }
         }
         None => {
             let due_at = now + wait;
-            let notified_wait = match kind {
-                FailureKind::Tokens => settings.notified_wait_for_tokens,
-                _ => settings.notified_wait,
+            let notified_retry_delay = match kind {
+                FailureKind::Tokens => settings.notified_token_retry_delay,
+                _ => settings.notified_retry_delay,
             };
-            Retry { due_at, not_before: due_at.min(now + notified_wait), wait_secs }
+            Retry { due_at, not_before: due_at.min(now + notified_retry_delay), wait_secs }
         }
     }
 }
 
-/// Updates that may follow each other at once before the next one has to wait.
+/// Number of updates that may follow each other at once before the next one is delayed.
 const MAX_QUICK_UPDATES: u32 = 3;
 
-/// The pace of updates after one that ends now: how many followed each other at once, and the earliest
-/// time of the next one.
+/// Returns the pace after an update that ends now: the number of updates that followed each other
+/// at once, and the earliest time of the next one.
 #[must_use]
 pub fn pace(
     settings: &ScheduleSettings,
@@ -141,27 +142,27 @@ pub fn pace(
     (quick_updates, is_full.then(|| now + interval))
 }
 
-/// Default for [`Settings::max_lost_leases`](crate::engine::Settings::max_lost_leases); from so many
-/// on an Item's health says that it cannot finish.
+/// Default of [`Settings::max_lost_leases`](crate::engine::Settings::max_lost_leases). From this
+/// number on, the health of an Item says that it cannot finish.
 pub(crate) const MAX_LOST_LEASES: u32 = 3;
 
-const FIRST_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
-const LONGEST_DEFERRAL: TimeDelta = TimeDelta::hours(6);
+const MIN_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
+const MAX_DEFERRAL: TimeDelta = TimeDelta::hours(6);
 
-/// How long an Item is deferred of which so many leases ran out without a commit: a minute, and
-/// twice as long each time, up to six hours, and up to a quarter more. `None` while they
-/// are fewer than `max`.
+/// Returns the deferral of an Item after `lost_leases` leases that ran out without a commit: a
+/// minute, doubled each time up to six hours, plus up to a quarter at random. Returns `None` while
+/// there are fewer than `max`.
 ///
-/// Whatever ends a process ends the leases of all its Items. They are spread, so that the others are
-/// worked on apart from the one that ends it.
+/// A crash ends the leases of all Items of a process. The random part spreads them, so that the
+/// others are worked on apart from the one that causes the crash.
 #[must_use]
 pub fn deferral(lost_leases: u32, max: u32, random: &dyn Random) -> Option<TimeDelta> {
     let doublings = lost_leases.checked_sub(max)?.min(16);
-    let wait = (FIRST_DEFERRAL * (1 << doublings)).min(LONGEST_DEFERRAL);
+    let wait = (MIN_DEFERRAL * (1 << doublings)).min(MAX_DEFERRAL);
     Some(wait + between(TimeDelta::zero(), wait / 4, random))
 }
 
-/// A time between two, both included, at random.
+/// Returns a random time between two, both included.
 #[must_use]
 pub fn between(shortest: TimeDelta, longest: TimeDelta, random: &dyn Random) -> TimeDelta {
     let span = (longest - shortest).num_milliseconds();

@@ -1,4 +1,4 @@
-//! Whether this machine's clock may be worked by.
+//! The comparison of this machine's clock with the store's.
 
 use crate::{
     metrics,
@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// A shorter difference may be the time that the store's response takes.
+/// Minimum tolerated difference. Smaller ones may be caused by the duration of the store's
+/// response.
 const MIN_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
-/// How often the log says that the clock is wrong.
+/// Minimum interval between two log lines about a wrong clock.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Compares this machine's clock with the store's.
@@ -21,9 +22,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct ClockGuard {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    /// The machine's own time, for a store without a clock of its own.
+    /// This machine's own time, for a store without a clock of its own.
     local: StoreTime,
-    /// When the log said last that the clock is wrong, by the clock's `elapsed`.
+    /// Time of the last log line about a wrong clock, by the clock's `elapsed`.
     reported_at: Mutex<Option<Duration>>,
 }
 
@@ -33,11 +34,11 @@ impl ClockGuard {
         Self { store, clock, local, reported_at: Mutex::default() }
     }
 
-    /// Compares this machine's clock with the store's. Returns `false` if they differ by more than a
-    /// quarter of the lease: then nothing may be claimed or planned.
+    /// Compares this machine's clock with the store's. Returns `false` if they differ by more than
+    /// a quarter of the lease; then nothing may be claimed or planned.
     ///
-    /// A clock that is ahead would take work from machines that are alive, or give it up too early,
-    /// and one that is behind would leave that of dead machines lying.
+    /// A clock that is ahead would take work from live machines, or give it up too early. A clock
+    /// that is behind would leave the work of stopped machines unclaimed.
     pub(crate) async fn is_right(&self, lease: Duration) -> bool {
         let time = match self.store.time().await {
             Ok(Some(time)) => Ok(time),

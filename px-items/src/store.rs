@@ -1,19 +1,23 @@
-//! Where Items are kept: one trait, and what passes through it.
+//! The storage interface of Items: the trait [`Store`] and its types.
 //!
-//! A store keeps these promises, which the conformance suite (feature `testing`) tests:
+//! Every store guarantees the following. The conformance suite (feature `testing`) tests it.
 //!
-//! - A [`Commit`] happens whole or not at all: data, state, next due time, webhooks.
-//! - A commit whose [`Fence`] is not the present one is refused and changes nothing.
-//! - An Item is claimed by one worker at a time, until it commits its end or its lease runs out.
-//! - A row that cannot be read (a later version's, or sealed under a key that is lost) concerns no
-//!   other row. It is logged with its id, counted, and tried again after an hour.
-//! - A notification that comes while an Item is leased makes it due once more, however often.
-//! - What others write (connections, tokens, notifications) never waits for a lease and is
-//!   never overwritten by the one who holds it.
+//! - A [`Commit`] is atomic: data, state, next due time and webhooks are all stored, or none of
+//!   them.
+//! - A commit with an outdated [`Fence`] is refused and changes nothing.
+//! - An Item is leased to one worker at a time, until that worker commits the end of its work or
+//!   the lease expires.
+//! - A row that cannot be read (written by a later version, or sealed under a lost key) does not
+//!   affect other rows. The store logs its id, counts it, and retries after an hour.
+//! - Notifications that arrive while an Item is leased make it due once more, regardless of their
+//!   number.
+//! - Writes by other components (connections, tokens, notifications) never wait for a lease, and
+//!   the worker that holds the lease never overwrites them.
 //!
-//! Every table is keyed by Item first. Time is handed in, so that stores can be simulated.
+//! The primary key of every table begins with the Item. Callers pass the present time as an
+//! argument, so that simulations can control it.
 
-pub(crate) mod carried;
+mod audit;
 mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -34,9 +38,12 @@ mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod ticket;
-mod trail;
+pub(crate) mod unknown_fields;
 mod work;
 
+pub use audit::{
+    ActivityAuthor, AuditRecord, DataKind, DataRead, Disconnection, PartnerNotification,
+};
 pub(crate) use clock::StoreTime;
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use keys::{KeyUsage, ResealPosition, Resealed};
@@ -51,22 +58,21 @@ pub(crate) use postgres::MIGRATOR;
 pub use postgres::PostgresStore;
 pub use query::{ChangePage, ChangeQuery, ChangeRow, TransactionPage, TransactionQuery};
 pub use queue::{
-    Destination, LostTokens, MayRevoke, QueuedWebhook, Revocation, RevocationStart,
+    Destination, LostTokens, QueuedWebhook, Revocation, RevocationDecision, RevocationStart,
     WebhookSettlement,
 };
-pub use review::{Moves, Review, Ruling, UpdateCount, Verdict};
+pub use review::{DecisionOutcome, Moves, Review, Ruling, UpdateCount};
 pub(crate) use rules::connected;
 pub use signals::{Listener, Signal, Signals};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use ticket::{
-    KEPT_TOKENS_RETENTION, KeptTokens, NewPublicToken, PublicGrant, Ticket, TicketDigest,
-    TicketKind, Whose,
+    ApplicationUser, NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind,
+    UNLINKED_TOKENS_RETENTION, UnlinkedTokens,
 };
-pub use trail::{Act, DataKind, DataRead, Leave, Notice, Trail};
 pub use work::{
-    AccountsWrite, Commit, Fence, ItemRecord, ListedItem, NotifyAsk, NotifyBatch, NotifyOutcome,
-    Then, UnreadableItem,
+    AccountsWrite, Commit, Fence, ItemRecord, LeaseOutcome, ListedItem, NotificationRequest,
+    NotifyBatch, NotifyOutcome, UnreadableItem,
 };
 
 use crate::{
@@ -88,79 +94,92 @@ use px_types::{
 };
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-/// Keeps Items.
+/// A store of Items.
+///
+/// # Errors
+/// Every method can fail with [`StoreErrorKind::Unavailable`], [`StoreErrorKind::TimedOut`] or
+/// [`StoreErrorKind::Corrupt`]. The `# Errors` section of a method lists further kinds.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// The signals that this store raises after a commit. A store that wraps another one returns
-    /// the inner one's.
+    /// Returns the signals that this store raises after a commit.
+    ///
+    /// A store that wraps another one returns the signals of the inner store.
     fn signals(&self) -> &Signals;
 
-    /// The environment that this store was opened for. Webhooks and tokens name it. A store that
-    /// wraps another one returns the inner one's.
+    /// Returns the environment that this store was opened for. Webhooks and tokens name it.
+    ///
+    /// A store that wraps another one returns the environment of the inner store.
     fn environment(&self) -> &Environment;
 
-    /// Returns the store's own time, which workers compare their clocks with; `None` if the store has
-    /// no clock of its own.
+    /// Returns the store's own time, or `None` if the store has no clock of its own. Workers
+    /// compare their clocks with it.
     ///
-    /// Times that lie ahead of it are capped when they are stored: when rows were read and removed,
-    /// when a deep resync was complete, leases, and when an Item is due. A stored one that lies ahead
-    /// all the same counts as older than whatever is read now.
+    /// Times ahead of it are capped when they are stored: the times at which rows were read or
+    /// removed, the time of the last complete deep resync, lease ends and due times. If a stored
+    /// time lies ahead nevertheless, it counts as older than anything that is read now.
     async fn time(&self) -> Result<Option<DateTime<Utc>>>;
 
     // ---- connections -------------------------------------------------------------------------
 
-    /// Connects an application to a user's Item, which is made if there is none.
+    /// Connects an application to a user's Item, and creates the Item if it does not exist.
     ///
-    /// - No Item of that institution and user: it is made, `Created`, due now, under `new.item_id`.
-    /// - There is one: the connection is added, or replaced with its epoch raised. Its tokens are
-    ///   replaced by the new ones if it had lost its authorization, or if an application brings
-    ///   tokens that show every account that the Item and its other applications see now. The old
-    ///   ones that are not the same go to the revocations. Else the Item keeps its own, and those
-    ///   that an application brought go to the revocations: an Item has one authorization, and a
-    ///   user who shares less with one application takes nothing from another.
-    ///   When it had lost its authorization it is repaired: [`Event::Repaired`], every connection is
-    ///   told `LOGIN_REPAIRED`, it is due. When the application is the first that needs
-    ///   transactions it is due. When the history is there, the new application is told so.
+    /// - If that user has no Item at the institution, the Item is created under `new.item_id` in
+    ///   the state `Created`, and is due now.
+    /// - Otherwise the connection is added, or replaced with a higher epoch.
+    ///   - The new tokens replace the Item's tokens if the Item had lost its authorization, or if
+    ///     an application brings tokens that cover every account that the Item and its other
+    ///     applications see now. The old tokens are queued for revocation, unless the two pairs have
+    ///     a token in common.
+    ///   - In all other cases the Item keeps its tokens, and those that an application brought are
+    ///     queued for revocation. The reason: an Item has one authorization, and a user who shares
+    ///     less with one application must not reduce what another application can read.
+    ///   - If the Item had lost its authorization, it is repaired ([`Event::Repaired`]): every
+    ///     connection is notified (`LOGIN_REPAIRED`) and the Item is due.
+    ///   - If the application is the first that needs transactions, the Item is due.
+    ///   - If the history is already stored, the new application is notified of it.
     ///
-    /// `access` is the digest of the token by which the application reads from now on; an
-    /// earlier one of the same holder ends. Without new tokens an application joins the Item that
-    /// is there under `new.item_id`, by the same rules.
+    /// `access` is the digest of the access token by which the application reads from now on; its
+    /// earlier token becomes invalid. Without new tokens the application joins the existing Item
+    /// `new.item_id` by the same rules.
     ///
-    /// In the same transaction: the entry in the activity log, what the partner is told of an
-    /// application that was not connected before, the public token and the webhook that brings it.
-    ///
-    /// A revocation of the same tokens that waits is taken out in this transaction.
+    /// The same transaction stores the entry of the activity log, the partner's notification of an
+    /// application that was not connected before, the public token, and the webhook that delivers
+    /// this token. It also deletes a queued revocation of the same tokens.
     ///
     /// # Errors
-    /// [`StoreErrorKind::NoItem`] when there are no new tokens and no such Item;
-    /// [`StoreErrorKind::RevocationUnderWay`] while these tokens are being revoked.
+    /// - [`StoreErrorKind::NoItem`] if there are no new tokens and the Item does not exist.
+    /// - [`StoreErrorKind::RevocationUnderWay`] while these tokens are being revoked.
     ///
     /// [`Event::Repaired`]: crate::item::Event::Repaired
     async fn link(&self, new: NewLink) -> Result<Linked>;
 
-    /// Takes a holder off an Item, an application or (`None`) the partner; its access ends at once.
+    /// Disconnects an application, or (`None`) the partner, from an Item. Its access token becomes
+    /// invalid at once.
     ///
-    /// The last application takes the Item with it: tokens go to the revocations, everything else
-    /// is deleted, a commit under way is refused. A partner's own access token does not keep it.
-    /// A partner takes with it an Item that no application is connected to. What tells the partner
-    /// is sent all the same.
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked>;
+    /// When the last application is disconnected, the Item is removed: its tokens are queued for
+    /// revocation, everything else is deleted, and a commit in progress is refused. An access token
+    /// of the partner itself does not keep the Item. Disconnecting the partner removes an Item
+    /// without connected applications. Notifications to the partner are sent even if the Item is
+    /// removed.
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked>;
 
-    /// [`leave`](Self::leave), of which nothing is noted.
+    /// Like [`leave`](Self::leave), but writes no audit entry and no notification.
     async fn unlink(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         now: DateTime<Utc>,
     ) -> Result<Unlinked> {
-        self.leave(&Leave::new(item.clone(), application.cloned(), now)).await
+        self.leave(&Disconnection::new(item.clone(), application.cloned(), now)).await
     }
 
-    /// Changes what an application may see or where it is told ([`Connection::take_place_of`]).
-    /// When it is now the first that needs transactions, the Item is due.
+    /// Changes the scopes or the webhook address of a connection ([`Connection::replace`]).
+    ///
+    /// If the application is now the first that needs transactions, the Item is due.
     async fn change(&self, change: &ConnectionChange) -> Result<Changed>;
 
-    /// [`change`](Self::change) to a connection, of which nothing is noted. `false`: there was none.
+    /// Like [`change`](Self::change), but writes no audit entry. Returns `false` if the connection
+    /// does not exist.
     async fn set_connection(
         &self,
         item: &ItemId,
@@ -173,27 +192,30 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(self.change(&change).await? == Changed::Done)
     }
 
-    /// The connections of an Item, by application.
+    /// Returns the connections of an Item, ordered by application.
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>>;
 
-    /// Whose access token that is.
+    /// Returns the owner of an access token, or `None` if the token is unknown.
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>>;
 
-    /// Replaces an access token by another one, for the same holder. `false`: no such token.
+    /// Replaces an access token of the same owner. Returns `false` if the old token is unknown.
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool>;
 
-    /// Gives a holder of an Item a token, an application or (`None`) the partner; its earlier one
-    /// ends. `false`: the application is not connected, or there is no such Item.
-    async fn give_access(
+    /// Sets the access token of an application, or (`None`) of the partner. Its earlier token
+    /// becomes invalid.
+    ///
+    /// Returns `false` if the application is not connected or the Item does not exist.
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool>;
 
-    // ---- what was done and read ---------------------------------------------------------------
+    // ---- activity log and read times ----------------------------------------------------------
 
-    /// The activity log of an Item, newest first, after an entry. `None`: it has no such entry.
+    /// Returns the activity log of an Item after an entry, newest first. Returns `None` if the Item
+    /// has no such entry.
     async fn activities(
         &self,
         item: &ItemId,
@@ -201,19 +223,20 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Option<Vec<Activity>>>;
 
-    /// Notes what applications read; the latest time of each kind stays. Items that are gone are
-    /// passed over.
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()>;
+    /// Records which data applications have read. Only the latest time of each kind is stored.
+    /// Removed Items are skipped.
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()>;
 
-    /// When each application last read each kind of data, those that left too.
+    /// Returns the time of each application's last read of each kind of data, including
+    /// disconnected applications.
     async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>>;
 
     // ---- tickets -----------------------------------------------------------------------------
 
-    /// Keeps a ticket, in the place of one of the same token.
+    /// Stores a ticket. It replaces a ticket of the same token.
     async fn put_ticket(&self, ticket: &Ticket) -> Result<()>;
 
-    /// A ticket that has not expired.
+    /// Returns a ticket, or `None` if it is unknown or has expired.
     async fn ticket(
         &self,
         digest: &TicketDigest,
@@ -221,7 +244,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>>;
 
-    /// Takes a ticket that has not expired away. Of two who take it at once, one gets it.
+    /// Removes and returns a ticket that has not expired. If two callers take it at the same time,
+    /// one of them gets it.
     async fn take_ticket(
         &self,
         digest: &TicketDigest,
@@ -229,9 +253,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>>;
 
-    /// Takes the ticket of a public token and gives its application access, both or neither. An
-    /// earlier token of the application ends. `None`: there is no such ticket, it is another
-    /// application's, or the application is not connected any more; it stays as it is then.
+    /// Redeems the ticket of a public token and sets the access token of its application, in one
+    /// transaction. The earlier access token of the application becomes invalid.
+    ///
+    /// Returns `None`, and leaves the ticket as it is, if there is no such ticket, if it belongs to
+    /// another application, or if the application is no longer connected.
     async fn exchange(
         &self,
         digest: &TicketDigest,
@@ -240,41 +266,44 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>>;
 
-    /// Deletes tickets that expired, so many at most; answers how many they were.
+    /// Deletes at most `limit` expired tickets. Returns their number.
     async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64>;
 
     // ---- reading -----------------------------------------------------------------------------
 
-    /// An Item.
+    /// Returns an Item, or `None` if it does not exist.
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>>;
 
-    /// The Item of a user.
+    /// Returns the Item of a user at an institution.
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>>;
 
-    /// All accounts, by id.
+    /// Returns all accounts of an Item, ordered by id.
     async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>>;
 
-    /// The signed-in user and all identities; `None` before the first answer was stored.
+    /// Returns the signed-in user and all identities, or `None` if no response with them has been
+    /// stored yet.
     async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>>;
 
-    /// All securities, by id.
+    /// Returns all securities of an Item, ordered by id.
     async fn securities(&self, item: &ItemId) -> Result<Vec<Security>>;
 
-    /// A page of transactions, newest date first, then by id.
+    /// Returns a page of transactions, ordered by date (newest first), then by id.
     async fn transactions(
         &self,
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage>;
 
-    /// The changes after a position, oldest first.
+    /// Returns the changes after a position, oldest first.
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage>;
 
     // ---- work --------------------------------------------------------------------------------
 
-    /// Takes Items that are due, the longest due first, with [`Event::Claimed`] applied, under a
-    /// lease and a new fence. An Item under a lease that ran out is due. One that this version
-    /// cannot read is deferred for an hour and left as it is, so that a later version finds it.
+    /// Claims due Items, the longest due first, under a lease and a new fencing token. Applies
+    /// [`Event::Claimed`].
+    ///
+    /// An Item with an expired lease is due. An Item that this version cannot read is deferred
+    /// for an hour and left as it is, so that a later version can process it.
     ///
     /// [`Event::Claimed`]: crate::item::Event::Claimed
     async fn claim(
@@ -284,9 +313,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<ItemRecord>>;
 
-    /// Takes Items whose tokens were being refreshed when their worker stopped or lost the response
-    /// ([`begin_refresh`](Self::begin_refresh)), due or not, unless they are leased. The refresh
-    /// that began first comes first. [`Event::Claimed`] is applied as by [`claim`](Self::claim).
+    /// Claims Items with an interrupted token refresh: its worker stopped, or lost the response
+    /// ([`begin_refresh`](Self::begin_refresh)).
+    ///
+    /// They are claimed whether due or not, unless they are leased. The earliest refresh comes
+    /// first. [`Event::Claimed`] is applied as by [`claim`](Self::claim).
     ///
     /// [`Event::Claimed`]: crate::item::Event::Claimed
     async fn claim_refreshes(
@@ -296,7 +327,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<ItemRecord>>;
 
-    /// Takes one Item, due or not, unless it is leased or rests.
+    /// Claims one Item, due or not. Returns `None` if it is leased, waits for a new authorization, or
+    /// does not exist.
     async fn claim_one(
         &self,
         item: &ItemId,
@@ -304,28 +336,32 @@ pub trait Store: Send + Sync + fmt::Debug {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>>;
 
-    /// Leases permits of a partner to a process, in place of those that it held: as many as it requests
-    /// and other processes leave. Expired leases do not count. Also returns what all processes know of
-    /// the partner.
+    /// Leases permits of a partner to a process, in place of those that it held.
+    ///
+    /// Grants as many as the process requests, limited to those that other processes leave. Expired
+    /// leases do not count. Also returns the shared state of the partner.
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare>;
 
-    /// Changes what all processes know of a partner ([`PartnerState::apply`]). A state that this
-    /// version cannot read is replaced.
+    /// Updates the state of a partner that all processes share ([`PartnerState::apply`]). A state
+    /// that this version cannot read is replaced.
     ///
     /// [`PartnerState::apply`]: crate::partners::PartnerState::apply
     async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated>;
 
-    /// Prolongs a lease. `false`: it is no longer held.
+    /// Extends a lease. Returns `false` if the lease is no longer held.
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool>;
 
-    /// Gives Items back unread ([`Event::HandedBack`](crate::item::Event::HandedBack)), due at
-    /// a moment; those whose fence is not the present one, or that no one holds, are passed over.
+    /// Gives Items back without an update ([`Event::HandedBack`](crate::item::Event::HandedBack)),
+    /// each with its next due time. Items with another fencing token, or without a lease, are
+    /// skipped.
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()>;
 
-    /// What is stored that a window's answer may change: rows whose date (the one that windows
-    /// and pages sort by) is in the window, and rows, tombstones too, of which the partner's id or
-    /// the Item's own is among `ids`. By the Item's own id, which is unique; the partner's is not:
-    /// it may come back as another transaction, or belong to another one by now.
+    /// Returns the stored transactions that the response for a window can change.
+    ///
+    /// These are rows with a date in the window (the date by which windows and pages sort), and
+    /// rows, including tombstones, with the partner's id or the Item's own id among `ids`. Results
+    /// are keyed by the Item's own id, which is unique. The partner's id is not: the partner may
+    /// use it again for another transaction.
     async fn known(
         &self,
         item: &ItemId,
@@ -333,34 +369,38 @@ pub trait Store: Send + Sync + fmt::Debug {
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>>;
 
-    /// Stores the result of a piece of work.
+    /// Stores the result of a unit of work.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Fenced`] when the fence is not the present one, the lease was given up
-    /// already, or the Item is gone;
-    /// [`StoreErrorKind::TokensChanged`] when the commit says that the authorization is lost and
-    /// the tokens are not those that were refused. Nothing is changed then.
+    /// Nothing is changed in these cases:
+    ///
+    /// - [`StoreErrorKind::Fenced`] if the fencing token is outdated, the lease was already
+    ///   released, or the Item was removed.
+    /// - [`StoreErrorKind::TokensChanged`] if the commit reports a lost authorization and the
+    ///   Item's tokens are not those that were refused.
     async fn commit(&self, commit: Commit) -> Result<()>;
 
     // ---- tokens ------------------------------------------------------------------------------
 
-    /// The partner's tokens for an Item, with their version; `None` when there are none.
+    /// Returns the partner's tokens of an Item and their version, or `None` if it has none.
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>>;
 
-    /// Replaces the tokens if their version is still `version`, which is then one more. `false`:
-    /// it is not.
+    /// Replaces the tokens and increments their version. Returns `false`, and stores nothing, if
+    /// the present version is not `version`.
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool>;
 
-    /// Records that a refresh of the tokens of that version begins, and keeps the time of the first
-    /// record. The record ends when other tokens are stored or these are dropped, or by
-    /// [`end_refresh`](Self::end_refresh). Returns `false` if the tokens are others.
+    /// Records that a refresh of the tokens of that version begins. If one is recorded already, its
+    /// time stays.
+    ///
+    /// The record is deleted when other tokens are stored, when these are deleted, or by
+    /// [`end_refresh`](Self::end_refresh). Returns `false` if the Item has other tokens.
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool>;
 
-    /// Ends the record of a refresh whose outcome is known: the partner gave no other tokens. Does
-    /// nothing if the tokens are others.
+    /// Deletes the record of a refresh when its outcome is known, because the partner returned no
+    /// other tokens. Does nothing if the Item has other tokens.
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()>;
 
-    /// Takes tokens that wait to be revoked at their partners.
+    /// Claims tokens that are queued for revocation at their partners.
     async fn claim_revocations(
         &self,
         now: DateTime<Utc>,
@@ -368,22 +408,25 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Revocation>>;
 
-    /// Checks under the lock of a revocation that was taken whether its tokens may be revoked now, and
-    /// records that the request is on the wire. This comes just before the request.
+    /// Checks whether the tokens of a claimed revocation may be revoked now, and records that the
+    /// request is being sent. Call it directly before the request.
     ///
-    /// They may not if an Item of the institution uses one of them or, where a revocation ends the
-    /// user's whole grant, if the user has an Item with tokens. A [`link`](Self::link) that brings one
-    /// of them takes a waiting revocation out, and is refused with
-    /// [`StoreErrorKind::RevocationUnderWay`] while the request is on the wire.
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke>;
+    /// The check runs under the lock of the revocation. Tokens may not be revoked if an Item of the
+    /// institution uses one of them or, where a revocation ends the user's whole grant, if the user
+    /// has an Item with tokens. A [`link`](Self::link) that brings one of them deletes a waiting
+    /// revocation, and fails with [`StoreErrorKind::RevocationUnderWay`] while the request is being
+    /// sent.
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision>;
 
-    /// Queues tokens of a refresh to be revoked that were not stored because the user authorized
-    /// again or the Item was removed meanwhile. Returns `false`, and queues nothing, if another
-    /// refresh of the same authorization came first: its tokens may be of the same family.
+    /// Queues tokens of a refresh for revocation that could not be stored because the user
+    /// authorized again or the Item was removed meanwhile.
+    ///
+    /// Returns `false`, and queues nothing, if another refresh of the same authorization came
+    /// first: its tokens may belong to the same family.
     async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool>;
 
-    /// Ends a revocation that succeeded or was given up (`again_at` is `None`), or puts it off.
-    /// Passed over when it was taken once more meanwhile.
+    /// Completes a revocation that succeeded or was given up (`again_at` is `None`), or defers it
+    /// to `again_at`. Does nothing if it was claimed again meanwhile.
     async fn settle_revocation(
         &self,
         revocation: &Revocation,
@@ -394,14 +437,14 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Applies a partner's notifications: all of them, or none.
     ///
-    /// [`Event::Notified`](crate::item::Event::Notified) for each Item named; a bounded number of statements,
-    /// however many entries. Of entries that name the same Item the earliest date counts, and one
-    /// that says its tokens are revoked counts above the others.
+    /// Applies [`Event::Notified`](crate::item::Event::Notified) to each Item named, in a bounded
+    /// number of statements regardless of the number of entries. If several entries name the same
+    /// Item, the earliest date counts, and an entry that reports revoked tokens takes precedence.
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome>;
 
     // ---- outbox ------------------------------------------------------------------------------
 
-    /// Takes webhooks that are due, the longest due first.
+    /// Claims due webhooks, the longest due first.
     async fn claim_webhooks(
         &self,
         now: DateTime<Utc>,
@@ -409,8 +452,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>>;
 
-    /// Ends webhooks that were delivered or given up, and defers the others, in one transaction.
-    /// Those that were taken once more meanwhile are passed over.
+    /// Completes webhooks that were delivered or given up, and defers the others, in one
+    /// transaction. Skips those that were claimed again meanwhile.
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()>;
 
     /// Settles one webhook; see [`settle_webhooks`](Self::settle_webhooks).
@@ -422,14 +465,14 @@ pub trait Store: Send + Sync + fmt::Debug {
         self.settle_webhooks(&[WebhookSettlement::new(webhook.clone(), again_at)]).await
     }
 
-    /// Gives webhooks back unsent, each due at a moment; that they were taken does not count.
-    /// Those that were taken once more meanwhile are passed over.
+    /// Gives webhooks back unsent, each with its next due time. The claim does not count as an
+    /// attempt. Skips those that were claimed again meanwhile.
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()>;
 
     // ---- data on hold ------------------------------------------------------------------------
 
-    /// Returns what waits for a decision and what can be taken back, by Item: of so many Items
-    /// after one, of an institution or of all.
+    /// Returns what waits for a decision and what can be undone, of at most `limit` Items after
+    /// `after`, ordered by Item. `institution` restricts it to one institution.
     async fn reviews(
         &self,
         institution: Option<&InstitutionId>,
@@ -437,91 +480,94 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Review>>;
 
-    /// Returns what the Items of an institution say together about transactions that are on hold
-    /// since a moment.
+    /// Returns the combined evidence of an institution's Items about transactions that have been on
+    /// hold since a moment.
     async fn evidence(&self, institution: &InstitutionId, since: DateTime<Utc>)
     -> Result<Evidence>;
 
-    /// Adds updates of an institution's Items to those that are counted by the hour. Counts older
-    /// than eight days are deleted.
+    /// Adds to the hourly counts of updates of an institution's Items. Deletes counts older than
+    /// eight days.
     async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()>;
 
-    /// Stores an operator's decision for all Items of an institution, in place of the one before.
+    /// Stores an operator's decision for all Items of an institution. It replaces the one before.
     async fn put_ruling(&self, ruling: &Ruling) -> Result<()>;
 
-    /// Returns the decision for all Items of an institution.
+    /// Returns the operator's decision for all Items of an institution.
     async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>>;
 
-    /// Ends the decision for all Items of an institution. Returns `false` if there is none.
+    /// Deletes the operator's decision for all Items of an institution. Returns `false` if there is
+    /// none.
     async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool>;
 
-    // ---- watching ----------------------------------------------------------------------------
+    // ---- monitoring --------------------------------------------------------------------------
 
-    /// How many Items there are in each state, what is late, and what waits to be sent.
+    /// Counts Items by state, late Items, and queued webhooks.
     ///
-    /// It counts, so it takes as long as there are Items and webhooks; an index at most is read
-    /// for it, and no row. It is for people and for figures, not for each round of a worker.
+    /// Its duration grows with the number of Items and webhooks, though it reads indexes only and
+    /// no rows. Use it for operators and metrics, not in each cycle of a worker.
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview>;
 
-    /// Items by id, after one. Those that this version cannot read are among them.
+    /// Returns a page of Items ordered by id, after one. It includes those that this version cannot
+    /// read.
     async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>>;
 
-    /// Deletes what no one can read any more, at most so many rows; returns how many it deleted.
+    /// Deletes at most `limit` rows that are no longer readable by any client. Returns their
+    /// number.
     ///
-    /// These are transactions that were removed before `removed_before`, and what is left of
-    /// large Items that were removed. Repeat it while it deletes as many as it may.
+    /// These are transactions that were removed before `removed_before`, and remaining data of
+    /// large Items that were removed. Repeat it while it deletes `limit` rows.
     async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64>;
 
     // ---- keys --------------------------------------------------------------------------------
 
-    /// Numbers of sealed rows, by the key that they are sealed under. It counts all of them.
+    /// Returns the numbers of sealed rows by sealing key. It counts all rows.
     async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>>;
 
-    /// Seals rows again that are not sealed as they would be now ([`Envelope::is_current`]),
-    /// looking at most at so many. Repeat it with the position that it returns.
+    /// Seals rows again that are not sealed under the current key ([`Envelope::is_current`]).
+    /// Examines at most `limit` rows; repeat it with the position that it returns.
     async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed>;
 }
 
-/// Default for [`StoreOptions::call_timeout`]: half of the engine's lease.
+/// Default of [`StoreOptions::call_timeout`]: half of the engine's lease.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Default for [`StoreOptions::bulk_timeout`].
+/// Default of [`StoreOptions::bulk_timeout`].
 pub const DEFAULT_BULK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The delay after which an Item, or a message in a queue, that cannot be read is tried again: its
-/// key may be back then, or a version that knows it takes it.
+/// Delay before the next attempt at an Item, or a queued message, that cannot be read. By then its
+/// key may be available again, or a version that can read it takes it.
 pub(crate) const UNREADABLE_RETRY: TimeDelta = TimeDelta::hours(1);
 
-/// The time after which the record of a refresh whose Item cannot be read is deleted: partners no
-/// longer give the new tokens (`px.md` section 4), and other refreshes wait behind it.
+/// Retention of the record of a refresh if its Item cannot be read. After that partners no longer
+/// return the new tokens (`px.md` section 4), and other refreshes wait behind it.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const UNREADABLE_REFRESH_RETENTION: TimeDelta = TimeDelta::seconds(60);
 
-/// What every store is opened with.
+/// The options that a store is opened with.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// Named in every webhook and token. A database remembers the one that it was opened for
-    /// first, and cannot be opened for another.
+    /// Environment of every webhook and token. A database stores the environment that it was first
+    /// opened for, and cannot be opened for another.
     pub environment: Environment,
-    /// Seals the tokens.
+    /// Seals the stored secrets.
     pub vault: Arc<dyn Envelope>,
     /// Measures the time limits of calls.
     pub clock: Arc<dyn Clock>,
-    /// The store's own time. By default PostgreSQL's, and on SQLite that of `clock`, whose steps are
-    /// believed once they have lasted a minute.
+    /// The store's own time. Default: the time of PostgreSQL; on SQLite the time of `clock`, where
+    /// steps are accepted once they have lasted a minute.
     pub shared_clock: Option<Arc<dyn SharedClock>>,
-    /// Fencing tokens come from here, and the jitter of retries.
+    /// Source of fencing tokens and of the jitter of retries.
     pub random: Arc<dyn Random>,
-    /// Time limit of a call of the daily round, 10 s by default. Keep it at half a lease or less.
+    /// Time limit of a call of normal operation. Default: 10 s. Keep it at half a lease or less.
     ///
-    /// A call that exceeds it ends with [`StoreErrorKind::TimedOut`].
+    /// A call that exceeds it fails with [`StoreErrorKind::TimedOut`].
     pub call_timeout: Duration,
-    /// Time limit of migrations, counts, and each batch of a deletion, 10 min by default.
+    /// Time limit of migrations, counts, and each batch of a deletion. Default: 10 min.
     pub bulk_timeout: Duration,
 }
 
 impl StoreOptions {
-    /// What a store is opened with.
+    /// Creates options with the defaults.
     #[must_use]
     pub fn new(environment: Environment, vault: Arc<dyn Envelope>) -> Self {
         Self {
@@ -535,7 +581,7 @@ impl StoreOptions {
         }
     }
 
-    /// The store's own time, on a store whose machine is the only one.
+    /// Returns the store's own time, for a store that only this machine uses.
     #[cfg(feature = "sqlite")]
     fn local_time(&self) -> StoreTime {
         match &self.shared_clock {
@@ -545,20 +591,20 @@ impl StoreOptions {
     }
 }
 
-/// A store's Items at a glance.
+/// Counts of a store's Items and webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Overview {
-    /// How many Items are in each state.
+    /// Number of Items in each state.
     pub states: BTreeMap<State, u64>,
-    /// How many Items are in a state that this version does not know.
+    /// Number of Items in a state that this version does not know.
     pub unknown_states: u64,
-    /// How many are due and not leased.
+    /// Number of Items that are due and not leased.
     pub due: u64,
-    /// Since when the one that waits longest is due.
+    /// Due time of the Item that has been due longest.
     pub due_since: Option<DateTime<Utc>>,
-    /// How many webhooks wait.
+    /// Number of queued webhooks.
     pub webhooks: u64,
-    /// Since when the oldest of them waits.
+    /// Creation time of the oldest queued webhook.
     pub webhooks_since: Option<DateTime<Utc>>,
 }

@@ -1,4 +1,4 @@
-//! What tests, benchmarks and the programs' own tests need, and nothing else does.
+//! Support for tests and benchmarks, also those of the programs.
 
 #[cfg(all(feature = "postgres", unix))]
 pub mod postgres;

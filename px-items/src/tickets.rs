@@ -1,12 +1,13 @@
 //! Tickets: link tokens, public tokens, and the sessions of Plaid's page.
 //!
-//! Each works once, for a time. The store keeps the digest of its token, and what it stands for
-//! sealed. A public token is exchanged by
-//! [`Items::exchange_public_token`](crate::items::Items::exchange_public_token).
+//! Each is valid once and for a limited time. The store contains the digest of its token, and its
+//! payload, which is sealed.
+//! [`Items::exchange_public_token`](crate::items::Items::exchange_public_token) exchanges a public
+//! token.
 
 use crate::{
     items::{ItemsError, ItemsErrorKind, unguessable},
-    store::{KeptTokens, PublicGrant, Store, Ticket, TicketDigest, TicketKind},
+    store::{PublicGrant, Store, Ticket, TicketDigest, TicketKind, UnlinkedTokens},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock, Digest, Random};
@@ -15,43 +16,43 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
-/// How long a public token lives.
-pub const PUBLIC_LIFE: TimeDelta = TimeDelta::minutes(30);
-/// How long a link token lives.
-pub const LINK_LIFE: TimeDelta = TimeDelta::hours(4);
-/// How long a link token lives that is tied to an Item.
-pub const TIED_LINK_LIFE: TimeDelta = TimeDelta::minutes(30);
-/// How long a session of Plaid's page lives, from one step to the next.
-pub const SESSION_LIFE: TimeDelta = TimeDelta::minutes(30);
+/// Lifetime of a public token.
+pub const PUBLIC_TOKEN_LIFETIME: TimeDelta = TimeDelta::minutes(30);
+/// Lifetime of a link token.
+pub const LINK_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(4);
+/// Lifetime of a link token that is tied to an Item.
+pub const TIED_LINK_TOKEN_LIFETIME: TimeDelta = TimeDelta::minutes(30);
+/// Lifetime of a session of Plaid's page, from one step to the next.
+pub const SESSION_LIFETIME: TimeDelta = TimeDelta::minutes(30);
 
-/// How many tickets are cleared away with each that is made: more than one, so that they never
-/// pile up, and few, so that nobody waits.
+/// Number of expired tickets that are deleted with each new one: more than one, so that they never
+/// pile up, and few, so that the delay is small.
 const PURGED_AT_ONCE: usize = 4;
 
-/// A token that was made, and when it ends.
+/// A new token and its time of expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Minted<T> {
-    /// The token. It is kept nowhere: only its digest is.
+    /// The token. It is not stored; only its digest is.
     pub token: T,
-    /// When it ends.
+    /// Time of expiry.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Names a user's way through Plaid's page.
+/// The token of a session of a user on Plaid's page.
 ///
-/// A step takes the session and mints the next one: so no form works twice.
+/// Each step ends the session and creates the next one, so that no form can be submitted twice.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionToken(Zeroizing<String>);
 
 impl SessionToken {
-    /// Takes a text as a session's token.
+    /// Creates a session token from a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The token itself. Never log it.
+    /// Returns the token. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -64,17 +65,18 @@ impl fmt::Debug for SessionToken {
     }
 }
 
-/// Makes tickets, looks at them and takes them. What one stands for is the caller's: any message.
+/// Creates, reads and redeems tickets. The payload of link tokens and sessions is any type of the
+/// caller.
 ///
 /// ```
-/// # use px_items::{items::{Items, ItemsErrorKind}, store::MemoryStore, tickets::LINK_LIFE};
+/// # use px_items::{items::{Items, ItemsErrorKind}, store::MemoryStore, tickets::LINK_TOKEN_LIFETIME};
 /// # use px_types::webhook::Environment;
 /// # use std::sync::Arc;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let items = Items::builder(Arc::new(MemoryStore::new(Environment::Sandbox))).build();
 /// let tickets = items.tickets();
-/// let minted = tickets.mint_link(&"for budget-app", LINK_LIFE).await?;
+/// let minted = tickets.mint_link(&"for budget-app", LINK_TOKEN_LIFETIME).await?;
 /// let seen: String = tickets.peek_link(&minted.token).await?;
 /// assert_eq!(seen, "for budget-app");
 /// let opened: String = tickets.take_link(&minted.token).await?;
@@ -99,77 +101,80 @@ impl Tickets {
         Self { store, clock, random }
     }
 
-    /// Makes a link token; [`LINK_LIFE`], or [`TIED_LINK_LIFE`] when it is tied to an Item.
+    /// Creates a link token. Use [`LINK_TOKEN_LIFETIME`], or [`TIED_LINK_TOKEN_LIFETIME`] if it is tied to an Item.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails, or the payload cannot be serialized as JSON.
     pub async fn mint_link(
         &self,
         payload: &(impl Serialize + Sync),
-        life: TimeDelta,
+        lifetime: TimeDelta,
     ) -> Result<Minted<LinkToken>, ItemsError> {
-        let (token, expires_at) = self.mint(TicketKind::Link, payload, life).await?;
+        let (token, expires_at) = self.mint(TicketKind::Link, payload, lifetime).await?;
         Ok(Minted { token: LinkToken::new(token), expires_at })
     }
 
-    /// What a link token stands for, and leaves it.
+    /// Returns the payload of a link token and leaves the token valid.
     ///
     /// # Errors
-    /// [`InvalidLinkToken`](ItemsErrorKind::InvalidLinkToken) when there is no such token.
+    /// [`InvalidLinkToken`](ItemsErrorKind::InvalidLinkToken) if the token is unknown or expired. Also if the store fails, or the payload is of another type.
     pub async fn peek_link<T: DeserializeOwned>(&self, token: &LinkToken) -> Result<T, ItemsError> {
         let found = self.peek(TicketKind::Link, token.expose()).await?;
         found.ok_or_else(ItemsError::invalid_link_token)
     }
 
-    /// What a link token stands for, and ends it. Of two who take it at once, one gets it.
+    /// Redeems a link token and returns its payload. If two callers redeem it at the same time, one
+    /// of them gets it.
     ///
     /// # Errors
-    /// [`InvalidLinkToken`](ItemsErrorKind::InvalidLinkToken) when there is no such token.
+    /// As [`peek_link`](Self::peek_link).
     pub async fn take_link<T: DeserializeOwned>(&self, token: &LinkToken) -> Result<T, ItemsError> {
         let found = self.take(TicketKind::Link, token.expose()).await?;
         found.ok_or_else(ItemsError::invalid_link_token)
     }
 
-    /// Makes a public token for an application that is connected to an Item.
+    /// Creates a public token for an application that is connected to an Item.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn mint_public(
         &self,
         item: &ItemId,
         application: &ApplicationId,
     ) -> Result<Minted<PublicToken>, ItemsError> {
         let grant = PublicGrant::new(item.clone(), application.clone());
-        let (token, expires_at) = self.mint(TicketKind::Public, &grant, PUBLIC_LIFE).await?;
+        let (token, expires_at) =
+            self.mint(TicketKind::Public, &grant, PUBLIC_TOKEN_LIFETIME).await?;
         Ok(Minted { token: PublicToken::new(token), expires_at })
     }
 
-    /// What a public token stands for, and leaves it.
+    /// Returns the payload of a public token and leaves the token valid.
     ///
     /// # Errors
-    /// [`InvalidPublicToken`](ItemsErrorKind::InvalidPublicToken) when there is no such token.
+    /// [`InvalidPublicToken`](ItemsErrorKind::InvalidPublicToken) if the token is unknown or expired. Also if the store fails.
     pub async fn peek_public(&self, token: &PublicToken) -> Result<PublicGrant, ItemsError> {
         let found = self.peek(TicketKind::Public, token.expose()).await?;
         found.ok_or_else(ItemsError::invalid_public_token)
     }
 
-    /// Makes a session; its life is mostly [`SESSION_LIFE`].
+    /// Creates a session. The usual lifetime is [`SESSION_LIFETIME`].
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails, or the payload cannot be serialized as JSON.
     pub async fn mint_session(
         &self,
         payload: &(impl Serialize + Sync),
-        life: TimeDelta,
+        lifetime: TimeDelta,
     ) -> Result<Minted<SessionToken>, ItemsError> {
-        let (token, expires_at) = self.mint(TicketKind::Session, payload, life).await?;
+        let (token, expires_at) = self.mint(TicketKind::Session, payload, lifetime).await?;
         Ok(Minted { token: SessionToken::new(token), expires_at })
     }
 
-    /// What a session stands for, and leaves it: for a page that is shown.
+    /// Returns the payload of a session and leaves the session valid, for displaying a page.
+    /// Returns `None` if it is unknown or expired.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails, or the payload is of another type.
     pub async fn peek_session<T: DeserializeOwned>(
         &self,
         token: &SessionToken,
@@ -177,11 +182,11 @@ impl Tickets {
         self.peek(TicketKind::Session, token.expose()).await
     }
 
-    /// What a session stands for, and ends it: for a step that is made. Of two who take it at
-    /// once, one gets it.
+    /// Ends a session and returns its payload, for a step that the user submits. If two callers
+    /// take it at the same time, one of them gets it, and the other gets `None`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails, or the payload is of another type.
     pub async fn take_session<T: DeserializeOwned>(
         &self,
         token: &SessionToken,
@@ -189,37 +194,39 @@ impl Tickets {
         self.take(TicketKind::Session, token.expose()).await
     }
 
-    /// Stores a partner's tokens until they are linked, under a token of their own. What the
-    /// partner gave is safe then, whatever comes of the link.
+    /// Stores a partner's tokens under a new session token until they are linked, so that they are
+    /// not lost if the link fails.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn keep_tokens(
+    /// If the store fails.
+    pub async fn store_tokens(
         &self,
-        kept: &KeptTokens,
-        life: TimeDelta,
+        tokens: &UnlinkedTokens,
+        lifetime: TimeDelta,
     ) -> Result<Minted<SessionToken>, ItemsError> {
-        let (token, expires_at) = self.mint(TicketKind::Tokens, kept, life).await?;
+        let (token, expires_at) = self.mint(TicketKind::Tokens, tokens, lifetime).await?;
         Ok(Minted { token: SessionToken::new(token), expires_at })
     }
 
-    /// Returns tokens that were stored by [`keep_tokens`](Self::keep_tokens), and leaves them.
+    /// Returns tokens that were stored by [`store_tokens`](Self::store_tokens), and leaves them
+    /// stored. Returns `None` if they are unknown or expired.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn peek_tokens(
         &self,
         token: &SessionToken,
-    ) -> Result<Option<KeptTokens>, ItemsError> {
+    ) -> Result<Option<UnlinkedTokens>, ItemsError> {
         self.peek(TicketKind::Tokens, token.expose()).await
     }
 
-    /// Ends what was stored by [`keep_tokens`](Self::keep_tokens): an Item has the tokens by now.
+    /// Deletes tokens that were stored by [`store_tokens`](Self::store_tokens), once an Item has
+    /// them.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn end_tokens(&self, token: &SessionToken) -> Result<(), ItemsError> {
-        let _: Option<KeptTokens> = self.take(TicketKind::Tokens, token.expose()).await?;
+        let _: Option<UnlinkedTokens> = self.take(TicketKind::Tokens, token.expose()).await?;
         Ok(())
     }
 
@@ -227,18 +234,18 @@ impl Tickets {
         &self,
         kind: TicketKind,
         payload: &(impl Serialize + Sync),
-        life: TimeDelta,
+        lifetime: TimeDelta,
     ) -> Result<(String, DateTime<Utc>), ItemsError> {
         let token = unguessable(kind.as_str(), &*self.random, self.store.environment());
         let now = self.clock.now();
-        let expires_at = now + life;
+        let expires_at = now + lifetime;
         let payload = serde_json::to_vec(payload).map(Zeroizing::new).map_err(|_| {
             ItemsError::new(ItemsErrorKind::Internal, "a ticket cannot be written as JSON")
         })?;
         let ticket = Ticket::new(digest(&token), kind, payload, expires_at);
         self.store.put_ticket(&ticket).await?;
         if let Err(error) = self.store.purge_tickets(now, PURGED_AT_ONCE).await {
-            tracing::warn!(%error, "old tickets stay for now");
+            tracing::warn!(%error, "expired tickets could not be deleted; this is retried later");
         }
         Ok((token, expires_at))
     }
@@ -268,10 +275,10 @@ impl fmt::Debug for Tickets {
     }
 }
 
-// What serde says of a broken one is left out: it can quote it.
+// serde's message is omitted, because it can quote the payload.
 fn read<T: DeserializeOwned>(ticket: &Ticket) -> Result<T, ItemsError> {
     serde_json::from_slice(&ticket.payload).map_err(|_| {
-        ItemsError::new(ItemsErrorKind::Internal, "a ticket is not what its reader expects")
+        ItemsError::new(ItemsErrorKind::Internal, "the payload of a ticket has an unexpected type")
     })
 }
 

@@ -1,4 +1,4 @@
-//! How secrets are kept at rest: sealed under a key that the database does not have.
+//! Sealing of stored secrets under keys that the database does not contain.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -16,28 +16,31 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// The bytes of a key.
+/// Length of a key, in bytes.
 const KEY_LEN: usize = 32;
 
-/// Seals and opens secrets. A key service can stand behind it; [`Sealed::key_id`] tells which
-/// key a row is under, so that keys can be changed while rows are read.
+/// Seals and opens secrets. Implement it to use a key management service.
+///
+/// [`Sealed::key_id`] names the key of each row, so that keys can be rotated while rows are read.
 pub trait Envelope: Send + Sync + fmt::Debug {
-    /// Seals a secret, bound to the row that it belongs to: it opens nowhere else.
+    /// Seals a secret. It is bound to `row` and can be opened only for that row.
     ///
     /// # Errors
-    /// When the key cannot be used.
+    /// [`VaultError::Key`] if the key cannot be used.
     fn seal(&self, plain: &[u8], row: &str) -> Result<Sealed, VaultError>;
 
-    /// Opens a sealed secret of that row.
+    /// Opens a sealed secret of a row.
     ///
     /// # Errors
-    /// When the key is unknown, or the bytes are not what was sealed for that row.
+    /// [`VaultError::UnknownKey`] if there is no such key; [`VaultError::Damaged`] if the bytes were not sealed for that row.
     fn open(&self, sealed: &Sealed, row: &str) -> Result<Zeroizing<Vec<u8>>, VaultError>;
 
-    /// Whether a secret is sealed as [`seal`](Self::seal) would seal it now: under the key that
-    /// seals, in the present format. Others are [sealed again](crate::store::Store::reseal).
+    /// Returns whether a secret is sealed as [`seal`](Self::seal) would seal it now: under the
+    /// current sealing key and in the current format. Others are [sealed
+    /// again](crate::store::Store::reseal).
     ///
-    /// The default says yes, for a key service that keeps its own keys up to date.
+    /// The default implementation returns `true`. It fits a key service that rotates its keys
+    /// itself.
     fn is_current(&self, sealed: &Sealed) -> bool {
         let _ = sealed;
         true
@@ -48,14 +51,14 @@ pub trait Envelope: Send + Sync + fmt::Debug {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sealed {
-    /// The key that it is under.
+    /// Id of the sealing key.
     pub key_id: String,
-    /// The ciphertext, with what opening it needs beside the key.
+    /// Ciphertext, with everything but the key that is needed to open it.
     pub bytes: Vec<u8>,
 }
 
 impl Sealed {
-    /// A sealed secret that a store kept.
+    /// Creates a sealed secret from its stored parts.
     #[must_use]
     pub fn new(key_id: String, bytes: Vec<u8>) -> Self {
         Self { key_id, bytes }
@@ -68,14 +71,14 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Why a secret cannot be sealed or opened.
+/// An error of sealing or opening a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VaultError {
-    /// There is no such key.
-    #[error("there is no key {0:?}: add it to the key file, or restore the one that sealed this")]
+    /// The key is unknown.
+    #[error("unknown key {0:?}: add it to the key file")]
     UnknownKey(String),
-    /// The bytes are not what was sealed for this row.
+    /// The bytes were not sealed for this row.
     #[error("a sealed secret is damaged, or belongs to another row")]
     Damaged,
     /// The key or its source failed.
@@ -83,22 +86,24 @@ pub enum VaultError {
     Key(String),
 }
 
-/// Keys of a file: one line each, `name base64`. All of them open; the one that a line
-/// `seal-with name` names seals. A single key needs no such line.
+/// Keys from a file with one line `name base64` for each key.
+///
+/// All keys can open secrets. The line `seal-with name` names the key that seals; it is not needed
+/// with a single key.
 ///
 /// # Changing keys
 ///
 /// 1. Add the new key's line on every machine. The old one still seals.
 /// 2. Once every machine has the new key, change `seal-with` on every machine.
 /// 3. Seal all rows again (`px keys --reseal`).
-/// 4. Once no row is under the old key (`px keys --usage`), take its line away.
+/// 4. Once no row is sealed under the old key (`px keys --usage`), remove its line.
 ///
 /// # Format
 ///
-/// AES-256-GCM under a key of its own for each secret, derived by HKDF-SHA256 from the file's key,
-/// 32 random bytes and the row. So no number of secrets exhausts the nonces of one key. The row is
-/// associated data, too. Secrets of the earlier format (the file's key itself, with a
-/// random nonce) open as well.
+/// AES-256-GCM under a separate key for each secret, derived by HKDF-SHA256 from the file's key, 32
+/// random bytes and the row. The number of secrets is therefore not limited by the nonces of one
+/// key. The row is also authenticated as associated data. Secrets of the earlier format (the file's
+/// key itself, with a random nonce) can still be opened.
 #[derive(Clone)]
 pub struct FileKeys {
     keys: Vec<FileKey>,
@@ -109,25 +114,26 @@ pub struct FileKeys {
 #[derive(Clone)]
 struct FileKey {
     name: String,
-    /// Keys of single secrets are derived from it.
+    /// Source of the keys of single secrets.
     root: Arc<Prk>,
     /// Opens secrets of the earlier format.
     direct: Arc<LessSafeKey>,
 }
 
-/// How secrets of the present format begin. One of the earlier format begins with random bytes,
-/// so whatever does not open as the one is tried as the other.
+/// Prefix of secrets of the present format. Secrets of the earlier format begin with random bytes,
+/// so bytes that do not open in one format are tried in the other.
 const FORMAT: [u8; 4] = *b"PX\x02\0";
-/// Random bytes that the key of a secret is derived from.
+/// Number of random bytes that the key of a secret is derived from.
 const SALT_LEN: usize = 32;
-/// The line that names the key that seals.
+/// Name of the line that names the sealing key.
 const SEAL_WITH: &str = "seal-with";
 
 impl FileKeys {
-    /// One new key of that name, kept nowhere: for tests, and for stores that end with the process.
+    /// Generates one key with this name in memory, for tests and for stores that end with the
+    /// process.
     ///
     /// # Errors
-    /// When the name is not fit for a key file.
+    /// If the name is not valid in a key file.
     pub fn generate(name: &str, random: Arc<dyn Random>) -> Result<Self, VaultError> {
         Self::parse(&new_line(name, &*random), random)
     }
@@ -135,8 +141,8 @@ impl FileKeys {
     /// Reads the text of a key file.
     ///
     /// # Errors
-    /// If it has no key, several keys of which none is named as the one that seals, or a line that
-    /// is not a key. The text is never quoted.
+    /// If the text has no key, has several keys but no valid `seal-with` line, or has a line that
+    /// is not a key. The error never quotes the text.
     pub fn parse(text: &str, random: Arc<dyn Random>) -> Result<Self, VaultError> {
         let mut keys: Vec<FileKey> = Vec::new();
         let mut seal_with = None;
@@ -149,14 +155,17 @@ impl FileKeys {
             let (name, key) = line.split_once(char::is_whitespace).ok_or_else(broken)?;
             if name == SEAL_WITH {
                 if seal_with.replace(key.trim().to_owned()).is_some() {
-                    let what = format!("line {} names the key that seals again", number + 1);
+                    let what = format!("line {} repeats `seal-with`", number + 1);
                     return Err(VaultError::Key(what));
                 }
                 continue;
             }
             let bytes = BASE64.decode(key.trim()).map(Zeroizing::new).map_err(|_| broken())?;
             if keys.iter().any(|known| known.name == name) {
-                return Err(VaultError::Key(format!("line {} names a key again", number + 1)));
+                return Err(VaultError::Key(format!(
+                    "line {} repeats the name of a key",
+                    number + 1
+                )));
             }
             let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| broken())?;
             keys.push(FileKey {
@@ -166,26 +175,28 @@ impl FileKeys {
             });
         }
         let sealing = match (seal_with, keys.len()) {
-            (_, 0) => return Err(VaultError::Key("there is no key in it".to_owned())),
+            (_, 0) => return Err(VaultError::Key("the file contains no key".to_owned())),
             (None, 1) => 0,
             (None, _) => {
-                let what = "there are several keys in it: name the one that seals by a line \
+                let what = "the file contains several keys: name the sealing key by a line \
                             `seal-with NAME`";
                 return Err(VaultError::Key(what.to_owned()));
             }
             (Some(name), _) => keys.iter().position(|key| key.name == name).ok_or_else(|| {
-                VaultError::Key("its line `seal-with` names a key that is not in it".to_owned())
+                VaultError::Key(
+                    "the line `seal-with` names a key that is not in the file".to_owned(),
+                )
             })?,
         };
         Ok(Self { keys, sealing, random })
     }
 
-    /// The names of all keys.
+    /// Returns the names of all keys.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|key| &*key.name)
     }
 
-    /// The name of the key that seals.
+    /// Returns the name of the key that seals.
     #[must_use]
     pub fn sealing_key(&self) -> &str {
         self.keys.get(self.sealing).map_or("", |key| &key.name)
@@ -194,24 +205,24 @@ impl FileKeys {
     /// Reads a key file.
     ///
     /// # Errors
-    /// When it cannot be read or is none.
+    /// If the file cannot be read or is not a valid key file; see [`parse`](Self::parse).
     pub fn open_file(path: &Path, random: Arc<dyn Random>) -> Result<Self, VaultError> {
         let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| unusable(path, &e))?;
         Self::parse(&text, random)
     }
 
-    /// Makes a key file with one new key, readable by its owner alone.
+    /// Creates a key file with one new key, readable only by its owner.
     ///
-    /// It appears whole or not at all, and is safe from a power cut before anything is sealed.
+    /// The file is written atomically, and is durable before anything is sealed.
     ///
     /// # Errors
-    /// When the file is there already, or cannot be written.
+    /// If the file already exists or cannot be written.
     pub fn create_file(path: &Path, random: Arc<dyn Random>) -> Result<Self, VaultError> {
         let text = new_line("key-1", &*random);
         let mut draft = OsString::from(path);
         draft.push(format!(".{}", std::process::id()));
         let draft = Path::new(&draft);
-        // A link, unlike a new name, never takes the place of a file that is there.
+        // Unlike a rename, a hard link never replaces an existing file.
         let written = write(draft, &text).and_then(|()| fs::hard_link(draft, path));
         let tidied = fs::remove_file(draft);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -225,11 +236,11 @@ impl FileKeys {
 
 impl Envelope for FileKeys {
     fn seal(&self, plain: &[u8], row: &str) -> Result<Sealed, VaultError> {
-        let none = || VaultError::Key("there is none".to_owned());
+        let none = || VaultError::Key("there is no sealing key".to_owned());
         let key = self.keys.get(self.sealing).ok_or_else(none)?;
         let mut salt = [0; SALT_LEN];
         self.random.fill(&mut salt);
-        let failed = || VaultError::Key("it did not seal".to_owned());
+        let failed = || VaultError::Key("the secret could not be sealed".to_owned());
         let derived = key.derive(&salt, row).ok_or_else(failed)?;
         let mut sealed = plain.to_vec();
         let tag = derived
@@ -252,7 +263,7 @@ impl Envelope for FileKeys {
 }
 
 impl FileKey {
-    /// The key of one secret.
+    /// Derives the key of one secret.
     fn derive(&self, salt: &[u8; SALT_LEN], row: &str) -> Option<LessSafeKey> {
         let info = [&b"px-items sealed row"[..], &FORMAT, salt, row.as_bytes()];
         let derived = self.root.expand(&info, &AES_256_GCM).ok()?;
@@ -270,7 +281,7 @@ impl FileKey {
     }
 }
 
-/// The nonce of a key that seals one secret.
+/// Returns the nonce. It is constant, because each key seals only one secret.
 fn once() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
@@ -308,7 +319,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes the names in a folder safe; elsewhere than on Unix a folder is no file.
+/// Makes directory entries durable. Only Unix can open a directory as a file.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -354,13 +365,14 @@ mod tests {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let old = FileKeys::parse(&format!("k1 {one}\n"), random.clone()).unwrap();
         let sealed = old.seal(b"secret", "row").unwrap();
-        // The first machine that has the new key seals what the others open.
+        // The first machine with the new key still seals under the old one, which the others can
+        // open.
         let text = format!("# keys\nseal-with k1\n\nk1 {one}\nk2 {two}\n");
         let both = FileKeys::parse(&text, random.clone()).unwrap();
         assert_eq!(&**both.open(&sealed, "row").unwrap(), b"secret");
         assert_eq!(&**old.open(&both.seal(b"new", "row").unwrap(), "row").unwrap(), b"new");
         assert!(both.is_current(&sealed));
-        // Then all of them have it, and it seals.
+        // Once all machines have it, the new key seals.
         let new = FileKeys::parse(&text.replace("with k1", "with k2"), random.clone()).unwrap();
         assert_eq!(new.seal(b"secret", "row").unwrap().key_id, "k2");
         assert_eq!(&**new.open(&sealed, "row").unwrap(), b"secret");
@@ -382,7 +394,8 @@ mod tests {
         }
     }
 
-    /// A secret as 0.0 sealed it: nonce, ciphertext, tag, under the file's key itself.
+    /// Returns a secret as version 0.0 sealed it: nonce, ciphertext and tag, under the file's key
+    /// itself.
     fn sealed_directly(key: [u8; KEY_LEN], plain: &[u8], row: &str) -> Vec<u8> {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
         let nonce = *b"PX\x02\0abcdefgh";
@@ -400,7 +413,7 @@ mod tests {
     fn what_was_sealed_before_opens() {
         let text = format!("k1 {}\n", BASE64.encode([1; KEY_LEN]));
         let vault = FileKeys::parse(&text, Arc::new(SystemRandom)).unwrap();
-        // Even if its nonce begins as the present format does.
+        // It opens even if its nonce begins with the prefix of the present format.
         let old = Sealed::new("k1".into(), sealed_directly([1; KEY_LEN], b"secret", "row"));
         assert_eq!(&**vault.open(&old, "row").unwrap(), b"secret");
         assert_eq!(vault.open(&old, "other"), Err(VaultError::Damaged));
@@ -416,7 +429,7 @@ mod tests {
     fn no_two_secrets_share_a_key() {
         let vault = FileKeys::parse(
             &format!("k1 {}\n", BASE64.encode([1; KEY_LEN])),
-            // The worst generator: it gives the same bytes each time.
+            // The worst generator: it returns the same bytes each time.
             Arc::new(Stuck),
         )
         .unwrap();

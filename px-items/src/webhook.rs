@@ -1,14 +1,14 @@
-//! Webhooks: signed, and sent until they arrive.
+//! Webhooks: signed messages that are sent until they are delivered.
 //!
-//! What they say is composed in [`crate::news`] and queued with the commit that caused it.
-//! Those who receive them check them with `px_server::webhook`; test vectors for receivers in
-//! other languages are in `px-items/tests/vectors/webhooks.json`.
+//! [`crate::changes`] composes their content, which is queued with the commit that caused it.
+//! Receivers verify them with `px_server::webhook`; test vectors for receivers in other languages
+//! are in `px-items/tests/vectors/webhooks.json`.
 //!
 //! # Sending
 //!
-//! [`Sender`] works off the outbox. Applications choose the addresses, so check each with
-//! [`check_url`] before it is stored, and give the sender a transport that reaches
-//! [public addresses only](px_core::is_public).
+//! [`Sender`] sends the webhooks of the outbox. Applications choose the URLs, so check each with
+//! [`check_url`] before it is stored, and give the sender a transport that reaches [public
+//! addresses only](px_core::is_public).
 
 mod schedule;
 mod sender;
@@ -18,5 +18,5 @@ mod url;
 pub use self::{
     sender::{Sender, SenderBuilder, SenderSettings},
     signer::{SignError, Signer, SigningKey},
-    url::{Allow, UrlError, check_url},
+    url::{UrlError, UrlPolicy, check_url},
 };

@@ -1,4 +1,4 @@
-//! An [`axum::Router`] around a service. Only wraps: all rules live in the service.
+//! An [`axum::Router`] around a service. All rules are in the service.
 
 use axum::{Router, extract::Request};
 use bytes::Bytes;
@@ -7,11 +7,11 @@ use http_body_util::Full;
 use std::convert::Infallible;
 use tower_service::Service;
 
-/// A router that serves [`PartnerService`](crate::PartnerService) or
-/// [`PlaidService`](crate::plaid::PlaidService), to be merged with routes of one's own.
+/// Returns a router that serves a [`PartnerService`](crate::PartnerService) or a
+/// [`PlaidService`](crate::plaid::PlaidService). Merge it with other routes as needed.
 ///
-/// The service is the fallback, so that a path that nobody knows is refused as the
-/// contract says, and one's own routes come first.
+/// The service is the fallback of the router: other routes take precedence, and unknown paths are
+/// refused as the contract requires.
 pub fn router<S>(service: S) -> Router
 where
     S: Service<Request, Response = Response<Full<Bytes>>, Error = Infallible>,

@@ -1,7 +1,7 @@
-//! The bytes of requests that are in memory, for a server, for an address and for a connection.
+//! The memory budget of requests, for a server, an address and a connection.
 //!
-//! Anybody can send headers and bodies before it is known who calls. Each of them has a maximum,
-//! but many at once have none unless they are counted together.
+//! Anyone can send headers and bodies before being authenticated. Each request has a maximum size,
+//! but the sum over many concurrent requests is bounded only if they are counted together.
 
 use crate::{guard::AddressBlock, throttle::Throttle};
 use bytes::Bytes;
@@ -13,20 +13,20 @@ use std::{
     },
 };
 
-/// Bytes of requests that a server keeps in memory, unless set.
+/// Default maximum of request bytes that a server keeps in memory.
 pub(crate) const DEFAULT_SERVER_BYTES: usize = 64 << 20;
-/// Bytes of requests that one connection keeps in memory, unless set.
+/// Default maximum of request bytes that one connection keeps in memory.
 pub(crate) const DEFAULT_CONNECTION_BYTES: usize = 2 << 20;
-/// Bytes that each connection may use however full the server is, so that small requests go
-/// through while others are being refused. Bounded by the number of connections.
+/// Bytes that each connection may use even if the server's budget is used up, so that small
+/// requests still succeed. Bounded by the number of connections.
 const RESERVED_BYTES: usize = 16 << 10;
 
-/// The bound of a server. Cheap to clone; clones are one and the same.
+/// The budget of a server. Cheap to clone; clones share their state.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Shared>);
+pub(crate) struct Budget(Arc<ServerBudget>);
 
 #[derive(Debug)]
-struct Shared {
+struct ServerBudget {
     max: usize,
     max_of_address: usize,
     max_of_connection: usize,
@@ -40,43 +40,44 @@ struct State {
     by_block: HashMap<AddressBlock, usize>,
 }
 
-/// The part of one connection, or of one request where connections are not known.
+/// The budget of one connection, or of one request if connections are not known.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectionBudget(Arc<Part>);
+pub(crate) struct ConnectionBudget(Arc<ConnectionUsage>);
 
 #[derive(Debug)]
-struct Part {
-    shared: Arc<Shared>,
-    /// Whose share it counts against; `None` for a declared proxy and where it is not known.
+struct ConnectionUsage {
+    shared: Arc<ServerBudget>,
+    /// The address that it counts against. `None` for a declared proxy or an unknown address.
     block: Option<AddressBlock>,
-    /// Guarded by the lock of `shared`.
+    /// Guarded by the lock of `shared` too.
     used: Mutex<usize>,
 }
 
-/// The budget of a request, as its extension: what reads the body counts what it keeps.
+/// The budget of a request, as an extension: the reader of the body charges its bytes to it.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestBudget {
     connection: ConnectionBudget,
     refused: Arc<AtomicBool>,
-    /// Whether the body that the server hands out is counted frame by frame already.
+    /// Whether the server has charged each frame of the body already.
     frames_are_counted: bool,
 }
 
-/// Bytes that are counted until this is dropped.
+/// Bytes that are charged until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    part: Arc<Part>,
+    usage: Arc<ConnectionUsage>,
     bytes: usize,
 }
 
-/// There is no memory left for more of this request.
+/// Error: the budget does not allow more bytes of this request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OverBudget;
 
 impl Budget {
-    /// A bound of a server and one of each connection. An address has a quarter of the server's.
+    /// Creates the budget of a server and its maximum per connection. One address may use a
+    /// quarter of the server's.
     pub(crate) fn new(max: usize, max_of_connection: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ServerBudget {
             max,
             max_of_address: max / 4,
             max_of_connection,
@@ -87,7 +88,7 @@ impl Budget {
 
     pub(crate) fn connection(&self, block: Option<AddressBlock>) -> ConnectionBudget {
         let shared = Arc::clone(&self.0);
-        ConnectionBudget(Arc::new(Part { shared, block, used: Mutex::new(0) }))
+        ConnectionBudget(Arc::new(ConnectionUsage { shared, block, used: Mutex::new(0) }))
     }
 }
 
@@ -97,36 +98,36 @@ impl Default for Budget {
     }
 }
 
-impl Shared {
+impl ServerBudget {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The bytes of a connection that count against what all share.
+/// Returns the bytes of a connection that count against the shared budget.
 fn shared_part(used: usize) -> usize {
     used.saturating_sub(RESERVED_BYTES)
 }
 
 impl ConnectionBudget {
-    /// Counts bytes, if there is room for them.
+    /// Charges bytes if the budget allows it.
     pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, OverBudget> {
         self.count(bytes, true)
     }
 
-    fn count(&self, bytes: usize, is_checked: bool) -> Result<Charge, OverBudget> {
-        let part = &self.0;
-        let shared = &part.shared;
+    fn count(&self, bytes: usize, enforce: bool) -> Result<Charge, OverBudget> {
+        let usage = &self.0;
+        let shared = &usage.shared;
         let mut state = shared.state();
-        let mut used = part.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = usage.used.lock().unwrap_or_else(PoisonError::into_inner);
         let after = used.saturating_add(bytes);
         let more = shared_part(after) - shared_part(*used);
-        if is_checked {
-            let of_address = part.block.and_then(|block| state.by_block.get(&block)).copied();
+        if enforce {
+            let of_address = usage.block.and_then(|block| state.by_block.get(&block)).copied();
             let limit = if after > shared.max_of_connection {
                 Some("connection")
             } else if more > 0 && of_address.unwrap_or(0) + more > shared.max_of_address {
-                part.block.map(|_| "address")
+                usage.block.map(|_| "address")
             } else {
                 None
             };
@@ -139,7 +140,7 @@ impl ConnectionBudget {
                 if shared.log.is_due() {
                     tracing::warn!(
                         limit,
-                        "a request was refused: its bytes exceed the memory for requests"
+                        "a request was refused: the memory budget for requests is used up"
                     );
                 }
                 return Err(OverBudget);
@@ -147,21 +148,21 @@ impl ConnectionBudget {
         }
         *used = after;
         state.used += more;
-        if let Some(block) = part.block.filter(|_| more > 0) {
+        if let Some(block) = usage.block.filter(|_| more > 0) {
             *state.by_block.entry(block).or_default() += more;
         }
         report(state.used);
-        Ok(Charge { part: Arc::clone(part), bytes })
+        Ok(Charge { usage: Arc::clone(usage), bytes })
     }
 
-    /// The budget of a request on this connection.
+    /// Returns the budget of a request on this connection.
     #[cfg(feature = "hyper")]
     pub(crate) fn request(&self) -> RequestBudget {
         let connection = self.clone();
         RequestBudget { connection, refused: Arc::default(), frames_are_counted: true }
     }
 
-    /// The budget of a request whose server counts nothing.
+    /// Returns the budget of a request if its server does not count bytes.
     pub(crate) fn lone_request(self) -> RequestBudget {
         RequestBudget { connection: self, refused: Arc::default(), frames_are_counted: false }
     }
@@ -169,13 +170,13 @@ impl ConnectionBudget {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut state = self.part.shared.state();
-        let mut used = self.part.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.usage.shared.state();
+        let mut used = self.usage.used.lock().unwrap_or_else(PoisonError::into_inner);
         let after = used.saturating_sub(self.bytes);
         let less = shared_part(*used) - shared_part(after);
         *used = after;
         state.used = state.used.saturating_sub(less);
-        if let Some(block) = self.part.block.filter(|_| less > 0)
+        if let Some(block) = self.usage.block.filter(|_| less > 0)
             && let Some(of_block) = state.by_block.get_mut(&block)
         {
             *of_block = of_block.saturating_sub(less);
@@ -192,11 +193,11 @@ fn report(used: usize) {
 }
 
 impl RequestBudget {
-    /// Counts bytes of the body that the server read.
+    /// Charges a frame of the body that the server has read.
     #[cfg(feature = "hyper")]
     pub(crate) fn frame(&self, data: Bytes) -> Result<Bytes, OverBudget> {
         match self.connection.charge(data.len()) {
-            Ok(charge) => Ok(Bytes::from_owner(Counted { data, _charges: vec![charge] })),
+            Ok(charge) => Ok(Bytes::from_owner(ChargedBytes { data, _charges: vec![charge] })),
             Err(error) => {
                 self.refused.store(true, Ordering::Relaxed);
                 Err(error)
@@ -204,26 +205,26 @@ impl RequestBudget {
         }
     }
 
-    /// Whether a part of the body was refused.
+    /// Returns whether a part of the body exceeded the budget.
     pub(crate) fn is_over(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Begins to collect a body.
-    pub(crate) fn collect(&self) -> Collected<'_> {
-        Collected { budget: self, frames: Vec::new(), bytes: 0, charges: Vec::new() }
+    pub(crate) fn collect(&self) -> BodyCollector<'_> {
+        BodyCollector { budget: self, frames: Vec::new(), bytes: 0, charges: Vec::new() }
     }
 }
 
-/// A body that is being read whole, counted.
-pub(crate) struct Collected<'b> {
+/// Collects a whole body and charges its bytes.
+pub(crate) struct BodyCollector<'b> {
     budget: &'b RequestBudget,
     frames: Vec<Bytes>,
     bytes: usize,
     charges: Vec<Charge>,
 }
 
-impl Collected<'_> {
+impl BodyCollector<'_> {
     pub(crate) fn len(&self) -> usize {
         self.bytes
     }
@@ -239,34 +240,34 @@ impl Collected<'_> {
         Ok(())
     }
 
-    /// The whole body, which stays counted until its last clone is dropped.
+    /// Returns the whole body, which stays charged until its last clone is dropped.
     pub(crate) fn finish(self) -> Bytes {
         let Self { budget, mut frames, bytes, mut charges } = self;
         if budget.frames_are_counted {
             match (frames.len(), frames.pop()) {
                 (_, None) => return Bytes::new(),
-                // It carries its own count.
+                // The frame carries its own charge.
                 (1, Some(only)) => return only,
                 (_, Some(last)) => frames.push(last),
             }
-            // In place of the counts of the frames, which end below.
+            // Replaces the charges of the frames, which end below.
             charges.extend(budget.connection.count(bytes, false));
         }
         let data: Bytes = match &*frames {
             [only] => only.clone(),
             frames => frames.concat().into(),
         };
-        Bytes::from_owner(Counted { data, _charges: charges })
+        Bytes::from_owner(ChargedBytes { data, _charges: charges })
     }
 }
 
-/// Bytes that are counted for as long as they live.
-struct Counted {
+/// Bytes that stay charged until they are dropped.
+struct ChargedBytes {
     data: Bytes,
     _charges: Vec<Charge>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ChargedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -295,12 +296,13 @@ mod tests {
         drop(whole);
         assert_eq!(used(&budget), 0);
 
-        // An address has a quarter, whatever the number of its connections.
+        // One address has a quarter of the server's budget, whatever the number of its
+        // connections.
         let charges: Vec<_> =
             (0..20).map_while(|_| budget.connection(block(1)).charge(mib).ok()).collect();
         assert_eq!(charges.len(), 2);
         assert!(used(&budget) <= 2 * mib);
-        // Others have theirs, and when all is used a small request still has its own.
+        // Other addresses have their share, and a small request succeeds when all is used.
         let others: Vec<_> = (2..20)
             .flat_map(|last| (0..3).map(move |_| last))
             .filter_map(|last| budget.connection(block(last)).charge(mib).ok())
@@ -332,7 +334,7 @@ mod tests {
                 let frame = Bytes::from(vec![1; 50_000]);
                 let frame = if counted {
                     let charge = request.connection.charge(frame.len()).unwrap();
-                    Bytes::from_owner(Counted { data: frame, _charges: vec![charge] })
+                    Bytes::from_owner(ChargedBytes { data: frame, _charges: vec![charge] })
                 } else {
                     frame
                 };

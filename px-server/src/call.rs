@@ -1,14 +1,13 @@
-//! One call of either API: what the partner's service and Plaid's have in common.
+//! The handling of a call that the partner's service and Plaid's service share.
 //!
-//! The request id, the span and the metrics, panics, and what is asked of a request before any
-//! endpoint sees it. Which endpoints there are, who may call them and how a refusal is worded
-//! is each service's own matter.
+//! It covers the request id, the span and metrics, panics, and the checks before any endpoint runs.
+//! Each service defines its own endpoints, its authentication and the form of its errors.
 
 pub(crate) mod observe;
 mod refusal;
 pub(crate) mod request;
 
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::RequestRefusal;
 pub(crate) use request::Incoming;
 
 use crate::{
@@ -26,11 +25,11 @@ use http_body_util::Full;
 use px_core::Random;
 use std::{fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 
-/// The most that a request may carry.
+/// Size limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) body: usize,
-    /// Of the path with its query.
+    /// Maximum size of the path with its query.
     pub(crate) target_bytes: usize,
     pub(crate) header_bytes: usize,
     pub(crate) header_fields: usize,
@@ -43,16 +42,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether one of them refuses every request.
+    /// Returns whether a limit is zero, so that every request would be refused.
     pub(crate) fn has_zero(self) -> bool {
         [self.body, self.header_bytes, self.header_fields].contains(&0)
     }
 }
 
-/// What keeps callers that are not known yet from using a service up.
+/// Limits that protect a service from callers that are not authenticated yet.
 #[derive(Debug)]
 pub(crate) struct Guards {
-    /// For requests whose server does not count bytes itself.
+    /// The memory budget, for requests of a server that does not count bytes itself.
     pub(crate) budget: Budget,
     pub(crate) failures: FailureLimit,
     pub(crate) open_calls: OpenCalls,
@@ -68,18 +67,18 @@ impl Default for Guards {
     }
 }
 
-/// One of the two APIs, as a call sees it.
+/// One of the two APIs.
 pub(crate) trait Api: Send + Sync {
-    /// Where request ids come from.
+    /// Returns the source of request ids.
     fn random(&self) -> &dyn Random;
 
-    /// Limits of callers that are not known yet.
+    /// Returns the limits for callers that are not authenticated yet.
     fn guards(&self) -> &Guards;
 
-    /// The response when too many calls are open.
+    /// Returns the response if too many calls are open.
     fn busy(&self, request_id: &str) -> Response<Bytes>;
 
-    /// Finds the endpoint, runs it and writes the answer. Whatever goes wrong is an answer.
+    /// Finds the endpoint, runs it and returns the response. Every failure is a response.
     fn route<B>(
         &self,
         incoming: Incoming,
@@ -89,12 +88,12 @@ pub(crate) trait Api: Send + Sync {
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send;
 
-    /// What is answered when the code behind an endpoint panicked.
+    /// Returns the response if the code behind an endpoint panicked.
     fn panicked(&self, request_id: &str) -> Response<Bytes>;
 }
 
-/// Answers one request.
-pub(crate) async fn answer<A, B>(api: &A, request: Request<B>) -> Response<Full<Bytes>>
+/// Responds to one request.
+pub(crate) async fn respond<A, B>(api: &A, request: Request<B>) -> Response<Full<Bytes>>
 where
     A: Api,
     B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
@@ -106,7 +105,7 @@ where
     let address = CallerAddr::of(&parts.extensions);
     let block = address.map(CallerAddr::block);
     let guards = api.guards();
-    let answer = match guards.open_calls.open(block) {
+    let response = match guards.open_calls.open(block) {
         None => api.busy(&request_id),
         Some(_open) => {
             let counted = parts.extensions.get::<RequestBudget>().cloned();
@@ -119,13 +118,13 @@ where
             })
         }
     };
-    call.end(answer.status());
-    finish(answer, &request_id, head)
+    call.end(response.status());
+    finish(response, &request_id, head)
 }
 
-/// Adds what every answer has. To `HEAD` it keeps the length and loses the body.
-fn finish(answer: Response<Bytes>, request_id: &str, head: bool) -> Response<Full<Bytes>> {
-    let (mut parts, body) = answer.into_parts();
+/// Adds the headers of every response. The response to `HEAD` keeps the length and loses the body.
+fn finish(response: Response<Bytes>, request_id: &str, head: bool) -> Response<Full<Bytes>> {
+    let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(request_id::HEADER, id);
@@ -135,13 +134,14 @@ fn finish(answer: Response<Bytes>, request_id: &str, head: bool) -> Response<Ful
     Response::from_parts(parts, Full::new(if head { Bytes::new() } else { body }))
 }
 
-/// The value of `Retry-After`: whole seconds, never too few.
+/// Returns the value of `Retry-After`: whole seconds, rounded up, at least 1.
 pub(crate) fn retry_after(wait: Duration) -> HeaderValue {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     HeaderValue::from(seconds.max(1))
 }
 
-/// Makes a service that has `answer` one of tower. Its error is `Infallible`.
+/// Implements `tower_service::Service` for a type with a method `respond`. The error is
+/// `Infallible`.
 macro_rules! tower_service {
     ($service:ty) => {
         impl<B> tower_service::Service<http::Request<B>> for $service
@@ -162,7 +162,7 @@ macro_rules! tower_service {
 
             fn call(&mut self, request: http::Request<B>) -> Self::Future {
                 let service = self.clone();
-                Box::pin(async move { Ok(service.answer(request).await) })
+                Box::pin(async move { Ok(service.respond(request).await) })
             }
         }
     };

@@ -1,37 +1,37 @@
-//! Who calls, and what the user allowed: the grant behind a token.
+//! The caller of a request, and the grant behind its token.
 
 use crate::guard::{CallerAddr, ClientCertificate};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, ClientId, ScopeSet, UserId};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What a user allowed: principal, application, scopes and accounts.
+/// The permissions of a token: principal, application, scopes and accounts.
 ///
-/// A verifier makes it from a token; the service shows the token nothing beyond it.
+/// A token verifier returns it; the service removes everything beyond it from responses.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TokenGrant {
-    /// The person whose data it is.
+    /// The user who owns the data.
     pub principal: UserId,
-    /// What the token may do.
+    /// The scopes of the token.
     pub scopes: ScopeSet,
-    /// The accounts that it may see.
+    /// The accounts that the token may read.
     pub accounts: PermittedAccounts,
-    /// The OAuth client that holds the token.
+    /// The OAuth client that the token was issued to.
     pub client_id: Option<ClientId>,
-    /// The application for which the user was asked.
+    /// The application for which the user gave consent.
     pub application_id: Option<ApplicationId>,
-    /// Names the grant, to end its tokens together and to bind cursors to it.
+    /// Identifies the grant, to revoke its tokens together and to bind cursors to it.
     pub grant_id: Option<String>,
-    /// When the token ends; a cached verification ends no later.
+    /// Expiry time of the token. A cached verification ends no later.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The SHA-256 of the certificate that the token is bound to, `cnf.x5t#S256` of RFC 8705. The
-    /// service holds each call to it.
+    /// SHA-256 of the certificate that the token is bound to (`cnf.x5t#S256` of RFC 8705). The
+    /// service requires each call to present that certificate.
     pub certificate_thumbprint: Option<[u8; 32]>,
 }
 
 impl TokenGrant {
-    /// A grant of scopes over all accounts of a principal.
+    /// Creates a grant of scopes over all accounts of a principal.
     #[must_use]
     pub fn new(principal: UserId, scopes: ScopeSet) -> Self {
         Self {
@@ -51,14 +51,14 @@ impl TokenGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PermittedAccounts {
-    /// All accounts of the principal, those opened later too.
+    /// All accounts of the principal, including those opened later.
     All,
-    /// Those that the user picked, and no later ones.
+    /// The accounts that the user selected, and no others.
     Only(BTreeSet<AccountId>),
 }
 
 impl PermittedAccounts {
-    /// Whether the grant covers an account.
+    /// Returns whether the grant covers an account.
     #[must_use]
     pub fn allows(&self, account: &AccountId) -> bool {
         match self {
@@ -68,28 +68,29 @@ impl PermittedAccounts {
     }
 }
 
-/// Who calls: the grant of the token and the id of the request.
+/// The caller of a request: the grant of its token, and the id of the request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Caller {
-    /// What the user allowed.
+    /// The permissions of the token.
     pub grant: Arc<TokenGrant>,
     /// The id of the request, for the partner's own log.
     pub request_id: Arc<str>,
-    /// The certificate that the peer showed in the TLS handshake, if it showed one.
+    /// The certificate that the peer presented in the TLS handshake, if any.
     pub certificate: Option<ClientCertificate>,
-    /// The address of the caller, where the server says it.
+    /// The address of the caller, if the server provides it.
     pub address: Option<CallerAddr>,
 }
 
 impl Caller {
-    /// The person whose data is asked for; the service has checked that the path names the same.
+    /// Returns the user who owns the requested data. The service has checked that the path
+    /// names the same user.
     #[must_use]
     pub fn principal(&self) -> &UserId {
         &self.grant.principal
     }
 
-    /// The accounts that the caller may see.
+    /// Returns the accounts that the caller may read.
     #[must_use]
     pub fn accounts(&self) -> &PermittedAccounts {
         &self.grant.accounts

@@ -1,10 +1,10 @@
-//! The OAuth clients of a partner (Plaid is one), and how one shows who it is.
+//! The OAuth clients of a partner (for example Plaid), and their authentication.
 
 #[cfg(feature = "argon2")]
-mod chosen;
+mod hashed_secret;
 
 #[cfg(feature = "argon2")]
-pub use chosen::ChosenSecret;
+pub use hashed_secret::ChosenSecret;
 
 use async_trait::async_trait;
 use px_core::Digest;
@@ -13,35 +13,35 @@ use px_core::{Random as _, SystemRandom};
 use px_types::{ClientId, ClientSecret};
 use std::{collections::HashMap, error::Error as StdError, fmt};
 
-/// Where Plaid's own pages take the answer of an authorization request.
+/// The redirect URI of Plaid's own pages, which receives authorization responses.
 pub const PLAID_REDIRECT_URI: &str = "https://cdn.plaid.com/link/v2/stable/oauth.html";
 
-/// A client that registered with the partner.
+/// A client that is registered with the partner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Client {
-    /// Its id.
+    /// The id of the client.
     pub id: ClientId,
-    /// Its name, to be shown to users.
+    /// The name of the client, to be shown to users.
     pub name: String,
-    /// Where answers may go; compared byte by byte.
+    /// The permitted redirect URIs; compared byte by byte.
     pub redirect_uris: Vec<String>,
 }
 
-/// The clients of a partner.
+/// The registry of a partner's clients.
 #[async_trait]
 pub trait Clients: Send + Sync + 'static {
-    /// Returns the client with an id.
+    /// Returns the client with an id. Returns `None` if there is none.
     ///
     /// # Errors
-    /// If the registry is out of reach; the response is 503.
+    /// If the registry is not reachable; the response is then 503.
     async fn find(&self, id: &ClientId) -> Result<Option<Client>, Box<dyn StdError + Send + Sync>>;
 
-    /// Returns whether a secret is a client's. Compares in constant time, and takes as long for an
-    /// unknown client as for a wrong secret.
+    /// Returns whether a secret belongs to a client. Must compare in constant time, and take as
+    /// long for an unknown client as for a wrong secret.
     ///
     /// # Errors
-    /// If the registry is out of reach; the response is 503.
+    /// If the registry is not reachable; the response is then 503.
     async fn check_secret(
         &self,
         id: &ClientId,
@@ -50,7 +50,7 @@ pub trait Clients: Send + Sync + 'static {
 }
 
 impl Client {
-    /// A client and its redirect URIs.
+    /// Creates a client with its redirect URIs.
     #[must_use]
     pub fn new(
         id: ClientId,
@@ -65,63 +65,62 @@ impl Client {
     }
 }
 
-/// A registry in memory: for a partner whose clients stand in its configuration.
+/// A registry in memory, for a partner that configures its clients.
 ///
-/// It holds the SHA-256 of a secret, which is enough for a long random one and for no other: give
-/// each client a generated secret of 256 bits. For a secret that a person chose there is
-/// `with_chosen_secret` (feature `argon2`), which holds its Argon2id hash.
+/// It stores the SHA-256 of a secret, which is safe only for a long random one: give each client a
+/// generated secret of 256 bits. For a secret chosen by a person, use `with_chosen_secret` (feature
+/// `argon2`), which stores its Argon2id hash.
 #[derive(Clone, Default)]
 pub struct MemoryClients {
     clients: HashMap<ClientId, (Client, Secret)>,
-    /// Keys the digests of chosen secrets that were right.
+    /// Key of the digests of verified chosen secrets.
     #[cfg(feature = "argon2")]
     process_key: Option<[u8; 32]>,
 }
 
-/// The secret of a client, as the registry holds it.
+/// The secret of a client, as the registry stores it.
 #[derive(Clone)]
 enum Secret {
-    /// The digest of a generated one.
+    /// The digest of a generated secret.
     Generated(Digest),
-    /// The hash of one that a person chose.
+    /// The hash of a secret that a person chose.
     #[cfg(feature = "argon2")]
     Chosen(ChosenSecret),
 }
 
-/// Minimum length of a client's secret: one of 128 random bits has 22 characters.
+/// Minimum length of a client secret, in bytes. A secret of 128 random bits has 22 characters.
 pub const MIN_SECRET_BYTES: usize = 16;
 
-/// Why a client cannot be registered.
+/// Error of registering a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClient {
-    /// A redirect URI is not https in ASCII, or has a fragment. Plain http is for loopback alone,
-    /// because anybody on the way could read the code.
+    /// A redirect URI is not an https URL in ASCII, or has a fragment. Plain http is accepted
+    /// on loopback only, because anyone on the network path could read the code.
     #[error("a redirect URI must be an https URL in ASCII without a fragment, or http on loopback")]
     RedirectUri,
     /// The secret is shorter than [`MIN_SECRET_BYTES`].
     #[error("a client's secret must have at least 16 characters; generate a random one")]
     ShortSecret,
-    /// The hash of the secret is not a PHC string of Argon2id, or its parameters are too weak or
-    /// too expensive.
-    #[error(
-        "the hash of a client's secret is not one of Argon2id with at least 19 MiB and 2 passes"
-    )]
+    /// The hash of the secret is not a PHC string of Argon2id, or its parameters are too weak
+    /// or too expensive.
+    #[error("the hash of a client's secret is not Argon2id of 19 to 256 MiB and 2 to 16 passes")]
     SecretHash,
 }
 
 impl MemoryClients {
-    /// An empty registry.
+    /// Creates an empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a client with a generated secret, or replaces the one with its id.
+    /// Adds a client with a generated secret, or replaces the client with the same id.
     ///
     /// # Errors
-    /// If one of its redirect URIs is not https (or http on loopback) or has a fragment, or the
-    /// secret is short.
+    /// - [`InvalidClient::RedirectUri`] if a redirect URI is not https (or http on loopback),
+    ///   is not ASCII or has a fragment.
+    /// - [`InvalidClient::ShortSecret`] if the secret is shorter than [`MIN_SECRET_BYTES`].
     pub fn with(self, client: Client, secret: &ClientSecret) -> Result<Self, InvalidClient> {
         if secret.expose().len() < MIN_SECRET_BYTES {
             return Err(InvalidClient::ShortSecret);
@@ -129,13 +128,15 @@ impl MemoryClients {
         self.add(client, Secret::Generated(Digest::of(secret.expose())))
     }
 
-    /// Adds a client with a secret that a person chose, or replaces the one with its id.
+    /// Adds a client with a secret chosen by a person, or replaces the client with the same id.
     ///
-    /// A wrong secret, and the first use of the right one, cost 20 ms of a core and 19 MiB; four
-    /// are hashed at once. Later uses cost no more than those of a generated secret.
+    /// A wrong secret, and the first use of the right one, cost 20 ms of a core and 19 MiB of
+    /// memory. At most four are hashed at once. Later uses cost no more than those of a
+    /// generated secret.
     ///
     /// # Errors
-    /// If one of its redirect URIs is not https (or http on loopback) or has a fragment.
+    /// [`InvalidClient::RedirectUri`] if a redirect URI is not https (or http on loopback), is
+    /// not ASCII or has a fragment.
     #[cfg(feature = "argon2")]
     pub fn with_chosen_secret(
         mut self,
@@ -168,8 +169,8 @@ impl fmt::Debug for MemoryClients {
     }
 }
 
-/// Whether a URL is https, or http on loopback. A `javascript:` or `data:` URL, which would run on
-/// the bank's own page, is neither.
+/// Returns whether a URL is https, or http on loopback. Excludes `javascript:` and `data:` URLs,
+/// which would run on the bank's own page.
 pub(crate) fn is_secure_url(text: &str) -> bool {
     let Ok(url) = url::Url::parse(text) else { return false };
     match url.scheme() {
@@ -204,14 +205,15 @@ impl Clients for MemoryClients {
                 let Some(key) = &self.process_key else { return Ok(false) };
                 return Ok(chosen.check(secret, key).await);
             }
-            // An unknown client costs the same comparison, and no secret has this digest.
+            // An unknown client costs the same comparison. No accepted secret has this
+            // digest.
             None => Digest::of(""),
         };
         let is_right = shown == digest && known.is_some();
-        // Where secrets are hashed, an unknown client costs a hash too.
+        // If secrets are hashed, an unknown client costs a hash too.
         #[cfg(feature = "argon2")]
         if !is_right && self.process_key.is_some() {
-            chosen::spend(secret).await;
+            hashed_secret::verify_dummy(secret).await;
         }
         Ok(is_right)
     }

@@ -1,18 +1,18 @@
-//! What a partner's code answers when it cannot give what was asked for.
+//! Errors of a partner's code.
 //!
-//! An error has a public half, which goes on the wire, and a private source,
-//! which goes to the log and nowhere else.
+//! An error has a public part, which is sent to the caller, and a private source, which is only
+//! logged.
 
 use http::StatusCode;
 use px_types::{Timestamp, error_id};
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-/// A failure, as the partner's code reports it.
+/// An error, as the partner's code reports it.
 ///
-/// Made by one of the constructors, each of which fixes status and id. Contract:
-/// `px.md` sections 2.3 and 8.
+/// Create it with a constructor, which determines the kind, the status and the id.
+/// Contract: `px.md` sections 2.3 and 8.
 pub struct Error {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ErrorKind,
     pub(crate) id: Cow<'static, str>,
     pub(crate) message: Cow<'static, str>,
     pub(crate) retry_after: Option<Duration>,
@@ -20,29 +20,29 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of failure it is; decides the status.
+/// The kind of an [`Error`]; determines the HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
-    /// The request is wrong: 400.
+pub enum ErrorKind {
+    /// The request is invalid: 400.
     InvalidRequest,
-    /// A sign-in was refused: 401 in credentials mode. Elsewhere it is answered 500, because a
-    /// 401 would end a token that lives.
+    /// A sign-in was refused: 401 in credentials mode. On a call with a token the status is
+    /// 500, because a 401 would end a valid token.
     SignInRefused,
-    /// The caller may not: 403.
+    /// The caller is not permitted: 403.
     Forbidden,
-    /// The partner does not offer it: 404.
+    /// The partner does not offer the operation: 404.
     NotOffered,
     /// Too many requests: 429.
     TooManyRequests,
     /// The partner's own code failed: 500.
     Internal,
-    /// The institution cannot answer now: 503.
+    /// The institution is temporarily unavailable: 503.
     Unavailable,
 }
 
 impl Error {
-    fn new(kind: Kind, id: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(kind: ErrorKind, id: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             id: id.into(),
@@ -53,86 +53,90 @@ impl Error {
         }
     }
 
-    /// A parameter or the body is wrong. The message names it and not its value.
+    /// Creates an error for an invalid parameter or body. The message should name the
+    /// parameter, not its value.
     #[must_use]
     pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Kind::InvalidRequest, error_id::INVALID_REQUEST, message)
+        Self::new(ErrorKind::InvalidRequest, error_id::INVALID_REQUEST, message)
     }
 
-    /// The cursor is no longer known, or the window changed under it.
+    /// Creates an error for a cursor that is no longer known, or after a change of its window.
     #[must_use]
     pub fn cursor_expired() -> Self {
-        let text = "The cursor has expired. Begin the window again.";
-        Self::new(Kind::InvalidRequest, error_id::CURSOR_EXPIRED, text)
+        let text = "The cursor has expired. Start the window again from its first page.";
+        Self::new(ErrorKind::InvalidRequest, error_id::CURSOR_EXPIRED, text)
     }
 
-    /// The window is longer than the partner serves.
+    /// Creates an error for a window that is longer than the partner serves.
     #[must_use]
     pub fn window_too_long(days: u32) -> Self {
-        let text = format!("The window is longer than {days} days. Ask for shorter ones.");
-        Self::new(Kind::InvalidRequest, error_id::WINDOW_TOO_LONG, text)
+        let text = format!("The window is longer than {days} days. Request shorter windows.");
+        Self::new(ErrorKind::InvalidRequest, error_id::WINDOW_TOO_LONG, text)
     }
 
-    /// The user's name or password is wrong. Credentials mode alone.
+    /// Creates an error for a wrong user name or password. For credentials mode only.
     #[must_use]
     pub fn invalid_credentials() -> Self {
         let text = "The username or the password is wrong.";
-        Self::new(Kind::SignInRefused, error_id::INVALID_CREDENTIALS, text)
+        Self::new(ErrorKind::SignInRefused, error_id::INVALID_CREDENTIALS, text)
     }
 
-    /// The answer is wrong, or there is no such challenge. Credentials mode alone.
+    /// Creates an error for a wrong challenge answer or an unknown challenge. For credentials
+    /// mode only.
     #[must_use]
     pub fn invalid_challenge() -> Self {
-        let text = "The answer is wrong, or the challenge is over.";
-        Self::new(Kind::SignInRefused, error_id::INVALID_CHALLENGE, text)
+        let text = "The answer is wrong, or the challenge has ended.";
+        Self::new(ErrorKind::SignInRefused, error_id::INVALID_CHALLENGE, text)
     }
 
-    /// The tries are spent. Credentials mode alone.
+    /// Creates an error for a user with too many wrong attempts. For credentials mode only.
     #[must_use]
     pub fn user_locked() -> Self {
-        let text = "The user is locked out. The institution can help.";
-        Self::new(Kind::Forbidden, error_id::USER_LOCKED, text)
+        let text = "The user is locked out. The user should contact the institution.";
+        Self::new(ErrorKind::Forbidden, error_id::USER_LOCKED, text)
     }
 
-    /// The partner does not offer this.
+    /// Creates an error for an operation that the partner does not offer.
     #[must_use]
     pub fn not_offered() -> Self {
-        Self::new(Kind::NotOffered, error_id::NOT_FOUND, "There is nothing at this path.")
+        Self::new(ErrorKind::NotOffered, error_id::NOT_FOUND, "This path does not exist.")
     }
 
-    /// Too many requests; the caller may come back after a while.
+    /// Creates an error for too many requests, with the time after which the caller may retry.
     #[must_use]
     pub fn too_many_requests(retry_after: Duration) -> Self {
-        let text = "Too many requests. Wait as `Retry-After` says.";
-        let mut error = Self::new(Kind::TooManyRequests, error_id::TOO_MANY_REQUESTS, text);
+        let text = "Too many requests. Retry after the time in `Retry-After`.";
+        let mut error = Self::new(ErrorKind::TooManyRequests, error_id::TOO_MANY_REQUESTS, text);
         error.retry_after = Some(retry_after);
         error
     }
 
-    /// The partner's own code failed. The source is logged; the answer says nothing of it.
+    /// Creates an error for a failure of the partner's own code. The source is logged and not
+    /// sent.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let text = "The institution could not answer this request.";
-        Self::new(Kind::Internal, error_id::INTERNAL_ERROR, text).with_source(source)
+        let text = "The institution could not process this request.";
+        Self::new(ErrorKind::Internal, error_id::INTERNAL_ERROR, text).with_source(source)
     }
 
-    /// The institution cannot answer now.
+    /// Creates an error for an institution that is temporarily unavailable.
     #[must_use]
     pub fn unavailable() -> Self {
-        let text = "The institution cannot answer at the moment.";
-        Self::new(Kind::Unavailable, error_id::INSTITUTION_UNAVAILABLE, text)
+        let text = "The institution is temporarily unavailable.";
+        Self::new(ErrorKind::Unavailable, error_id::INSTITUTION_UNAVAILABLE, text)
     }
 
-    /// Says when the institution expects to answer again; with [`Error::unavailable`].
+    /// Sets when the institution expects to be available again; use it with
+    /// [`Error::unavailable`].
     #[must_use]
     pub fn retry_at(mut self, at: Timestamp) -> Self {
         self.retry_at = Some(at);
         self
     }
 
-    /// Gives the failure an id and a text of the partner's own; the status stays.
+    /// Replaces the id and the message with the partner's own. The status stays.
     #[must_use]
-    pub fn described(
+    pub fn with_description(
         mut self,
         id: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
@@ -142,42 +146,42 @@ impl Error {
         self
     }
 
-    /// Adds what led to the failure; it is logged and never answered.
+    /// Sets the source of the error, which is logged and not sent.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What kind of failure it is.
+    /// Returns the kind of the error.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The id that goes on the wire.
+    /// Returns the id that is sent to the caller.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The text that goes on the wire.
+    /// Returns the message that is sent to the caller.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The status that it is answered with.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
-            Kind::InvalidRequest => StatusCode::BAD_REQUEST,
-            Kind::SignInRefused => StatusCode::UNAUTHORIZED,
-            Kind::Forbidden => StatusCode::FORBIDDEN,
-            Kind::NotOffered => StatusCode::NOT_FOUND,
-            Kind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::InvalidRequest => StatusCode::BAD_REQUEST,
+            ErrorKind::SignInRefused => StatusCode::UNAUTHORIZED,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::NotOffered => StatusCode::NOT_FOUND,
+            ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

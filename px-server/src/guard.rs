@@ -1,12 +1,12 @@
-//! Who may call at all, how often, and what a grant lets through.
+//! Restrictions on callers: addresses, rates, and the scope of a grant.
 //!
-//! - [`AllowList`]: only Plaid's addresses may reach a partner; a tower layer around the service;
-//! - [`CallerAddr`], [`Proxies`]: the address of a caller, for everything that limits by address;
-//! - [`ClientCertificate`]: the certificate that a caller showed;
-//! - [`RateLimit`]: how many calls one client may make for one user;
-//! - [`FailureLimit`]: how many requests of one address may fail to authenticate.
+//! - [`AllowList`]: a tower layer that permits only known addresses, for example Plaid's;
+//! - [`CallerAddr`], [`Proxies`]: the address of a caller, for all limits by address;
+//! - [`ClientCertificate`]: the TLS certificate of a caller;
+//! - [`RateLimit`]: the rate of calls of one client for one user;
+//! - [`FailureLimit`]: the rate of requests of one address that fail to authenticate.
 //!
-//! Whose token a call carries is not told here but in [`verify`](crate::verify).
+//! The verification of tokens is in [`verify`](crate::verify).
 
 mod address;
 mod allow_list;
@@ -22,6 +22,6 @@ pub use address::{AddressBlock, CallerAddr, InvalidRange, PeerAddr, Proxies, Pro
 #[cfg(feature = "hyper")]
 pub(crate) use allow_list::refuse as refuse_address;
 pub use allow_list::{AllowList, AllowListService, PLAID_PRODUCTION, PLAID_TESTING};
-pub use certificate::{AsksForCertificates, ClientCertificate, PeerCertificate};
+pub use certificate::{ClientCertificate, ClientCertificatesRequested, PeerCertificate};
 pub use failures::FailureLimit;
 pub use rate_limit::RateLimit;

@@ -1,4 +1,4 @@
-//! Guides: how to solve one task from its beginning to its end.
+//! Guides: step-by-step instructions for one task each.
 //!
 //! | task | guide |
 //! |---|---|

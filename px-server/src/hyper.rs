@@ -1,10 +1,9 @@
 //! A server on plain hyper: HTTP/1.1 and HTTP/2, TLS, limits, graceful shutdown.
 //!
-//! What is here keeps a peer from holding what it does not use: every phase of a connection
-//! has a time limit and every buffer a size. What a request means is the service's matter.
-//! Every request carries [`PeerAddr`](crate::guard::PeerAddr),
-//! [`CallerAddr`] and, where the peer showed one, [`ClientCertificate`]
-//! as extensions.
+//! Every phase of a connection has a time limit and every buffer a maximum size, so that a peer
+//! cannot occupy resources that it does not use. The service processes the requests. Every request
+//! carries [`PeerAddr`](crate::guard::PeerAddr), [`CallerAddr`] and, if the peer presented one,
+//! [`ClientCertificate`] as extensions.
 
 mod body;
 mod connection;
@@ -40,15 +39,16 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// How long the server waits when the machine refuses it a further connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long the handlers of connections that were cut may take to notice.
-const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Delay before the next accept if the operating system refuses a connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Time limit for the handlers of aborted connections to end.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves on a listener, with the limits of [`Server::new`], until the program ends.
+/// Serves on a listener with the default limits of [`Server`] until the program ends.
 ///
 /// # Errors
-/// None at present: a connection that cannot be accepted is logged, and the next one tried.
+/// Currently none. If a connection cannot be accepted, the error is logged and the server accepts
+/// the next one.
 pub async fn serve<S, B>(listener: TcpListener, service: S) -> std_io::Result<()>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
@@ -60,7 +60,7 @@ where
     Server::new().serve(listener, service).await
 }
 
-/// A server and its limits.
+/// An HTTP server with its limits.
 ///
 /// ```no_run
 /// use px_server::hyper::{Server, Tls};
@@ -86,73 +86,73 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server without TLS, with limits that suit a partner.
+    /// Creates a server without TLS, with limits that suit a partner.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Speaks TLS, and nothing else.
+    /// Enables TLS. Plain HTTP is then refused.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// How long a TLS handshake may take; 10 s by default.
+    /// Sets the time limit of a TLS handshake; 10 s by default.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.limits.handshake = limit;
         self
     }
 
-    /// How long the head of a request may take to arrive; 10 s by default.
+    /// Sets the time limit for receiving the head of a request; 10 s by default.
     ///
-    /// Counts from the first byte, and on a new connection from its beginning.
+    /// It starts with the first byte, and on a new connection with the connection.
     pub fn header_timeout(mut self, limit: Duration) -> Self {
         self.limits.header = limit;
         self
     }
 
-    /// How long the body of a request may take to arrive; 30 s by default.
+    /// Sets the time limit for receiving the body of a request; 30 s by default.
     ///
-    /// A body that is late ends in an error where it is read, and the connection is closed.
+    /// A late body ends with an error for its reader, and the connection is closed.
     pub fn body_timeout(mut self, limit: Duration) -> Self {
         self.limits.body = limit;
         self
     }
 
-    /// How long a peer may accept nothing of an answer; 30 s by default.
+    /// Sets how long a peer may accept no data of a response; 30 s by default.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.limits.write = limit;
         self
     }
 
-    /// How long a request may take from its head to the end of its answer; 5 min by default.
+    /// Sets the time limit from the head of a request to the end of its response; 5 min by default.
     pub fn request_timeout(mut self, limit: Duration) -> Self {
         self.limits.request = limit;
         self
     }
 
-    /// How long a connection is kept without a request; 75 s by default.
+    /// Sets how long a connection may stay open without a request; 75 s by default.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle = limit;
         self
     }
 
-    /// Maximum number of connections; 1,024 by default.
+    /// Sets the maximum number of connections; 1,024 by default.
     ///
-    /// When they run out, the one that is idle for longest is closed for the next one: one without
-    /// a request first, then one whose requests all wait for the peer to send the rest of a body.
-    /// While all are at work, further ones wait in the listener's queue.
+    /// When the limit is reached, a new connection closes the one that has been idle for longest:
+    /// first connections without a request, then those that only wait for the peer to send a body.
+    /// If none is idle, new connections wait in the listener's queue.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.limits.connections = count.max(1);
         self
     }
 
-    /// Maximum number of connections of one address (of one /64 of IPv6); a quarter of
+    /// Sets the maximum number of connections of one address (of one /64 of IPv6); a quarter of
     /// [`max_connections`](Self::max_connections) by default.
     ///
-    /// Beyond it the address's own longest-idle connection is closed, and if all are at work the
-    /// new one. Declared [`proxies`](Self::proxies) are exempt, because their connections are
-    /// those of many callers.
+    /// When the limit is reached, a new connection closes the address's longest-idle one. If none
+    /// is idle, the new connection is closed. Declared [`proxies`](Self::proxies) are exempt,
+    /// because their connections carry requests of many callers.
     pub fn max_connections_per_address(mut self, count: usize) -> Self {
         self.limits.connections_per_address = Some(count.max(1));
         self
@@ -160,62 +160,64 @@ impl Server {
 
     /// Declares the proxies that requests pass before they reach this server.
     ///
-    /// Behind a load balancer that is not declared, all callers are one address.
+    /// Behind a load balancer that is not declared, all callers have the same address.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = Some(Arc::new(proxies));
         self
     }
 
-    /// Serves the addresses of a list and no others.
+    /// Serves only the addresses of a list.
     ///
-    /// Unknown peers are closed as they are accepted and take no slot. Behind declared proxies
-    /// each request is judged by the caller that they forwarded, and refused with 403.
+    /// Connections of unknown peers are closed as they are accepted and take no slot. Behind
+    /// declared proxies, each request is checked by its forwarded caller, and refused with 403.
     pub fn allow_list(mut self, list: AllowList) -> Self {
         self.allow_list = Some(Arc::new(list));
         self
     }
 
-    /// Maximum size of the heads and bodies of all requests that are in memory; 64 MiB by default.
+    /// Sets the maximum size of the heads and bodies of all requests in memory, in bytes; 64 MiB by
+    /// default.
     ///
-    /// One address may use a quarter of it. Each connection has 16 KiB beside it, so that small
-    /// requests go through when it is used up. Beyond it, reading a body fails
-    /// ([`BodyError::is_over_memory`]), which the services of this crate answer with 503. The
-    /// buffers of a connection come on top, about 64 KiB each.
+    /// One address may use a quarter of it. Each connection may use 16 KiB in addition, so that
+    /// small requests succeed when the memory is used up. Beyond the limit, reading a body fails
+    /// ([`BodyError::is_over_memory`]), and the services of this crate respond with 503. The
+    /// buffers of a connection are not included; they are about 64 KiB each.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.limits.buffered_bytes = bytes;
         self
     }
 
-    /// The same for one connection; 2 MiB by default.
+    /// Sets the same limit for one connection, in bytes; 2 MiB by default.
     pub fn max_buffered_bytes_per_connection(mut self, bytes: usize) -> Self {
         self.limits.buffered_bytes_per_connection = bytes;
         self
     }
 
-    /// How many requests one HTTP/2 connection may have open; 100 by default.
+    /// Sets the maximum number of open requests of one HTTP/2 connection; 100 by default.
     pub fn max_streams(mut self, count: u32) -> Self {
         self.limits.streams = count;
         self
     }
 
-    /// How many bytes of header this server reads at all; 64 KiB by default, at least 8 KiB.
+    /// Sets the maximum size of the headers that the server reads, in bytes; 64 KiB by default, at
+    /// least 8 KiB.
     ///
-    /// What is beyond is answered 431 without a body. It lies above the service's own limit,
-    /// whose refusal has a body and a request id.
+    /// Beyond it, the response is 431 without a body. The service's own limit is lower, and its
+    /// response has a body and a request id.
     pub fn max_header_bytes(mut self, bytes: u32) -> Self {
         self.limits.header_bytes = bytes.max(8 * 1024);
         self
     }
 
-    /// How many header fields this server reads at all; 200 by default.
+    /// Sets the maximum number of header fields that the server reads; 200 by default.
     ///
-    /// For HTTP/1.1, and as [`max_header_bytes`](Self::max_header_bytes) is meant.
+    /// For HTTP/1.1 only. Beyond it, as for [`max_header_bytes`](Self::max_header_bytes).
     pub fn max_header_fields(mut self, count: usize) -> Self {
         self.limits.header_fields = count;
         self
     }
 
-    /// How long running requests may take to end after the signal; 30 s by default.
+    /// Sets the time limit for running requests to end after the shutdown signal; 30 s by default.
     pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
         self.limits.shutdown = limit;
         self
@@ -224,7 +226,8 @@ impl Server {
     /// Serves on a listener until the program ends.
     ///
     /// # Errors
-    /// None at present: a connection that cannot be accepted is logged, and the next one tried.
+    /// Currently none. If a connection cannot be accepted, the error is logged and the server
+    /// accepts the next one.
     pub async fn serve<S, B>(&self, listener: TcpListener, service: S) -> std_io::Result<()>
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
@@ -236,14 +239,14 @@ impl Server {
         self.serve_until(listener, service, std::future::pending()).await.map(|_| ())
     }
 
-    /// Serves until a signal; then ends what runs, and returns.
+    /// Serves until a shutdown signal, then shuts down gracefully.
     ///
-    /// At the signal the listener is closed, idle connections with it; running requests are
-    /// finished for as long as [`shutdown_timeout`](Self::shutdown_timeout) allows. Returns how
-    /// many connections were still open then and had to be cut. Dropping the future cuts all.
+    /// At the signal, the listener and idle connections are closed. Running requests may continue
+    /// until [`shutdown_timeout`](Self::shutdown_timeout). Returns the number of connections that
+    /// were still open then and were aborted. Dropping the future aborts all connections.
     ///
     /// # Errors
-    /// None at present.
+    /// Currently none.
     pub async fn serve_until<S, B>(
         &self,
         listener: TcpListener,
@@ -259,7 +262,7 @@ impl Server {
     {
         let mut signal = pin!(signal);
         let (stop, stopped) = watch::channel(false);
-        let (alive, mut all_dead) = mpsc::channel::<Infallible>(1);
+        let (alive, mut handlers_ended) = mpsc::channel::<Infallible>(1);
         let limits = self.limits;
         let per_address = limits.connections_per_address.unwrap_or(limits.connections / 4).max(1);
         let slots = Slots::new(limits.connections, per_address);
@@ -277,11 +280,11 @@ impl Server {
                 metrics::counter!("px_server_connections_refused_total", "reason" => "allow_list")
                     .increment(1);
                 if refusals.is_due() {
-                    tracing::warn!(peer = %peer.ip(), "closed: not on the allow-list");
+                    tracing::warn!(peer = %peer.ip(), "closed: the address is not on the allow-list");
                 }
                 continue;
             }
-            let caller = (!proxies.contain(peer.ip())).then(|| CallerAddr::new(peer.ip()));
+            let caller = (!proxies.contains(peer.ip())).then(|| CallerAddr::new(peer.ip()));
             let block = caller.map(CallerAddr::block);
             let slot = tokio::select! {
                 biased;
@@ -313,26 +316,29 @@ impl Server {
             }
         }
         drop(listener);
-        // Nobody listening means that every connection has ended already.
+        // If there is no receiver, every connection has ended already.
         let _ = stop.send(true);
         let all_ended = async {
             while let Some(ended) = connections.join_next().await {
                 report(ended);
             }
         };
-        let _ = timer::within(self.limits.shutdown, all_ended).await;
+        let _ = timer::timeout(self.limits.shutdown, all_ended).await;
         let cut = connections.len();
         if cut > 0 {
-            tracing::warn!(connections = cut, "cut at the end of the shutdown time");
+            tracing::warn!(
+                connections = cut,
+                "connections were aborted at the end of the shutdown timeout"
+            );
             connections.shutdown().await;
         }
-        // The handlers of HTTP/2 are tasks of their own.
+        // The handlers of HTTP/2 requests are separate tasks.
         drop(alive);
-        let _ = timer::within(CUT_TIMEOUT, all_dead.recv()).await;
+        let _ = timer::timeout(ABORT_TIMEOUT, handlers_ended.recv()).await;
         Ok(cut)
     }
 
-    /// The proxies and the allow-list. What is declared for one of them counts for the other.
+    /// Returns the proxies and the allow-list. Proxies declared for one of them apply to the other.
     fn addresses(&self) -> (Arc<Proxies>, Option<Arc<AllowList>>) {
         match (&self.proxies, &self.allow_list) {
             (Some(proxies), Some(list)) if list.declared_proxies().is_empty() => {
@@ -347,23 +353,23 @@ impl Server {
     }
 }
 
-/// The next connection. A failure is of one connection or of the moment, never of the server.
+/// Accepts the next connection. Errors concern one connection or are temporary, so it retries.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) if is_of_the_connection(&error) => {
+            Err(error) if is_connection_error(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
             }
             Err(error) => {
-                tracing::error!(%error, "no connection can be accepted; trying again");
-                timer::after(ACCEPT_PAUSE).await;
+                tracing::error!(%error, "connections cannot be accepted; retrying in 100 ms");
+                timer::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-fn is_of_the_connection(error: &std_io::Error) -> bool {
+fn is_connection_error(error: &std_io::Error) -> bool {
     use std_io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -372,6 +378,6 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!("a connection ended in a panic; the server lives on");
+        tracing::error!("a connection ended in a panic; the server continues");
     }
 }

@@ -1,16 +1,23 @@
-//! Serve Plaid Exchange: a bank implements [`Partner`], the rest is here.
+//! Serves the Plaid Exchange API: a bank implements [`Partner`], and this crate does the rest.
 //!
-//! - [`Partner`]: what the bank's own code answers; [`PartnerService`]: the API over it, as a tower service;
-//! - [`plaid`]: the other side: what Plaid implements, and the API over it;
-//! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
-//! - [`visits`]: what a page must remember before the user has signed in, without memory for it;
-//! - [`webhook`]: checking what Plaid sends, at a bank and at an application;
-//! - [`guard`]: who may call at all, and how often;
-//! - [`guide`]: how to [bring your identity provider](guide::identity_provider).
+//! | to | use |
+//! |---|---|
+//! | serve a bank's data | [`Partner`], the trait to implement, and [`PartnerService`], the tower service |
+//! | serve Plaid's own API | [`plaid`] |
+//! | check bearer tokens | [`verify`] |
+//! | issue tokens | [`oauth`] |
+//! | sign users in with a name and a password | [`credentials`] |
+//! | keep the state of a page until its user has signed in, without server memory | [`visits`] |
+//! | verify webhooks from Plaid, at a bank or at an application | [`webhook`] |
+//! | restrict callers by address and by rate | [`guard`] |
+//! | follow step-by-step instructions | [`guide`]: [bring your identity provider](guide::identity_provider) |
+//!
+//! The crate does not store accounts or transactions, does not render pages, and does not call
+//! banks: a client is in `px-client`, and the message types are in [`px_types`].
 //!
 //! # Examples
 //!
-//! A bank of two methods, and a way to tell whose token it is:
+//! A bank with two methods and a token verifier:
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -40,7 +47,7 @@
 //!     }
 //! }
 //!
-//! /// Asks the bank's session store; here it knows one token.
+//! /// Looks tokens up in the bank's session store, which has one token in this example.
 //! struct MyTokens;
 //!
 //! #[async_trait]
@@ -67,7 +74,7 @@
 //! #         .header("host", "bank.example")
 //! #         .header("authorization", format!("Bearer {token}"))
 //! #         .body(http_body_util::Empty::<bytes::Bytes>::new())?;
-//! #     assert_eq!(service.answer(request).await.status(), status);
+//! #     assert_eq!(service.respond(request).await.status(), status);
 //! # }
 //! # Ok(())
 //! # }
@@ -75,12 +82,12 @@
 //!
 //! # Features
 //!
-//! None is on by default. Without any, a service is a [`tower`](tower_service) service over `http`
-//! types, for whatever serves those.
+//! No feature is enabled by default. Without features, a service is a [`tower`](tower_service)
+//! service over `http` types, which any HTTP server can run.
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `argon2` | `clients::ChosenSecret`: client secrets that people chose, hashed with Argon2id |
+//! | `argon2` | `clients::ChosenSecret`: client secrets chosen by a person, hashed with Argon2id |
 //! | `axum` | `px_server::axum::router`: an `axum::Router` around a service |
 //! | `hyper` | `px_server::hyper`: a server on plain hyper with TLS, limits and graceful shutdown |
 
@@ -109,6 +116,6 @@ pub mod visits;
 pub mod webhook;
 
 pub use caller::{Caller, PermittedAccounts, TokenGrant};
-pub use error::{Error, Kind};
+pub use error::{Error, ErrorKind};
 pub use partner::Partner;
-pub use service::{BuildError, PartnerService, PartnerServiceBuilder, ResponseCheck};
+pub use service::{PartnerService, PartnerServiceBuildError, PartnerServiceBuilder, ResponseCheck};

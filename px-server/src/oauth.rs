@@ -1,8 +1,9 @@
-//! Giving tokens out: OAuth 2.0 with PKCE, rotation and revocation, as a kit.
+//! Issues tokens: OAuth 2.0 with PKCE, rotation and revocation, as a kit.
 //!
-//! The bank brings its login and consent pages, its clients and a place to keep grants;
-//! [`OAuth`] does the rest. What a grant may become is in [`grant`], pure; where grants are
-//! kept in [`store`]. Contract: `px.md` section 4; RFC 6749, 7009, 7636, 8414, 9207, 9700.
+//! The bank supplies its login and consent pages, its registry of clients and a store for grants;
+//! [`OAuth`] does the rest. The state transitions of a grant are in [`grant`], without I/O; the
+//! storage interface is in [`store`]. Contract: `px.md` section 4; RFC 6749, 7009, 7636, 8414,
+//! 9207, 9700.
 //!
 //! ```
 //! # async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -16,8 +17,8 @@
 //!
 //! let query = "response_type=code&client_id=plaid&redirect_uri=https%3A%2F%2Fplaid.example%2Fback\
 //!     &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
-//! if let Authorization::Ask(request) = oauth.authorize(query).await {
-//!     // The user signs in and consents …
+//! if let Authorization::Prompt(request) = oauth.authorize(query).await {
+//!     // The user signs in and consents.
 //!     let back = oauth.approve(&request, UserId::new("u-1")?, PermittedAccounts::All).await?;
 //!     assert!(back.starts_with("https://plaid.example/back?code="));
 //! }
@@ -36,11 +37,11 @@ mod verifier;
 
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
-pub use error::{BuildError, OAuthError, OAuthErrorKind};
+pub use error::{OAuthBuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
 pub use pages::AuthorizePages;
 pub use px_core::Digest;
-pub use store::{GrantStore, MemoryGrantStore, StoreError, Swap, Versioned};
+pub use store::{GrantStore, MemoryGrantStore, StoreError, Swap, VersionedGrant};
 
 use crate::{
     Error, PermittedAccounts,
@@ -57,14 +58,14 @@ use std::{
     time::Duration,
 };
 
-/// Lifetime of an access token, unless set. The FDX profile allows no more.
-const ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::seconds(900);
+/// Default lifetime of an access token, the maximum that the FDX profile allows.
+const DEFAULT_ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::seconds(900);
 
-/// The OAuth kit of a partner. Cheap to clone; clones are one and the same.
+/// The OAuth kit of a partner. Cheap to clone; clones share their state.
 #[derive(Clone)]
-pub struct OAuth(Arc<Inner>);
+pub struct OAuth(Arc<OAuthState>);
 
-struct Inner {
+struct OAuthState {
     issuer: String,
     clients: Arc<dyn Clients>,
     store: Arc<dyn GrantStore>,
@@ -78,10 +79,10 @@ struct Inner {
     caches: Mutex<Vec<Weak<CachedVerifier>>>,
 }
 
-/// Collects the settings of an [`OAuth`]; each has a default that the contract names.
+/// Builder of an [`OAuth`]. The contract names the default of each setting.
 #[must_use]
 pub struct OAuthBuilder {
-    inner: Inner,
+    state: OAuthState,
 }
 
 impl fmt::Debug for OAuth {
@@ -92,104 +93,115 @@ impl fmt::Debug for OAuth {
 
 impl fmt::Debug for OAuthBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuthBuilder").field("issuer", &self.inner.issuer).finish_non_exhaustive()
+        f.debug_struct("OAuthBuilder").field("issuer", &self.state.issuer).finish_non_exhaustive()
     }
 }
 
 impl OAuthBuilder {
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock; the system clock by default.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.inner.clock = clock;
+        self.state.clock = clock;
         self
     }
 
-    /// Takes randomness from elsewhere than the operating system: for tests alone.
+    /// Sets the source of randomness; the operating system's generator by default. For tests
+    /// only.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.inner.random = random;
+        self.state.random = random;
         self
     }
 
-    /// The scopes that the partner knows, all of which a request without `scope` asks for.
+    /// Sets the scopes that the partner supports. A request without `scope` requests all of
+    /// them.
     pub fn scopes(mut self, scopes: ScopeSet) -> Self {
-        self.inner.scopes = scopes;
+        self.state.scopes = scopes;
         self
     }
 
-    /// How long an access token lives; 900 s by default. The log warns of more.
+    /// Sets the lifetime of an access token; 900 s by default. A longer one is logged as a
+    /// warning.
     pub fn access_token_lifetime(mut self, lifetime: Duration) -> Self {
-        self.inner.access_token_lifetime = delta(lifetime);
+        self.state.access_token_lifetime = delta(lifetime);
         self
     }
 
-    /// How long a code lives; 60 s by default, 10 minutes at most.
+    /// Sets the lifetime of an authorization code; 60 s by default, 10 minutes at most.
     pub fn code_lifetime(mut self, lifetime: Duration) -> Self {
-        self.inner.code_lifetime = delta(lifetime);
+        self.state.code_lifetime = delta(lifetime);
         self
     }
 
-    /// How long refresh tokens live from the grant on; 13 months by default.
+    /// Sets the lifetime of refresh tokens, counted from the grant; 13 months by default.
     pub fn refresh_lifetime(mut self, lifetime: Months) -> Self {
-        self.inner.refresh_lifetime = lifetime;
+        self.state.refresh_lifetime = lifetime;
         self
     }
 
-    /// Takes requests without PKCE too. `plain` stays refused.
+    /// Accepts authorization requests without PKCE. The method `plain` is still refused.
     pub fn pkce_optional(mut self) -> Self {
-        self.inner.pkce_optional = true;
+        self.state.pkce_optional = true;
         self
     }
 
-    /// Checks the settings.
+    /// Checks the settings and builds the kit.
     ///
     /// # Errors
-    /// [`BuildError`] names the setting that would not be safe.
-    pub fn build(self) -> Result<OAuth, BuildError> {
-        let inner = self.inner;
-        if !is_secure_url(&inner.issuer) || inner.issuer.contains(['?', '#']) {
-            return Err(BuildError::Issuer);
+    /// - [`OAuthBuildError::Issuer`] if the issuer is not an https URL (or http on loopback), or has
+    ///   a query or a fragment.
+    /// - [`OAuthBuildError::Scopes`] if there are no scopes.
+    /// - [`OAuthBuildError::CodeLifetime`] if the lifetime of a code is not from 1 second to 10
+    ///   minutes.
+    /// - [`OAuthBuildError::AccessTokenLifetime`] if that of an access token is not from 1 second to
+    ///   366 days.
+    /// - [`OAuthBuildError::RefreshLifetime`] if that of refresh tokens is not from 1 to 1200
+    ///   months.
+    pub fn build(self) -> Result<OAuth, OAuthBuildError> {
+        let state = self.state;
+        if !is_secure_url(&state.issuer) || state.issuer.contains(['?', '#']) {
+            return Err(OAuthBuildError::Issuer);
         }
-        if inner.scopes.is_empty() {
-            return Err(BuildError::Scopes);
+        if state.scopes.is_empty() {
+            return Err(OAuthBuildError::Scopes);
         }
         let (second, ten_minutes) = (TimeDelta::seconds(1), TimeDelta::minutes(10));
-        if !(second..=ten_minutes).contains(&inner.code_lifetime) {
-            return Err(BuildError::CodeLifetime);
+        if !(second..=ten_minutes).contains(&state.code_lifetime) {
+            return Err(OAuthBuildError::CodeLifetime);
         }
-        if !(second..=TimeDelta::days(366)).contains(&inner.access_token_lifetime) {
-            return Err(BuildError::AccessTokenLifetime);
+        if !(second..=TimeDelta::days(366)).contains(&state.access_token_lifetime) {
+            return Err(OAuthBuildError::AccessTokenLifetime);
         }
-        if !(1..=1200).contains(&inner.refresh_lifetime.as_u32()) {
-            return Err(BuildError::RefreshLifetime);
+        if !(1..=1200).contains(&state.refresh_lifetime.as_u32()) {
+            return Err(OAuthBuildError::RefreshLifetime);
         }
-        if inner.access_token_lifetime > ACCESS_TOKEN_LIFETIME {
+        if state.access_token_lifetime > DEFAULT_ACCESS_TOKEN_LIFETIME {
             tracing::warn!(
-                seconds = inner.access_token_lifetime.num_seconds(),
-                "access tokens live for longer than 900 s: a stolen one is good for as long"
+                seconds = state.access_token_lifetime.num_seconds(),
+                "access tokens live longer than 900 s, and so does a stolen one"
             );
         }
-        Ok(OAuth(Arc::new(inner)))
+        Ok(OAuth(Arc::new(state)))
     }
 }
 
 impl OAuth {
-    /// Begins a kit.
+    /// Starts a builder.
     ///
-    /// The issuer is the partner's public address, `https://bank.example`; it is never
-    /// taken from a request. Plain http is accepted on loopback alone.
+    /// `issuer` is the partner's public address, such as `https://bank.example`; it is never
+    /// taken from a request. Plain http is accepted on loopback only.
     pub fn builder(
         issuer: impl Into<String>,
         clients: Arc<dyn Clients>,
         store: Arc<dyn GrantStore>,
     ) -> OAuthBuilder {
         OAuthBuilder {
-            inner: Inner {
+            state: OAuthState {
                 issuer: issuer.into(),
                 clients,
                 store,
                 clock: Arc::new(SystemClock::new()),
                 random: Arc::new(SystemRandom),
                 scopes: ScopeSet::defaults(),
-                access_token_lifetime: ACCESS_TOKEN_LIFETIME,
+                access_token_lifetime: DEFAULT_ACCESS_TOKEN_LIFETIME,
                 code_lifetime: TimeDelta::seconds(60),
                 refresh_lifetime: Months::new(13),
                 pkce_optional: false,
@@ -198,24 +210,24 @@ impl OAuth {
         }
     }
 
-    /// The issuer.
+    /// Returns the issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.0.issuer
     }
 
-    /// The metadata document of RFC 8414.
+    /// Returns the metadata document of RFC 8414.
     #[must_use]
     pub fn metadata(&self) -> serde_json::Value {
-        let inner = &*self.0;
-        let base = inner.issuer.trim_end_matches('/');
+        let state = &*self.0;
+        let base = state.issuer.trim_end_matches('/');
         let authentication = ["client_secret_basic", "client_secret_post"];
         serde_json::json!({
-            "issuer": inner.issuer,
+            "issuer": state.issuer,
             "authorization_endpoint": format!("{base}/oauth2/auth"),
             "token_endpoint": format!("{base}/oauth2/token"),
             "revocation_endpoint": format!("{base}/oauth2/revoke"),
-            "scopes_supported": inner.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),
+            "scopes_supported": state.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
@@ -226,30 +238,30 @@ impl OAuth {
         })
     }
 
-    /// The client that a request shows by HTTP Basic; for credentials mode.
+    /// Authenticates the client of a request by HTTP Basic; for credentials mode.
     ///
     /// # Errors
-    /// As [`authenticate_client`].
+    /// The errors of [`authenticate_client`].
     pub async fn authenticate_client(&self, headers: &HeaderMap) -> Result<Client, OAuthError> {
         authenticate_client(&*self.0.clients, headers).await
     }
 
-    /// The clients that it knows.
+    /// Returns the registry of clients.
     #[must_use]
     pub fn clients(&self) -> Arc<dyn Clients> {
         self.0.clients.clone()
     }
 
-    /// Tells what the kit's own access tokens allow, from the store each time.
+    /// Returns a verifier of the kit's own access tokens, which reads the store at each call.
     ///
-    /// A revocation counts at once, in every process that shares the store.
+    /// A revocation takes effect immediately, in every process that shares the store.
     #[must_use]
     pub fn verifier(&self) -> Arc<dyn TokenVerifier> {
-        Arc::new(verifier::OwnTokens(self.clone()))
+        Arc::new(verifier::GrantStoreVerifier(self.clone()))
     }
 
-    /// As [`verifier`](Self::verifier), with a cache that revocations by this kit purge at
-    /// once. A revocation by another process counts after `ttl`.
+    /// Returns a verifier like [`verifier`](Self::verifier) with a cache. A revocation by this
+    /// kit takes effect immediately; one by another process takes effect after `ttl`.
     #[must_use]
     pub fn cached_verifier(&self, capacity: usize, ttl: Duration) -> Arc<CachedVerifier> {
         let cache = CachedVerifier::new(self.verifier())
@@ -263,43 +275,47 @@ impl OAuth {
         cache
     }
 
-    /// Ends every grant of a person, as when the password is changed.
+    /// Revokes every grant of a user, for example when the user changes the password.
     ///
     /// # Errors
-    /// Unavailable when the store fails; some grants may have ended by then. Call it again.
+    /// [`Error::unavailable`] if the store fails. Some grants may be revoked; call it again.
     pub async fn revoke_principal(&self, principal: &UserId) -> Result<(), Error> {
         let unavailable = |source: StoreError| Error::unavailable().with_source(source);
-        let grants = self.0.store.of_principal(principal).await;
+        let grants = self.0.store.find_by_principal(principal).await;
         for grant in grants.map_err(unavailable)? {
             self.revoke_grant(&grant.record.id).await?;
         }
         Ok(())
     }
 
-    /// Ends a grant and every token it gave. An unknown one has ended already.
+    /// Revokes a grant and every token that was issued under it. An unknown grant has ended
+    /// already.
     ///
     /// # Errors
-    /// Unavailable when the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn revoke_grant(&self, id: &str) -> Result<(), Error> {
         let unavailable = |source: StoreError| Error::unavailable().with_source(source);
         loop {
             let found = self.0.store.find_by_id(id).await.map_err(unavailable)?;
             let Some(found) = found else { return Ok(()) };
             let step = found.record.revoke(self.now());
-            // Everyone who is faster brings the record nearer to its end, so this ends too.
-            if self.take(&found, step).await.map_err(unavailable)?.is_some() {
+            // Each concurrent change brings the record nearer to its end, so the loop
+            // terminates.
+            if self.commit(&found, step).await.map_err(unavailable)?.is_some() {
                 return Ok(());
             }
         }
     }
 
-    /// Gives an access token without a code: for credentials mode, where the user has
-    /// signed in through the client. It lives as long as a refresh token would (13 months
-    /// by default), because this mode has no refresh; [`revoke_grant`](Self::revoke_grant)
-    /// and the revocation endpoint end it.
+    /// Issues an access token without a code: for credentials mode, where the user signed in
+    /// through the client.
+    ///
+    /// The token lives as long as a refresh token would (13 months by default), because this
+    /// mode has no refresh. [`revoke_grant`](Self::revoke_grant) and the revocation endpoint
+    /// end it.
     ///
     /// # Errors
-    /// Unavailable when the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn issue_for(
         &self,
         client: &ClientId,
@@ -308,7 +324,7 @@ impl OAuth {
         accounts: PermittedAccounts,
     ) -> Result<AccessToken, Error> {
         let (now, token) = (self.now(), self.secret());
-        let (id, ends) = (self.name(), self.ends_at(now));
+        let (id, ends) = (self.identifier(), self.ends_at(now));
         let client = client.clone();
         let record = GrantRecord::new(id, principal, client, scopes, accounts, now, ends);
         let record = record.with_access(Digest::of(&token), ends);
@@ -317,16 +333,16 @@ impl OAuth {
         Ok(AccessToken::new(token))
     }
 
-    /// The scopes that the partner knows.
+    /// Returns the scopes that the partner supports.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
         &self.0.scopes
     }
 
-    /// Drops what is over from the store; to be called now and then.
+    /// Removes expired grants from the store and returns their number. Call it periodically.
     ///
     /// # Errors
-    /// Unavailable when the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn purge(&self) -> Result<u64, Error> {
         let purged = self.0.store.purge(self.now()).await;
         purged.map_err(|source| Error::unavailable().with_source(source))
@@ -345,7 +361,7 @@ impl OAuth {
         random::secret(&*self.0.random)
     }
 
-    fn name(&self) -> String {
+    fn identifier(&self) -> String {
         random::identifier(&*self.0.random)
     }
 

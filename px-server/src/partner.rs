@@ -1,4 +1,4 @@
-//! What a bank implements: [`Partner`].
+//! The trait that a bank implements: [`Partner`].
 
 use crate::{Caller, Error};
 use async_trait::async_trait;
@@ -7,28 +7,40 @@ use px_types::partner::{
     TransactionsResponse, UserAccountInfoResponse,
 };
 
-/// A bank, as its own code sees Plaid Exchange. Two methods make one that works.
+/// A bank's own code behind the Plaid Exchange API. Two methods are required.
 ///
-/// When a method runs, the service has checked the token, that the path names the
-/// token's principal, the scope and every parameter. What the method returns is cut down
-/// to the grant before it leaves.
+/// Before a method runs, the service has checked the token, that the user in the path is the
+/// token's principal, the scope, and every parameter. Before a response is sent, the service
+/// removes everything that the grant does not cover.
 #[async_trait]
 pub trait Partner: Send + Sync + 'static {
-    /// Everything about a user but the transactions.
+    /// Returns the identities, accounts and securities of a user.
+    ///
+    /// # Errors
+    /// Any [`Error`] that the bank's code reports. Use [`Error::unavailable`] if its systems
+    /// are not reachable, and [`Error::internal`] for a fault of its own.
     async fn user(
         &self,
         caller: &Caller,
         request: GetUser,
     ) -> Result<UserAccountInfoResponse, Error>;
 
-    /// A page of a user's transactions, newest date first, then by id.
+    /// Returns a page of a user's transactions, ordered by date (newest first), then by id.
+    ///
+    /// # Errors
+    /// [`Error::cursor_expired`] if the cursor is no longer known, [`Error::window_too_long`]
+    /// if the bank does not serve windows of that length, and any other [`Error`] as for
+    /// [`user`](Self::user).
     async fn transactions(
         &self,
         caller: &Caller,
         request: ListTransactions,
     ) -> Result<TransactionsResponse, Error>;
 
-    /// Whose token it is.
+    /// Returns the principal of the token. The default implementation takes it from the grant.
+    ///
+    /// # Errors
+    /// Any [`Error`] that the bank's code reports; the default implementation returns none.
     async fn current_user(
         &self,
         caller: &Caller,
@@ -37,12 +49,19 @@ pub trait Partner: Send + Sync + 'static {
         Ok(CurrentUserResponse::new(caller.principal().clone()))
     }
 
-    /// An application was linked to a user's Item, or unlinked. Offered once the service has a
-    /// [`notifications`](crate::PartnerServiceBuilder::notifications) verifier, which has checked
-    /// the signature when this runs.
+    /// Handles the notification that an application was linked to a user's Item, or unlinked.
     ///
-    /// It comes at least once and in any order: insert or ignore by `notification_id`. On an error
-    /// Plaid sends it again, for a day.
+    /// Called only if the service has a verifier for
+    /// [`notifications`](crate::PartnerServiceBuilder::notifications), which has checked the
+    /// signature before this method runs.
+    ///
+    /// Notifications arrive at least once and in any order: insert or ignore by
+    /// `notification_id`. If this method returns an error, Plaid repeats the notification for a
+    /// day.
+    ///
+    /// # Errors
+    /// Any [`Error`] that the bank's code reports; the default implementation returns
+    /// [`Error::not_offered`].
     async fn application_linked(
         &self,
         _notification: NewApplicationLinkNotification,
@@ -50,11 +69,11 @@ pub trait Partner: Send + Sync + 'static {
         Err(Error::not_offered())
     }
 
-    /// Whether [`transactions`](Self::transactions) leaves out accounts that
-    /// [`Caller::accounts`] does not name, and counts `total` without them.
+    /// Returns whether [`transactions`](Self::transactions) omits accounts that
+    /// [`Caller::accounts`] does not permit, and counts `total` without them.
     ///
-    /// A bank that says `false` is correct all the same: for a grant over some of the
-    /// accounts the service reads the whole window by offset and pages it itself.
+    /// Returning `false`, the default, is always correct: for a grant over some of the
+    /// accounts, the service then reads the whole window by offset and paginates it itself.
     fn filters_accounts(&self) -> bool {
         false
     }

@@ -1,10 +1,13 @@
-//! Serve Plaid's own API: what a partner calls. A service implements [`Plaid`], the rest is here.
+//! Serves Plaid's own API, which partners and applications call: a service implements [`Plaid`],
+//! and this module does the rest.
 //!
-//! - [`Plaid`]: one method for each endpoint; [`PlaidService`]: the API over it, as a tower service;
-//! - [`Caller`]: the client that calls; [`Error`]: what it is told when something is refused.
+//! - [`Plaid`]: the trait to implement, with one method for each endpoint;
+//! - [`PlaidService`]: the API over it, as a tower service;
+//! - [`Caller`]: the authenticated client of a request;
+//! - [`Error`]: the error of a method.
 //!
-//! Who may touch which Item is the method's matter: the service has checked who calls, and
-//! nothing about the access token in the body. Contract: `px.md` section 6.
+//! The service authenticates the client. It does not check the access token in the body: each
+//! method decides which Items the client may use. Contract: `px.md` section 6.
 
 mod caller;
 mod credentials;
@@ -15,7 +18,7 @@ mod service;
 
 pub use caller::Caller;
 pub use error::Error;
-pub use service::{BuildError, PlaidService, PlaidServiceBuilder};
+pub use service::{PlaidService, PlaidServiceBuildError, PlaidServiceBuilder};
 
 use async_trait::async_trait;
 use px_types::plaid::{
@@ -28,118 +31,123 @@ use px_types::plaid::{
     UpdateWebhookResponse,
 };
 
-/// Plaid, as its own code sees the API that partners and applications call.
+/// Plaid's own code behind the API that partners and applications call.
 ///
-/// When a method runs, the service has checked the client's id and secret, the rate, and that
-/// the body is the endpoint's, whole and within its limits: a batch has 1 to 2000 entries, a
-/// page 1 to 50, tokens and names are not empty, addresses are URLs. An event, an action or a
-/// product that nobody knows yet comes through as it was read.
+/// Before a method runs, the service has checked the client's id and secret, the rate limit, and
+/// that the body is valid for the endpoint and within its limits: a batch has 1 to 2000 entries, a
+/// page 1 to 50, tokens and names are not empty, addresses are URLs. An unknown event, action or
+/// product is passed on as it was read.
 ///
-/// The `request_id` of an answer is set to [`Caller::request_id`], whatever the method put there.
+/// The service sets the `request_id` of a response to [`Caller::request_id`], whatever value the
+/// method returned.
+///
+/// # Errors
+/// Each method returns the [`Error`] that the service sends to the client.
 #[async_trait]
 pub trait Plaid: Send + Sync + 'static {
-    /// Accounts have new transactions. All entries are taken, or none.
+    /// Handles a notification of new transactions. All entries are accepted, or none.
     async fn notify_transactions(
         &self,
         caller: &Caller,
         request: NewTransactionsNotification,
     ) -> Result<Acknowledged, Error>;
 
-    /// Accounts were opened, closed or changed. All entries are taken, or none.
+    /// Handles a notification of opened, closed or changed accounts. All entries are accepted,
+    /// or none.
     async fn notify_accounts(
         &self,
         caller: &Caller,
         request: AccountsNotification,
     ) -> Result<Acknowledged, Error>;
 
-    /// Tokens are to be deleted or cycled. All entries are taken, or none.
+    /// Handles a request to delete or rotate tokens. All entries are accepted, or none.
     async fn notify_tokens(
         &self,
         caller: &Caller,
         request: TokensNotification,
     ) -> Result<Acknowledged, Error>;
 
-    /// Makes an Item from a partner's own token.
+    /// Creates an Item from a partner's own token.
     async fn import(
         &self,
         caller: &Caller,
         request: ImportItem,
     ) -> Result<ImportItemResponse, Error>;
 
-    /// The applications that a user connected.
+    /// Returns the applications that a user connected.
     async fn list_applications(
         &self,
         caller: &Caller,
         request: ListApplications,
     ) -> Result<ListApplicationsResponse, Error>;
 
-    /// Ends one application's access at once; the others keep theirs.
+    /// Ends one application's access immediately. Other applications keep theirs.
     async fn unlink_application(
         &self,
         caller: &Caller,
         request: UnlinkApplication,
     ) -> Result<Acknowledged, Error>;
 
-    /// Sets what one application may see.
+    /// Sets the permissions of one application.
     async fn update_scopes(
         &self,
         caller: &Caller,
         request: UpdateScopes,
     ) -> Result<Acknowledged, Error>;
 
-    /// What was done with a user's consent.
+    /// Returns the activity log of a user's consent.
     async fn list_activity(
         &self,
         caller: &Caller,
         request: ListActivity,
     ) -> Result<ListActivityResponse, Error>;
 
-    /// One application, to be shown to a user.
+    /// Returns one application, to be shown to a user.
     async fn application(
         &self,
         caller: &Caller,
         request: GetApplication,
     ) -> Result<GetApplicationResponse, Error>;
 
-    /// A token that opens Plaid's page, once.
+    /// Creates a link token, which opens Plaid's page once.
     async fn create_link_token(
         &self,
         caller: &Caller,
         request: CreateLinkToken,
     ) -> Result<CreateLinkTokenResponse, Error>;
 
-    /// Exchanges a public token for an Item's token, once.
+    /// Exchanges a public token for an Item's access token, once.
     async fn exchange_public_token(
         &self,
         caller: &Caller,
         request: ExchangePublicToken,
     ) -> Result<ExchangePublicTokenResponse, Error>;
 
-    /// An Item and how it is.
+    /// Returns an Item and its health.
     async fn item(&self, caller: &Caller, request: GetItem) -> Result<GetItemResponse, Error>;
 
-    /// Gives an Item up.
+    /// Removes an Item.
     async fn remove_item(
         &self,
         caller: &Caller,
         request: RemoveItem,
     ) -> Result<Acknowledged, Error>;
 
-    /// Sets where webhooks for an Item go.
+    /// Sets the address of an Item's webhooks.
     async fn update_webhook(
         &self,
         caller: &Caller,
         request: UpdateWebhook,
     ) -> Result<UpdateWebhookResponse, Error>;
 
-    /// Replaces the token of an Item; the old one is dead at once.
+    /// Replaces the access token of an Item. The old one is invalid immediately.
     async fn invalidate_token(
         &self,
         caller: &Caller,
         request: InvalidateToken,
     ) -> Result<InvalidateTokenResponse, Error>;
 
-    /// The key that signed a webhook.
+    /// Returns the key that signed a webhook.
     async fn verification_key(
         &self,
         caller: &Caller,

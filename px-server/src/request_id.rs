@@ -1,28 +1,29 @@
-//! The id that a request is known by: the caller's own, or a new one.
+//! Request ids: the caller's own, or a generated one.
 
 use http::HeaderMap;
 use px_core::Random;
 use std::sync::Arc;
 
-/// The header that carries it, both ways.
+/// The header that carries the request id, in requests and responses.
 pub(crate) const HEADER: &str = "x-request-id";
 
-/// The caller's own request id if there is one good one, else a new one.
+/// Returns the caller's own request id if exactly one valid one is given, and a generated one
+/// otherwise.
 pub(crate) fn of(headers: &HeaderMap, random: &dyn Random) -> Arc<str> {
     let mut given = headers.get_all(HEADER).iter();
     let only = given.next().filter(|_| given.next().is_none());
-    match only.and_then(|id| id.to_str().ok()).filter(|id| is_good(id)) {
+    match only.and_then(|id| id.to_str().ok()).filter(|id| is_valid(id)) {
         Some(id) => id.into(),
-        None => fresh(random),
+        None => generate(random),
     }
 }
 
-fn is_good(id: &str) -> bool {
+fn is_valid(id: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     (1..=64).contains(&id.len()) && id.bytes().all(good)
 }
 
-fn fresh(random: &dyn Random) -> Arc<str> {
+fn generate(random: &dyn Random) -> Arc<str> {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut bytes = [0; 16];
     random.fill(&mut bytes);

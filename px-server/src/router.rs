@@ -1,20 +1,20 @@
-//! Which operation a request asks for: made from the list of endpoints.
+//! Routing of requests to operations, generated from the list of endpoints.
 
 use http::Method;
 use px_types::{Meta, endpoint::path::match_path, for_each_partner_endpoint};
 
 macro_rules! operations {
     ($($name:ident => $endpoint:ty,)+) => {
-        /// An endpoint of the partner's API, named as in the list of endpoints.
+                /// An endpoint of the partner's API, named as in the list of endpoints.
         #[allow(non_camel_case_types, reason = "the names are those of the contract")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Operation {
             $($name,)+
-            /// RFC 8414 metadata, which is no endpoint of the contract's list.
+                        /// RFC 8414 metadata, which is not in the contract's list of endpoints.
             metadata,
         }
 
-        /// Every endpoint with its description.
+                /// Returns every endpoint with its description.
         fn endpoints() -> Vec<(Operation, Meta)> {
             vec![$((Operation::$name, <$endpoint as px_types::Endpoint>::META),)+]
         }
@@ -28,24 +28,24 @@ for_each_partner_endpoint!(operations);
 pub(crate) struct Route {
     pub(crate) operation: Operation,
     pub(crate) meta: Meta,
-    /// The template up to its first parameter.
+    /// The path template up to its first parameter.
     literal: &'static str,
     offered: bool,
 }
 
-/// The routes of the contract. Those that a partner does not offer are kept, because
-/// `POST /users/auth_token` is then nothing, and not a user of that name.
+/// The routes of the contract. Routes that the partner does not offer are included, so that
+/// `POST /users/auth_token` is 404 instead of being taken for a user with the id `auth_token`.
 #[derive(Debug)]
 pub(crate) struct Router(Vec<Route>);
 
-/// What a method and a path lead to.
+/// The route for a method and a path.
 #[derive(Debug)]
 pub(crate) enum Match<'r> {
-    /// An endpoint, with the decoded values of its path.
+    /// An endpoint, with the decoded parameters of its path.
     Found { route: &'r Route, path: Vec<String> },
-    /// The path has other methods.
+    /// The path exists with other methods; the value of `Allow`.
     OtherMethods(String),
-    /// There is no such path.
+    /// The path does not exist.
     Nothing,
 }
 
@@ -67,7 +67,8 @@ impl Router {
 
     pub(crate) fn find(&self, method: &Method, path: &str) -> Match<'_> {
         let mut allowed: Vec<&str> = Vec::new();
-        // Most templates differ before their first parameter, which is cheaper to see at once.
+        // Most templates differ before their first parameter, so comparing that prefix is
+        // cheaper.
         let encoded = path.contains('%');
         for route in &self.0 {
             if !encoded && !path.starts_with(route.literal) {

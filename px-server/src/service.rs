@@ -1,37 +1,36 @@
 //! The partner's API as a tower service.
 //!
-//! Does, once, what every partner would otherwise get wrong: routing, limits, tokens,
-//! principal and scope, parameters, the grant filter, the response check, request ids,
-//! error bodies and headers. It knows no framework; limits of connections, TLS and the
-//! address allow-list are layers and adapters around it.
+//! Implements, once, what every partner needs: routing, limits, tokens, principal and scope,
+//! parameters, the grant filter, the response check, request ids, error bodies and headers. It does
+//! not depend on a framework; connection limits, TLS and the address allow-list are layers and
+//! adapters around it.
 
-mod answer;
 mod bearer;
 mod builder;
 mod check;
-mod notified;
+mod notification_ids;
+mod response;
 mod transactions;
-mod windows;
+mod window_cache;
 
-pub use builder::{BuildError, PartnerServiceBuilder};
+pub use builder::{PartnerServiceBuildError, PartnerServiceBuilder};
 pub use check::ResponseCheck;
 
 use crate::{
-    Caller, Kind, Partner, TokenGrant,
-    call::{self, Api, Guards, Incoming, Limits, Refusal, observe, request},
+    Caller, ErrorKind, Partner, TokenGrant,
+    call::{self, Api, Guards, Incoming, Limits, RequestRefusal, observe, request},
     clients::{Client, Clients},
     credentials::Credentials,
     guard::{CallerAddr, RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError, OAuthErrorKind},
     router::{Match, Operation, Route, Router},
     verify::{TokenContext, TokenVerifier, VerifyError},
-    webhook::{State, Verifier, VerifyError as SignatureError, VerifyErrorKind},
+    webhook::{ReplayState, Verifier, VerifyError as SignatureError, WebhookErrorKind},
 };
-use answer::Answer;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use notified::Notified;
+use notification_ids::NotificationIds;
 use px_core::{Clock, Random};
 use px_types::{
     Auth, Endpoint,
@@ -43,19 +42,20 @@ use px_types::{
     },
     webhook::VERIFICATION_HEADER,
 };
+use response::ApiResponse;
 use std::{fmt, sync::Arc};
 
-/// A partner's API over the bank's own code: `http` requests in, `http` responses out.
+/// A partner's API over the bank's own code: receives `http` requests and returns `http` responses.
 ///
-/// Cheap to clone. Its error is `Infallible`: whatever goes wrong is an answer.
+/// Cheap to clone. The error type is `Infallible`: every failure is a response.
 ///
 /// # Examples
 /// See `examples/minimal_axum.rs` and `examples/minimal_hyper.rs` for whole programs.
 #[derive(Clone)]
-pub struct PartnerService(Arc<Inner>);
+pub struct PartnerService(Arc<ServiceState>);
 
-/// What the service is made of. One, not generic, behind the generic lines of `call`.
-struct Inner {
+/// The components of the service. Not generic, so that the generic code in `call` stays small.
+struct ServiceState {
     partner: Arc<dyn Partner>,
     verifier: Arc<dyn TokenVerifier>,
     oauth: Option<OAuth>,
@@ -63,12 +63,12 @@ struct Inner {
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
     notifications: Option<Arc<Verifier>>,
-    notified: Notified,
+    notification_ids: NotificationIds,
     rate_limit: Option<RateLimit>,
     router: Router,
     limits: Limits,
     guards: Guards,
-    windows: windows::Windows,
+    windows: window_cache::WindowCache,
     check: ResponseCheck,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -81,24 +81,25 @@ impl fmt::Debug for PartnerService {
 }
 
 impl PartnerService {
-    /// Begins with the bank's own code; [`PartnerServiceBuilder::build`] ends it.
+    /// Starts a builder with the bank's own code. Call [`PartnerServiceBuilder::build`] at the
+    /// end.
     #[must_use]
     pub fn builder(partner: impl Partner) -> PartnerServiceBuilder {
         PartnerServiceBuilder::new(Arc::new(partner))
     }
 
-    /// Answers one request.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    /// Responds to one request.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        call::answer(&*self.0, request).await
+        call::respond(&*self.0, request).await
     }
 }
 
 call::tower_service!(PartnerService);
 
-impl Api for Inner {
+impl Api for ServiceState {
     fn random(&self) -> &dyn Random {
         &*self.random
     }
@@ -108,7 +109,7 @@ impl Api for Inner {
     }
 
     fn busy(&self, request_id: &str) -> Response<Bytes> {
-        Answer::from(Refusal::Busy).into_http(request_id)
+        ApiResponse::from(RequestRefusal::Busy).into_http(request_id)
     }
 
     async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
@@ -117,41 +118,46 @@ impl Api for Inner {
     {
         let request_id = incoming.request_id.clone();
         match self.dispatch(incoming, body, call).await {
-            Ok(Outcome::Answer(answer)) | Err(answer) => answer.into_http(&request_id),
-            Ok(Outcome::Page(page)) => page,
+            Ok(ServiceResponse::Api(response)) | Err(response) => response.into_http(&request_id),
+            Ok(ServiceResponse::Page(page)) => page,
         }
     }
 
     fn panicked(&self, request_id: &str) -> Response<Bytes> {
-        Answer::internal().into_http(request_id)
+        ApiResponse::internal().into_http(request_id)
     }
 }
 
-/// An answer of the API, or a page of the bank's.
-enum Outcome {
-    Answer(Answer),
+/// A response of the API, or a page of the bank.
+enum ServiceResponse {
+    Api(ApiResponse),
     Page(Response<Bytes>),
 }
 
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Self {
-        Self::Answer(answer)
+impl From<ApiResponse> for ServiceResponse {
+    fn from(response: ApiResponse) -> Self {
+        Self::Api(response)
     }
 }
 
-/// A request on its way to one operation, its body aside.
+/// A request that was routed to an operation, without its body.
 struct Routed<'r> {
     incoming: Incoming,
     path: Vec<String>,
     route: &'r Route,
 }
 
-/// Either the work went on, or this is the answer.
-type Step<T> = Result<T, Answer>;
+/// The result of a step, or the response that ends the request.
+type ApiResult<T> = Result<T, ApiResponse>;
 
-impl Inner {
+impl ServiceState {
     /// Finds the operation and runs it.
-    async fn dispatch<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Step<Outcome>
+    async fn dispatch<B>(
+        &self,
+        incoming: Incoming,
+        body: B,
+        call: &observe::Call,
+    ) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
@@ -159,8 +165,8 @@ impl Inner {
         let parts = &incoming.parts;
         let (route, path) = match self.router.find(&parts.method, parts.uri.path()) {
             Match::Found { route, path } => (route, path),
-            Match::OtherMethods(allow) => return Err(Refusal::Method { allow }.into()),
-            Match::Nothing => return Err(Refusal::NotFound.into()),
+            Match::OtherMethods(allow) => return Err(RequestRefusal::Method { allow }.into()),
+            Match::Nothing => return Err(RequestRefusal::NotFound.into()),
         };
         call.operation(&route.meta);
         let routed = Routed { incoming, path, route };
@@ -175,87 +181,87 @@ impl Inner {
         for_each_partner_endpoint!(dispatch)
     }
 
-    async fn user<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+    async fn user<B: Send>(&self, routed: Routed<'_>, _: B) -> ApiResult<ServiceResponse> {
         let caller = self.caller(&routed).await?;
         let request = read::<GetUser>(&routed.path, &routed.incoming, &[])?;
-        let answer = self.partner.user(&caller, request).await;
-        let mut answer = answer.map_err(|error| self.data_failed(error, &caller))?;
-        grant::filter_user(&mut answer, &caller.grant);
-        check::user(self.check, &answer, &caller)?;
-        Ok(Answer::ok(&answer).into())
+        let response = self.partner.user(&caller, request).await;
+        let mut response = response.map_err(|error| self.data_error(error, &caller))?;
+        grant::filter_user(&mut response, &caller.grant);
+        check::user(self.check, &response, &caller)?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    async fn transactions<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+    async fn transactions<B: Send>(&self, routed: Routed<'_>, _: B) -> ApiResult<ServiceResponse> {
         let caller = self.caller(&routed).await?;
         let request = read::<ListTransactions>(&routed.path, &routed.incoming, &[])?;
         let query = request.query.clone();
-        let answer = transactions::page(&*self.partner, &caller, request, &self.windows).await;
-        let answer = answer.map_err(|error| self.data_failed(error, &caller))?;
-        check::transactions(self.check, &answer, &query, &caller)?;
-        Ok(Answer::ok(&answer).into())
+        let response = transactions::page(&*self.partner, &caller, request, &self.windows).await;
+        let response = response.map_err(|error| self.data_error(error, &caller))?;
+        check::transactions(self.check, &response, &query, &caller)?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    async fn current_user<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+    async fn current_user<B: Send>(&self, routed: Routed<'_>, _: B) -> ApiResult<ServiceResponse> {
         let caller = self.caller(&routed).await?;
         let request = read::<GetCurrentUser>(&routed.path, &routed.incoming, &[])?;
-        let answer = self.partner.current_user(&caller, request).await;
-        let answer = answer.map_err(|error| self.data_failed(error, &caller))?;
-        Ok(Answer::ok(&answer).into())
+        let response = self.partner.current_user(&caller, request).await;
+        let response = response.map_err(|error| self.data_error(error, &caller))?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    async fn authorize<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+    async fn authorize<B: Send>(&self, routed: Routed<'_>, _: B) -> ApiResult<ServiceResponse> {
         let (Some(oauth), Some(pages)) = (&self.oauth, &self.pages) else {
-            return Err(Answer::not_found());
+            return Err(ApiResponse::not_found());
         };
         let query = routed.incoming.parts.uri.query().unwrap_or_default();
         let page = match oauth.authorize(query).await {
-            Authorization::Ask(request) => pages.ask(*request, &routed.incoming.parts).await,
+            Authorization::Prompt(request) => pages.ask(*request, &routed.incoming.parts).await,
             Authorization::Refused(refusal) => pages.refuse(refusal).await,
             Authorization::Redirect(location) => redirect(&location)?,
         };
-        Ok(Outcome::Page(page))
+        Ok(ServiceResponse::Page(page))
     }
 
-    async fn token<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    async fn token<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
+        let oauth = self.oauth.as_ref().ok_or_else(ApiResponse::not_found)?;
         let (client, body) = self.form(oauth, &routed.incoming, body).await?;
-        let answer = oauth.token_of(client, &routed.incoming.parts.headers, &body).await;
-        let answer = answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
-        let answer = Answer::ok(&answer);
-        Ok(answer.with(header::PRAGMA, HeaderValue::from_static("no-cache")).into())
+        let response = oauth.token_for(client, &routed.incoming.parts.headers, &body).await;
+        let response = response.map_err(|error| self.oauth_error(&error, &routed.incoming))?;
+        let response = ApiResponse::ok(&response);
+        Ok(response.with(header::PRAGMA, HeaderValue::from_static("no-cache")).into())
     }
 
-    async fn revoke<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    async fn revoke<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
+        let oauth = self.oauth.as_ref().ok_or_else(ApiResponse::not_found)?;
         let (client, body) = self.form(oauth, &routed.incoming, body).await?;
-        let answer = oauth.revoke_of(client, &routed.incoming.parts.headers, &body).await;
-        answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
-        Ok(Answer::ok(&codec::Empty).into())
+        let response = oauth.revoke_for(client, &routed.incoming.parts.headers, &body).await;
+        response.map_err(|error| self.oauth_error(&error, &routed.incoming))?;
+        Ok(ApiResponse::ok(&codec::Empty).into())
     }
 
-    /// A form of the OAuth endpoints. A client that shows who it is in a header is authenticated
-    /// before anything of the body is read.
+    /// Reads a form of the OAuth endpoints. A client that authenticates by a header is checked
+    /// before the body is read.
     async fn form<B>(
         &self,
         oauth: &OAuth,
         incoming: &Incoming,
         body: B,
-    ) -> Step<(Option<Client>, Bytes)>
+    ) -> ApiResult<(Option<Client>, Bytes)>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        self.may_authenticate(incoming)?;
+        self.check_failure_limit(incoming)?;
         let headers = &incoming.parts.headers;
         let client = match headers.contains_key(header::AUTHORIZATION) {
             true => {
                 let client = oauth.authenticate_client(headers).await;
-                Some(client.map_err(|error| self.oauth_failed(&error, incoming))?)
+                Some(client.map_err(|error| self.oauth_error(&error, incoming))?)
             }
             false => None,
         };
@@ -264,118 +270,129 @@ impl Inner {
         Ok((client, body))
     }
 
-    /// Refuses an address of which too many requests failed to authenticate.
-    fn may_authenticate(&self, incoming: &Incoming) -> Step<()> {
+    /// Refuses an address from which too many requests failed to authenticate.
+    fn check_failure_limit(&self, incoming: &Incoming) -> ApiResult<()> {
         self.guards.failures.check(incoming.address).map_err(|wait| {
             let error = crate::Error::too_many_requests(wait);
-            Answer::from_error(&error, self.clock.now())
+            ApiResponse::from_error(&error, self.clock.now())
         })
     }
 
-    fn metadata(&self) -> Step<Outcome> {
-        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
-        Ok(Answer::json(StatusCode::OK, px_types::wire::encode(&oauth.metadata())).into())
+    fn metadata(&self) -> ApiResult<ServiceResponse> {
+        let oauth = self.oauth.as_ref().ok_or_else(ApiResponse::not_found)?;
+        Ok(ApiResponse::json(StatusCode::OK, px_types::wire::encode(&oauth.metadata())).into())
     }
 
-    async fn auth_token<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    async fn auth_token<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let (credentials, client, incoming, request) =
             self.client_request::<RequestAuthToken, B>(routed, body).await?;
-        let answer = credentials.auth_token(&client, request).await;
-        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
-        Ok(Answer::ok(&answer).into())
+        let response = credentials.auth_token(&client, request).await;
+        let response =
+            response.map_err(|error| self.partner_error(&error, &incoming.request_id))?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    async fn send_otp<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    async fn send_otp<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let (credentials, client, incoming, request) =
             self.client_request::<SendOtp, B>(routed, body).await?;
-        let answer = credentials.send_otp(&client, request).await;
-        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
-        Ok(Answer::ok(&answer).into())
+        let response = credentials.send_otp(&client, request).await;
+        let response =
+            response.map_err(|error| self.partner_error(&error, &incoming.request_id))?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    async fn two_factor<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    async fn two_factor<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let (credentials, client, incoming, request) =
             self.client_request::<ValidateTwoFactor, B>(routed, body).await?;
-        let answer = credentials.two_factor(&client, request).await;
-        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
-        Ok(Answer::ok(&answer).into())
+        let response = credentials.two_factor(&client, request).await;
+        let response =
+            response.map_err(|error| self.partner_error(&error, &incoming.request_id))?;
+        Ok(ApiResponse::ok(&response).into())
     }
 
-    /// The signature is over the raw body, so nothing of it is read before.
-    async fn application_linked<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    /// Verifies the signature, which covers the raw body, before it parses the body.
+    async fn application_linked<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let verifier = self.notifications.as_ref().ok_or_else(Answer::not_found)?;
+        let verifier = self.notifications.as_ref().ok_or_else(ApiResponse::not_found)?;
         let Routed { incoming, path, .. } = routed;
         let headers = &incoming.parts.headers;
         let signature = request::one_text(headers, VERIFICATION_HEADER);
-        // What has no signature that could be right costs no body.
+        // A request without a plausible signature is refused before its body is read.
         let form = verifier.check_form(signature.unwrap_or_default());
-        form.map_err(|error| self.signature_failed(&error, &incoming))?;
+        form.map_err(|error| self.signature_error(&error, &incoming))?;
         let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
-        // Unless it ends well it is forgotten, and the next attempt is handed on.
+        // If the handler fails, the signature is forgotten, so that the next attempt is
+        // delivered.
         let address = CallerAddr::of(&incoming.parts.extensions);
         let begun = match verifier.begin(signature.unwrap_or_default(), &body, address).await {
             Ok(begun) => begun,
-            // It was handed on before; anything but 200 would have it sent again.
-            Err(error) if error.kind() == VerifyErrorKind::Replay => {
-                return Ok(Answer::ok(&codec::Empty).into());
+            // It was delivered before. Any status but 200 would make the sender repeat
+            // it.
+            Err(error) if error.kind() == WebhookErrorKind::Replay => {
+                return Ok(ApiResponse::ok(&codec::Empty).into());
             }
-            Err(error) => return Err(self.signature_failed(&error, &incoming)),
+            Err(error) => return Err(self.signature_error(&error, &incoming)),
         };
         request::require_json(headers)?;
         let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
-        // It can be signed without an id, and again by another key: its own id counts.
+        // The same notification can be signed without a signature id, or again with another
+        // key. The notification's own id decides.
         let id = request.notification.notification_id.clone();
-        let handing = match self.notified.begin(id.as_str(), self.clock.now()) {
-            Ok(handing) => handing,
-            Err(State::Done) => return Ok(Answer::ok(&codec::Empty).into()),
-            Err(State::Pending) => {
-                return Err(Answer::from_error(&crate::Error::unavailable(), self.clock.now()));
+        let delivery = match self.notification_ids.begin(id.as_str(), self.clock.now()) {
+            Ok(delivery) => delivery,
+            Err(ReplayState::Done) => return Ok(ApiResponse::ok(&codec::Empty).into()),
+            Err(ReplayState::Pending) => {
+                return Err(ApiResponse::from_error(
+                    &crate::Error::unavailable(),
+                    self.clock.now(),
+                ));
             }
         };
-        let handed_on = self.partner.application_linked(request.notification).await;
-        handed_on.map_err(|error| {
-            if error.kind() == Kind::NotOffered {
+        let delivered = self.partner.application_linked(request.notification).await;
+        delivered.map_err(|error| {
+            if error.kind() == ErrorKind::NotOffered {
                 tracing::error!(
                     request_id = &*incoming.request_id,
-                    "a notification was verified and is lost: the service was given a verifier, \
-                     and `Partner::application_linked` is not implemented"
+                    "a verified notification was not delivered: the service has a verifier, \
+                     but `Partner::application_linked` is not implemented"
                 );
             }
-            self.failed(&error, &incoming.request_id)
+            self.partner_error(&error, &incoming.request_id)
         })?;
-        handing.done();
+        delivery.done();
         begun.done();
-        Ok(Answer::ok(&codec::Empty).into())
+        Ok(ApiResponse::ok(&codec::Empty).into())
     }
 
-    /// A signature that is not to be acted on. No token was sent, so this 401 ends none.
-    fn signature_failed(&self, error: &SignatureError, incoming: &Incoming) -> Answer {
+    /// Returns the response for a signature that cannot be accepted. The request carries no
+    /// token, so this 401 ends none.
+    fn signature_error(&self, error: &SignatureError, incoming: &Incoming) -> ApiResponse {
         observe::failed(error, &incoming.request_id);
         match error.kind() {
-            VerifyErrorKind::KeyUnavailable | VerifyErrorKind::Pending => {
-                Answer::from_error(&crate::Error::unavailable(), self.clock.now())
+            WebhookErrorKind::KeyUnavailable | WebhookErrorKind::Pending => {
+                ApiResponse::from_error(&crate::Error::unavailable(), self.clock.now())
             }
-            _ => Answer::invalid_signature(&error.to_string()),
+            _ => ApiResponse::invalid_signature(&error.to_string()),
         }
     }
 
-    /// Who calls: token, rate, principal and scope, in the order of the contract.
-    async fn caller(&self, routed: &Routed<'_>) -> Step<Caller> {
+    /// Returns the caller after checking token, rate limit, principal and scope, in the order
+    /// of the contract.
+    async fn caller(&self, routed: &Routed<'_>) -> ApiResult<Caller> {
         let incoming = &routed.incoming;
         let token = bearer::token(&incoming.parts.headers)?;
-        self.may_authenticate(incoming)?;
+        self.check_failure_limit(incoming)?;
         let context = TokenContext::of(&incoming.parts.extensions);
         let grant = match self.verifier.verify_call(&token, &context).await {
             Ok(grant) => grant,
@@ -383,25 +400,25 @@ impl Inner {
                 self.guards.failures.failed(incoming.address);
                 let request_id = &*incoming.request_id;
                 tracing::info!(request_id, reason = %refusal, "a token was refused");
-                return Err(Answer::invalid_token());
+                return Err(ApiResponse::invalid_token());
             }
             Err(VerifyError::Misconfigured(problem)) => {
                 let error = crate::Error::unavailable().with_source(problem);
-                return Err(self.failed(&error, &incoming.request_id));
+                return Err(self.partner_error(&error, &incoming.request_id));
             }
             Err(VerifyError::Unavailable(source)) => {
                 let error = crate::Error::unavailable().with_source(source);
-                return Err(self.failed(&error, &incoming.request_id));
+                return Err(self.partner_error(&error, &incoming.request_id));
             }
         };
         if let Some(limit) = &self.rate_limit {
             let checked = limit.check(grant.client_id.as_ref(), Some(&grant.principal));
             checked.map_err(|wait| {
                 let error = crate::Error::too_many_requests(wait);
-                Answer::from_error(&error, self.clock.now())
+                ApiResponse::from_error(&error, self.clock.now())
             })?;
         }
-        Self::allow(&grant, routed)?;
+        Self::check_grant(&grant, routed)?;
         Ok(Caller {
             grant,
             request_id: incoming.request_id.clone(),
@@ -410,38 +427,38 @@ impl Inner {
         })
     }
 
-    /// Principal and scope. The answer says nothing about whether a user exists.
-    fn allow(grant: &TokenGrant, routed: &Routed<'_>) -> Step<()> {
+    /// Checks principal and scope. The response does not reveal whether a user exists.
+    fn check_grant(grant: &TokenGrant, routed: &Routed<'_>) -> ApiResult<()> {
         if routed.path.first().is_some_and(|user_id| user_id != grant.principal.as_str()) {
-            return Err(Answer::forbidden());
+            return Err(ApiResponse::forbidden());
         }
         let Auth::Bearer(scope) = routed.route.meta.auth else {
-            return Err(Answer::internal());
+            return Err(ApiResponse::internal());
         };
         match scope.name() {
-            Some(name) if !grant.scopes.allows(name) => Err(Answer::insufficient_scope(name)),
+            Some(name) if !grant.scopes.allows(name) => Err(ApiResponse::insufficient_scope(name)),
             _ => Ok(()),
         }
     }
 
-    /// A request of credentials mode: the client first, then the body.
+    /// Reads a request of credentials mode: authenticates the client, then reads the body.
     async fn client_request<E, B>(
         &self,
         routed: Routed<'_>,
         body: B,
-    ) -> Step<(&dyn Credentials, px_types::ClientId, Incoming, E)>
+    ) -> ApiResult<(&dyn Credentials, px_types::ClientId, Incoming, E)>
     where
         E: Endpoint,
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let (Some(credentials), Some(clients)) = (&self.credentials, &self.clients) else {
-            return Err(Answer::not_found());
+            return Err(ApiResponse::not_found());
         };
         let Routed { incoming, path, .. } = routed;
         let headers = &incoming.parts.headers;
-        self.may_authenticate(&incoming)?;
+        self.check_failure_limit(&incoming)?;
         let client = crate::oauth::authenticate_client(&**clients, headers).await;
-        let client = client.map_err(|error| self.client_failed(&error, &incoming))?;
+        let client = client.map_err(|error| self.client_error(&error, &incoming))?;
         if E::Body::KIND == BodyKind::Json {
             request::require_json(headers)?;
         }
@@ -450,66 +467,68 @@ impl Inner {
         Ok((&**credentials, client.id, incoming, request))
     }
 
-    /// The partner's code failed: logs the cause once, answers the public half.
-    fn failed(&self, error: &crate::Error, request_id: &str) -> Answer {
+    /// Logs an error of the partner's code once, and returns its public part as the response.
+    fn partner_error(&self, error: &crate::Error, request_id: &str) -> ApiResponse {
         observe::failed(error, request_id);
-        Answer::from_error(error, self.clock.now())
+        ApiResponse::from_error(error, self.clock.now())
     }
 
-    /// The partner's code failed on a call with a token. The token was good, and a 401 would
-    /// end it: a refused sign-in, which belongs to credentials mode, is a failure here.
-    fn data_failed(&self, error: crate::Error, caller: &Caller) -> Answer {
+    /// Like [`partner_error`](Self::partner_error), for a call with a token. The token was
+    /// valid, and a 401 would end it, so a refused sign-in (which belongs to credentials mode)
+    /// becomes an internal error.
+    fn data_error(&self, error: crate::Error, caller: &Caller) -> ApiResponse {
         let error = match error.kind() {
-            Kind::SignInRefused => crate::Error::internal(error),
+            ErrorKind::SignInRefused => crate::Error::internal(error),
             _ => error,
         };
-        self.failed(&error, &caller.request_id)
+        self.partner_error(&error, &caller.request_id)
     }
 
-    /// Counts a client that did not authenticate.
+    /// Counts a request if its client failed to authenticate.
     fn count_failure(&self, error: &OAuthError, incoming: &Incoming) {
         if error.kind() == OAuthErrorKind::InvalidClient {
             self.guards.failures.failed(incoming.address);
         }
     }
 
-    /// A refusal of the OAuth kit, in the form of RFC 6749.
-    fn oauth_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+    /// Returns an error of the OAuth kit in the form of RFC 6749.
+    fn oauth_error(&self, error: &OAuthError, incoming: &Incoming) -> ApiResponse {
         self.count_failure(error, incoming);
         observe::failed(error, &incoming.request_id);
-        let mut answer = Answer::json(error.status(), error.body());
+        let mut response = ApiResponse::json(error.status(), error.body());
         if let Some(challenge) = error.www_authenticate() {
-            answer = answer.challenge(challenge);
+            response = response.challenge(challenge);
         }
         if let Some(wait) = error.retry_after() {
-            answer = answer.with(header::RETRY_AFTER, call::retry_after(wait));
+            response = response.with(header::RETRY_AFTER, call::retry_after(wait));
         }
-        answer
+        response
     }
 
-    /// A refusal of a client in credentials mode, in the form of the contract.
-    fn client_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+    /// Returns a client authentication error in the form of the contract, for credentials mode.
+    fn client_error(&self, error: &OAuthError, incoming: &Incoming) -> ApiResponse {
         self.count_failure(error, incoming);
         observe::failed(error, &incoming.request_id);
         match error.status() {
-            StatusCode::UNAUTHORIZED => Answer::invalid_client(),
+            StatusCode::UNAUTHORIZED => ApiResponse::invalid_client(),
             StatusCode::BAD_REQUEST => {
-                Answer::bad_request("The client's credentials cannot be read.")
+                ApiResponse::bad_request("The client's credentials cannot be read.")
             }
-            _ => Answer::from_error(&crate::Error::unavailable(), self.clock.now()),
+            _ => ApiResponse::from_error(&crate::Error::unavailable(), self.clock.now()),
         }
     }
 }
 
-/// Reads a request; what is wrong with it is named.
-fn read<E: Endpoint>(path: &[String], incoming: &Incoming, body: &[u8]) -> Step<E> {
-    codec::from_http(path, incoming.parts.uri.query(), body)
-        .map_err(|rejection| Answer::bad_request(format!("The request is not valid: {rejection}.")))
+/// Reads a request; the error response names the invalid part.
+fn read<E: Endpoint>(path: &[String], incoming: &Incoming, body: &[u8]) -> ApiResult<E> {
+    codec::from_http(path, incoming.parts.uri.query(), body).map_err(|rejection| {
+        ApiResponse::bad_request(format!("The request is not valid: {rejection}."))
+    })
 }
 
-/// A redirect of the browser.
-fn redirect(location: &str) -> Step<Response<Bytes>> {
-    let location = HeaderValue::from_str(location).map_err(|_| Answer::internal())?;
+/// Returns a redirect of the browser.
+fn redirect(location: &str) -> ApiResult<Response<Bytes>> {
+    let location = HeaderValue::from_str(location).map_err(|_| ApiResponse::internal())?;
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::FOUND;
     response.headers_mut().insert(header::LOCATION, location);

@@ -1,4 +1,4 @@
-//! Keeps a log line that strangers can cause from filling the log.
+//! Rate limit of log lines that unauthenticated callers can cause.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,15 +6,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Minimum time between two lines.
+/// Minimum interval between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets a line through every 10 s at most.
+/// Permits one log line every 10 s.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle(Mutex<Option<Instant>>);
 
 impl Throttle {
-    /// Whether a line may be written now.
+    /// Returns whether a line may be logged now.
     pub(crate) fn is_due(&self) -> bool {
         let now = Instant::now();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,16 +1,17 @@
-//! Pending visits of anonymous browsers, kept in the page and a cookie instead of in memory.
+//! Pending visits of anonymous browsers, stored in the page and a cookie instead of in server
+//! memory.
 //!
-//! A sign-in page must remember something until its form comes back: the authorization request,
-//! or the page to which the user goes on. Memory for it would be memory that anybody can fill, and
-//! a bounded table is one from which anybody can push out everybody else. [`Visits`] puts it into
-//! the page's own form, sealed against changes, and binds it to a short cookie of the browser. An
-//! anonymous request costs the server no memory at all.
+//! A sign-in page needs state until its form is posted: the authorization request, or the page to
+//! open next. If the server stored that state in memory, anyone could fill the memory, or evict the
+//! state of other users from a bounded table. [`Visits`] puts the state into the page's own form,
+//! protected against changes, and binds it to a short cookie of the browser. An anonymous request
+//! then needs no server memory.
 //!
-//! - [`Visits::browser`]: the browser's cookie, or a new one;
-//! - [`Visits::seal`]: the hidden field of the form;
-//! - [`Visits::open`]: reads it back, if it is of this browser and has not expired;
-//! - [`Visits::finish`]: makes it worthless. Call it when the user was authenticated and the
-//!   visit's purpose is fulfilled, so that what is remembered is bounded by what users do.
+//! - [`Visits::browser`] returns the browser of a request: by its cookie, or as a new one;
+//! - [`Visits::seal`] creates the hidden field of the form;
+//! - [`Visits::open`] reads the field, if it belongs to this browser and has not expired;
+//! - [`Visits::finish`] invalidates the form. Call it when the user was authenticated and the
+//!   purpose of the visit is fulfilled, so that only successful visits need memory.
 //!
 //! A sealed value is authentic but not secret: its browser can read it.
 //!
@@ -56,20 +57,20 @@ use std::{
     time::Duration,
 };
 
-/// Lifetime of a visit from the page to its form.
+/// Default time from the page to its form.
 const DEFAULT_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 /// Maximum size of a sealed value.
 const MAX_SEALED_BYTES: usize = 48 << 10;
-/// Maximum number of finished visits that are remembered; one is 32 bytes or so.
+/// Maximum number of finished visits that are remembered; about 32 bytes each.
 const MAX_FINISHED: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
-/// Length of a cookie's value: 256 bits as base64url.
+/// Length of a cookie's value, in characters: 256 bits as base64url.
 const COOKIE_CHARS: usize = 43;
 
-/// Seals what a page must remember into the page itself. See the [module](self).
+/// Seals the state of a page into the page itself. See the [module](self).
 ///
-/// Two processes that serve the same pages need the same `key`. Finished visits are
-/// remembered by each process for itself, so one visit can be finished once in each of them;
-/// where that matters, finish it in the database too, by [`Visit::id`].
+/// Processes that serve the same pages need the same `key`. Each process remembers finished visits
+/// separately, so a visit can be finished once in each. If that matters, record finished visits in
+/// the database too, by [`Visit::id`].
 pub struct Visits {
     key: [u8; 32],
     clock: Arc<dyn Clock>,
@@ -91,7 +92,7 @@ impl fmt::Debug for Visits {
     }
 }
 
-/// The browser that a visit belongs to, known by its cookie.
+/// The browser that a visit belongs to, identified by its cookie.
 pub struct Browser {
     secret: String,
     new_cookie: Option<String>,
@@ -106,7 +107,8 @@ impl fmt::Debug for Browser {
 }
 
 impl Browser {
-    /// The `Set-Cookie` header that the page must carry. `None` if the browser has the cookie.
+    /// Returns the `Set-Cookie` header for the page. Returns `None` if the browser already has the
+    /// cookie.
     #[must_use]
     pub fn set_cookie(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(self.new_cookie.as_deref()?).ok()?;
@@ -115,19 +117,19 @@ impl Browser {
     }
 }
 
-/// A visit whose form came back.
+/// A visit with a posted form.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Visit<T> {
-    /// The value that was sealed.
+    /// The sealed value.
     pub value: T,
-    /// When the form stops being accepted.
+    /// Expiry time of the form.
     pub expires_at: DateTime<Utc>,
     id: [u8; 16],
 }
 
 impl<T> Visit<T> {
-    /// Identifies the visit, for a store that several processes share.
+    /// Returns the id of the visit, for a store that several processes share.
     #[must_use]
     pub fn id(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.id)
@@ -140,21 +142,21 @@ impl<T> fmt::Debug for Visit<T> {
     }
 }
 
-/// Why a visit was refused. Only the last kind is a fault of the server.
+/// Error of a visit. Only [`Unsealable`](Self::Unsealable) is a fault of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VisitError {
-    /// The form is not one of these pages, was changed, or belongs to another browser.
-    #[error("the form is not of a page that this browser was shown")]
+    /// The form is not from one of these pages, was changed, or belongs to another browser.
+    #[error("the form does not belong to a page that this browser opened")]
     Unknown,
-    /// The page was left open for too long.
+    /// The page was open for too long.
     #[error("the page has expired")]
     Expired,
-    /// The form was used before.
-    #[error("the form was used before")]
+    /// The form was already used.
+    #[error("the form was already used")]
     Used,
-    /// The value cannot be sealed: it is not JSON, or too large.
-    #[error("the visit cannot be sealed")]
+    /// The value cannot be sealed: it cannot be written as JSON, or is too large.
+    #[error("the value cannot be sealed: it is not JSON or is too large")]
     Unsealable,
 }
 
@@ -166,7 +168,7 @@ struct Payload<T> {
 }
 
 impl Visits {
-    /// Seals with a random key, which ends with the process.
+    /// Creates a sealer with a random key, which is lost when the process ends.
     #[must_use]
     pub fn new() -> Self {
         let mut key = [0; 32];
@@ -174,7 +176,7 @@ impl Visits {
         Self::with_key(key)
     }
 
-    /// Seals with a key of the program's, which several processes can share.
+    /// Creates a sealer with a given key, which several processes can share.
     #[must_use]
     pub fn with_key(key: [u8; 32]) -> Self {
         Self {
@@ -187,36 +189,36 @@ impl Visits {
         }
     }
 
-    /// Lifetime of a page's form; 10 minutes by default.
+    /// Sets the lifetime of a page's form; 10 minutes by default.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = TimeDelta::from_std(lifetime).unwrap_or(DEFAULT_LIFETIME);
         self
     }
 
-    /// Whether the cookie is sent over TLS only; `true` by default. Say `false` for a program on
-    /// loopback without TLS, where browsers would drop the cookie.
+    /// Sets whether the cookie has the attribute `Secure`; `true` by default. Use `false` for a
+    /// program on loopback without TLS, because browsers would reject the cookie.
     #[must_use]
     pub fn secure(mut self, secure: bool) -> Self {
         self.secure = secure;
         self
     }
 
-    /// Takes the time from another clock.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Takes randomness from another source: for tests.
+    /// Sets the source of randomness; the operating system's generator by default. For tests only.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// The browser that sent a request: known by its cookie, or new.
+    /// Returns the browser that sent a request: identified by its cookie, or a new one.
     #[must_use]
     pub fn browser(&self, headers: &HeaderMap) -> Browser {
         if let Some(secret) = self.cookie(headers) {
@@ -224,16 +226,17 @@ impl Visits {
         }
         let secret = random::secret(&*self.random);
         let (name, attribute) = (self.cookie_name(), if self.secure { "; Secure" } else { "" });
-        // A session cookie: it outlives no browser, and reloading a page keeps other tabs working.
+        // A session cookie ends with the browser. Reusing it on reload keeps other tabs working.
         let cookie = format!("{name}={secret}; Path=/; HttpOnly; SameSite=Lax{attribute}");
         Browser { secret, new_cookie: Some(cookie) }
     }
 
-    /// Seals a value for one browser and one purpose, as text without characters that a form or
-    /// a page would have to escape.
+    /// Seals a value for one browser and one purpose. The result has no characters that HTML or a
+    /// form would have to escape.
     ///
     /// # Errors
-    /// If the value cannot be written as JSON or is larger than 32 KiB or so.
+    /// [`VisitError::Unsealable`] if the value cannot be written as JSON, or the sealed text
+    /// exceeds 48 KiB (a value of about 32 KiB).
     pub fn seal<T: Serialize>(
         &self,
         browser: &Browser,
@@ -253,11 +256,12 @@ impl Visits {
         Ok(sealed)
     }
 
-    /// Opens what came back with a form, if the same browser was shown the page.
+    /// Opens a sealed value that was posted with a form, if the same browser opened the page.
     ///
     /// # Errors
-    /// [`VisitError::Unknown`] if it was not, or if the value was changed or has another purpose;
-    /// [`VisitError::Expired`] or [`VisitError::Used`] if it is too late.
+    /// - [`VisitError::Unknown`] if it belongs to another browser or purpose, or was changed.
+    /// - [`VisitError::Expired`] if the page was open for too long.
+    /// - [`VisitError::Used`] if the visit was already finished.
     pub fn open<T: DeserializeOwned>(
         &self,
         headers: &HeaderMap,
@@ -287,13 +291,13 @@ impl Visits {
         Ok(Visit { value: payload.value, expires_at, id })
     }
 
-    /// Ends a visit: its form is refused from now on.
+    /// Finishes a visit: its form is refused from now on.
     ///
-    /// Call it right before what may happen only once, such as
-    /// [`OAuth::approve`](crate::oauth::OAuth::approve); of several calls at once, one succeeds.
+    /// Call it immediately before an action that may happen only once, such as
+    /// [`OAuth::approve`](crate::oauth::OAuth::approve). Of several concurrent calls, one succeeds.
     ///
     /// # Errors
-    /// [`VisitError::Used`] if it was ended before.
+    /// [`VisitError::Used`] if the visit was already finished.
     pub fn finish<T>(&self, visit: &Visit<T>) -> Result<(), VisitError> {
         match self.finished().put(visit.id, visit.expires_at) {
             None => Ok(()),
@@ -301,14 +305,15 @@ impl Visits {
         }
     }
 
-    /// Takes [`finish`](Self::finish) back, if what was to happen failed.
+    /// Reverts [`finish`](Self::finish), if the action failed.
     pub fn reopen<T>(&self, visit: &Visit<T>) {
         self.finished().pop(&visit.id);
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 16], DateTime<Utc>>> {
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        // In the order of finishing, which is nearly that of expiry: a few at a time suffice.
+        // The order of finishing is close to the order of expiry, so a few removals at a time
+        // suffice.
         let now = self.clock.now();
         for _ in 0..4 {
             match finished.peek_lru() {
@@ -319,9 +324,9 @@ impl Visits {
         finished
     }
 
-    /// The tag over purpose, browser and payload, each with its length.
+    /// Returns the tag over purpose, cookie and payload, each with its length.
     fn tag(&self, purpose: &str, cookie: &str, payload: &str) -> Hmac<Sha256> {
-        // HMAC fills a key that is shorter than a block with zeros.
+        // HMAC pads a key that is shorter than a block with zeros.
         let mut block = [0; 64];
         block[..self.key.len()].copy_from_slice(&self.key);
         let mut tag = Hmac::<Sha256>::new(&block.into());
@@ -333,7 +338,7 @@ impl Visits {
     }
 
     fn cookie_name(&self) -> &'static str {
-        // `__Host-` keeps other hosts of the domain from setting it.
+        // The prefix `__Host-` prevents other hosts of the domain from setting the cookie.
         if self.secure { "__Host-px-visit" } else { "px-visit" }
     }
 
@@ -410,7 +415,7 @@ mod tests {
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
             let opened = visits.open::<String>(&back(&ann), "a", &changed);
-            // The last character of base64 has bits that mean nothing, and must be zero.
+            // The last base64 character has unused bits, which must be zero.
             assert_eq!(opened.unwrap_err(), VisitError::Unknown, "at {at}");
         }
         for text in ["", ".", "a.b", &sealed[..sealed.len() - 1], &"x".repeat(100_000)] {

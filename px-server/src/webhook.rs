@@ -1,28 +1,28 @@
-//! Checking webhooks, for those who receive them: applications, and partners.
+//! Verification of webhooks, for their receivers: applications and partners.
 //!
-//! What a webhook says is not looked at here, and signing is its sender's matter.
+//! This module checks signatures. It does not interpret webhooks and does not sign them.
 //!
-//! A webhook arrives at least once, in any order, up to a day late, or never. So it is a hint
-//! and nothing more:
+//! A webhook is delivered at least once, in any order, up to a day late, or never. Treat it as a
+//! hint:
 //!
-//! - Check it with a [`Verifier`], over the raw body. On an error answer its
+//! - Verify it with a [`Verifier`], over the raw body. On an error, respond with its
 //!   [`status`](VerifyError::status).
-//! - Note that the Item is to be read: insert or ignore. Two webhooks can have the same body, so
-//!   do not drop one because an equal body was seen before: only an [id](Verified::id) tells
-//!   whether a webhook is the same one again.
-//! - If that can fail, use [`begin`](Verifier::begin): what fails is forgotten, so that it may
-//!   come again. Answer 500 then.
-//! - Answer 200 at once, also for an Item that is not known any more: anything but 200 is sent
-//!   again for a day.
-//! - Then read. What is true comes from reading, an Item's health too; read now and then
-//!   without a webhook, for one that was lost.
+//! - Record that the Item must be read: insert or ignore. Two webhooks can have the same body, so
+//!   do not drop one because an equal body was received before. Only the [id](VerifiedWebhook::id)
+//!   shows whether a webhook is a repetition.
+//! - If recording can fail, use [`begin`](Verifier::begin): a failed webhook is forgotten, so that
+//!   it can be delivered again. Respond with 500 in that case.
+//! - Respond with 200 immediately, even for an Item that is no longer known. Any other status makes
+//!   the sender repeat the webhook for a day.
+//! - Then read the Item. Only the read data is authoritative, including the Item's health. Also
+//!   read periodically without a webhook, in case one was lost.
 //!
 //! ```
 //! use px_server::{guard::CallerAddr, webhook::Verifier};
 //! use px_types::{ItemId, webhook::Webhook};
 //! use std::collections::BTreeSet;
 //!
-//! /// Answers the status.
+//! /// Returns the status of the response.
 //! async fn receive(
 //!     verifier: &Verifier,
 //!     address: Option<CallerAddr>,
@@ -39,22 +39,22 @@
 //! }
 //! ```
 //!
-//! Receivers in other languages find test vectors in `px-items/tests/vectors/webhooks.json`:
-//! rightly signed webhooks and each way of being wrong, with the verdict that is expected and
-//! the moment at which to check. The file says how to read it.
+//! Receivers in other languages can use the test vectors in `px-items/tests/vectors/webhooks.json`:
+//! correctly signed webhooks and one for each kind of error, with the expected result and the time
+//! of the check. The file describes its format.
 
+mod fair_queue;
 mod keys;
 mod replay;
 mod token;
-mod turns;
 
-pub use self::keys::{AskedKeys, FixedKeys, FoundKey, KeySource, KeyStore};
+pub use self::keys::{FixedKeys, FoundKey, KeySource, KeySourceFn, KeyStore};
 
-pub(crate) use self::replay::{Replays, State};
+pub(crate) use self::replay::{ReplayCache, ReplayState};
 use self::{
+    fair_queue::Origin,
     keys::Keys,
-    token::{Checked, MAX_AGE, Recipient, Token},
-    turns::Origin,
+    token::{CheckedToken, MAX_AGE, Recipient, Token},
 };
 use crate::guard::CallerAddr;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -67,42 +67,43 @@ use std::{
     time::Duration,
 };
 
-/// How far the sender's clock may be ahead.
-const SKEW: TimeDelta = TimeDelta::seconds(30);
-/// The most skew that can be asked for.
-const MOST_SKEW: TimeDelta = TimeDelta::minutes(2);
-/// How many webhooks are remembered.
-const REPLAYS: usize = 10_000;
+/// Default tolerance for a sender's clock that is ahead.
+const DEFAULT_SKEW: TimeDelta = TimeDelta::seconds(30);
+/// Maximum tolerance for a sender's clock that is ahead.
+const MAX_SKEW: TimeDelta = TimeDelta::minutes(2);
+/// Default number of webhooks that are remembered.
+const DEFAULT_REMEMBERED_WEBHOOKS: usize = 10_000;
 
-/// Checks that a webhook is Plaid's, as it was sent, and new.
+/// Verifies that a webhook was sent by Plaid, was not changed, and is new.
 ///
-/// In this order: the algorithm is ES256 and no other; the key is known and has not expired;
-/// the signature is right; it is at most 5 minutes old; it is of this very body, byte by byte; it
-/// is for this receiver, if the verifier [was given](Self::institution) a name; it was not seen
-/// before, if its sender gives webhooks ids.
+/// The checks, in order: the algorithm is ES256; the key is known and has not expired; the
+/// signature is valid; it is at most 5 minutes old; it covers exactly this body; it is for this
+/// receiver, if the verifier [has a name](Self::institution); its id was not seen before, if the
+/// sender provides ids.
 ///
-/// Keys come from a [`KeySource`] and are kept; with a [`KeyStore`] over a restart too. A kept key
-/// is requested again after an hour, and when another key turns up, so an end is noticed.
+/// Keys come from a [`KeySource`] and are cached; with a [`KeyStore`], also across restarts. A
+/// cached key is requested again after an hour, and when a new key appears, so that the end of a
+/// key is noticed.
 ///
-/// Anyone can invent names of keys. So at most 60 requests a minute go to the source, some of them
-/// reserved for names that are known, and unknown names take turns by the address that they come
-/// from: whatever one address invents, a new key that another address names is found within 2 s;
-/// with a hundred such addresses, within 5 minutes. A webhook waits up to 4 s for its turn.
+/// Anyone can invent key ids. Therefore at most 60 requests per minute go to the source. Some of
+/// them are reserved for known ids; unknown ids are scheduled fairly by the address that they come
+/// from. Whatever one address invents, a new key that another address names is found within 2 s;
+/// with a hundred such addresses, within 5 minutes. A webhook waits at most 4 s for its turn.
 ///
 /// ```
-/// use px_server::webhook::{AskedKeys, Verifier};
+/// use px_server::webhook::{KeySourceFn, Verifier};
 /// use std::sync::Arc;
 ///
 /// # async fn example(plaid: Plaid) -> Result<(), Box<dyn std::error::Error>> {
 /// // `POST /webhook_verification_key/get`, by a client of Plaid's API.
-/// let keys = AskedKeys::new(move |kid| {
+/// let keys = KeySourceFn::new(move |kid| {
 ///     let plaid = plaid.clone();
 ///     async move { plaid.verification_key(kid).await }
 /// });
 /// let verifier = Verifier::new(Arc::new(keys));
 /// # let (header, raw_body) = ("", b"");
 /// # let address = None;
-/// // `address` is where the webhook came from, if that is known.
+/// // `address` is the address of the sender, if known.
 /// verifier.verify(header, raw_body, address).await?;
 /// # Ok(()) }
 /// # #[derive(Clone)] struct Plaid;
@@ -118,47 +119,47 @@ pub struct Verifier {
     clock: Arc<dyn Clock>,
     skew: TimeDelta,
     recipient: Option<Recipient>,
-    seen: Option<Mutex<Replays>>,
+    seen: Option<Mutex<ReplayCache>>,
 }
 
 impl Verifier {
-    /// Checks with keys of a source, by the machine's clock.
+    /// Creates a verifier with the keys of a source and the system clock.
     #[must_use]
     pub fn new(source: Arc<dyn KeySource>) -> Self {
         Self {
             keys: Keys::new(source),
             clock: Arc::new(SystemClock::new()),
-            skew: SKEW,
+            skew: DEFAULT_SKEW,
             recipient: None,
-            seen: Some(Mutex::new(Replays::new(REPLAYS))),
+            seen: Some(Mutex::new(ReplayCache::new(DEFAULT_REMEMBERED_WEBHOOKS))),
         }
     }
 
-    /// Takes the time from elsewhere.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How far the sender's clock may be ahead: 30 s unless set, 2 minutes at most.
+    /// Sets the tolerance for a sender's clock that is ahead: 30 s by default, 2 minutes at most.
     #[must_use]
     pub fn skew(mut self, skew: Duration) -> Self {
-        self.skew = TimeDelta::from_std(skew).unwrap_or(MOST_SKEW).min(MOST_SKEW);
+        self.skew = TimeDelta::from_std(skew).unwrap_or(MAX_SKEW).min(MAX_SKEW);
         self
     }
 
-    /// Keeps the keys that were found in a store, so that they are known after a restart.
+    /// Sets a store for the keys, so that they are known after a restart.
     #[must_use]
     pub fn key_store(mut self, store: Arc<dyn KeyStore>) -> Self {
         self.keys.store(store);
         self
     }
 
-    /// Takes only what was signed for this institution. Every partner should name itself: else
-    /// what Plaid signed for another partner can be replayed here.
+    /// Accepts only webhooks that are signed for this institution. Every partner should set its
+    /// institution: otherwise a webhook that Plaid signed for another partner can be replayed here.
     ///
-    /// A partner that is several institutions at Plaid calls it once for each.
+    /// A partner with several institutions at Plaid calls it once for each.
     #[must_use]
     pub fn institution(mut self, id: InstitutionId) -> Self {
         match &mut self.recipient {
@@ -168,118 +169,121 @@ impl Verifier {
         self
     }
 
-    /// Refuses what was signed for another application. A webhook that names no recipient is
-    /// taken, because Plaid's own to applications name none.
+    /// Refuses webhooks that are signed for another application. A webhook without a recipient is
+    /// accepted, because Plaid's own webhooks to applications name none.
     #[must_use]
     pub fn application(mut self, client_id: ClientId) -> Self {
         self.recipient = Some(Recipient::Application(client_id));
         self
     }
 
-    /// The number of webhooks that are remembered, to refuse them the second time: 10,000 unless
-    /// set; 0 is none. Beyond that the oldest is forgotten.
+    /// Sets the number of webhooks that are remembered to refuse repetitions: 10,000 by default; 0
+    /// disables the check. Beyond it, the oldest is forgotten.
     ///
-    /// They are told apart by their ids. One without an id cannot be judged: see
-    /// [`Verified::is_judged`]. The memory is this process's. Where several receive, it is a help
-    /// and not a promise.
+    /// Webhooks are identified by their ids. A webhook without an id cannot be checked: see
+    /// [`VerifiedWebhook::is_certainly_new`]. The memory is local to this process, so several receivers
+    /// can each accept a webhook once.
     #[must_use]
     pub fn remember(mut self, webhooks: usize) -> Self {
-        self.seen = (webhooks > 0).then(|| Mutex::new(Replays::new(webhooks)));
+        self.seen = (webhooks > 0).then(|| Mutex::new(ReplayCache::new(webhooks)));
         self
     }
 
-    /// Checks a webhook: the value of its header `Plaid-Verification`, its raw body, and the
-    /// address that it came from.
+    /// Verifies a webhook: the value of its header `Plaid-Verification`, its raw body, and the
+    /// address of the sender.
     ///
-    /// The address is that of the request ([`CallerAddr::of`]). Requests for unknown keys take
-    /// turns by it; webhooks without one share one turn.
+    /// The address is that of the request ([`CallerAddr::of`]). Requests for unknown keys are
+    /// scheduled by it; webhooks without an address count as one address.
     ///
-    /// The body is what came over the network: never what was parsed and written again. From now
-    /// on the same webhook is a replay; where acting on it can fail, [`begin`](Self::begin).
+    /// Pass the body as it was received, not one that was parsed and serialized again. After this
+    /// call, the same webhook is a replay; if handling it can fail, use [`begin`](Self::begin).
     ///
     /// # Errors
-    /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
+    /// If the webhook must not be acted on; see [`WebhookErrorKind`]. [`VerifyError::status`] is the
+    /// status to respond with.
     pub async fn verify(
         &self,
         header: &str,
         body: &[u8],
         address: Option<CallerAddr>,
-    ) -> Result<Verified, VerifyError> {
+    ) -> Result<VerifiedWebhook, VerifyError> {
         Ok(self.begin(header, body, address).await?.done())
     }
 
-    /// Whether a header can be a signature at all, by its form alone: before the body is read.
+    /// Checks whether a header has the form of a signature, before the body is read.
     pub(crate) fn check_form(&self, header: &str) -> Result<(), VerifyError> {
         Ok(Token::read(header).map(drop)?)
     }
 
-    /// Checks a webhook as [`verify`](Self::verify) does, and waits to hear that it was acted on.
+    /// Verifies a webhook as [`verify`](Self::verify) does, and returns a guard for handling it.
     ///
-    /// Until then a copy of it is [`Pending`](VerifyErrorKind::Pending), for nobody knows yet
-    /// whether the first will succeed: its sender is to try again.
+    /// Until [`PendingWebhook::done`] is called, a copy of the webhook is
+    /// [`Pending`](WebhookErrorKind::Pending), because the first may still fail: its sender should
+    /// try again.
     ///
     /// # Errors
-    /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
+    /// If the webhook must not be acted on; see [`WebhookErrorKind`]. [`VerifyError::status`] is the
+    /// status to respond with.
     pub async fn begin(
         &self,
         header: &str,
         body: &[u8],
         address: Option<CallerAddr>,
-    ) -> Result<Begun<'_>, VerifyError> {
+    ) -> Result<PendingWebhook<'_>, VerifyError> {
         let token = Token::read(header)?;
         let key = self.keys.find(&token.kid, Origin::of(address), &*self.clock).await?;
-        // Asking for a key takes time.
+        // The time is taken after the key request, which may take a while.
         let now = self.clock.now();
         if key.expired_at.is_some_and(|moment| moment <= now) {
-            return Err(VerifyErrorKind::ExpiredKey.into());
+            return Err(WebhookErrorKind::ExpiredKey.into());
         }
         let checked = token.check(&key.key, body, self.recipient.as_ref(), (now, self.skew))?;
-        let Checked { issued_at, id } = checked;
+        let CheckedToken { issued_at, id } = checked;
         let known = id
             .as_deref()
             .and_then(|id| self.seen(|seen| seen.begin(id, issued_at + MAX_AGE, now)).flatten());
         match known {
             None => {}
-            Some(State::Pending) => return Err(VerifyErrorKind::Pending.into()),
-            Some(State::Done) => return Err(VerifyErrorKind::Replay.into()),
+            Some(ReplayState::Pending) => return Err(WebhookErrorKind::Pending.into()),
+            Some(ReplayState::Done) => return Err(WebhookErrorKind::Replay.into()),
         }
-        let is_judged = id.is_some() && self.seen.is_some();
-        let verified = Verified { kid: token.kid, issued_at, id, is_judged };
-        Ok(Begun { verifier: self, verified, is_done: false })
+        let is_certainly_new = id.is_some() && self.seen.is_some();
+        let verified = VerifiedWebhook { kid: token.kid, issued_at, id, is_certainly_new };
+        Ok(PendingWebhook { verifier: self, verified, is_done: false })
     }
 
-    /// Forgets a webhook that could not be acted on after all, so that it may come again.
+    /// Forgets a verified webhook that could not be handled, so that it can be delivered again.
     ///
-    /// Every attempt of its sender has the same id: without this, the next one would be taken for
-    /// a replay, and be lost. A copy that came meanwhile was refused as a replay:
-    /// [`begin`](Self::begin) has no such gap.
-    pub fn forget(&self, verified: &Verified) {
+    /// Every attempt of the sender has the same id. Without this call, the next attempt would be
+    /// refused as a replay and the webhook lost. A copy that arrived meanwhile was refused as a
+    /// replay too; [`begin`](Self::begin) avoids that gap.
+    pub fn forget(&self, verified: &VerifiedWebhook) {
         if let Some(id) = &verified.id {
             self.seen(|seen| seen.remove(id));
         }
     }
 
-    fn seen<T>(&self, work: impl FnOnce(&mut Replays) -> T) -> Option<T> {
+    fn seen<T>(&self, work: impl FnOnce(&mut ReplayCache) -> T) -> Option<T> {
         let seen = self.seen.as_ref()?;
         Some(work(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
-/// A webhook that is what it says, and is being acted on.
+/// A verified webhook that is being handled.
 ///
-/// Dropped before [`done`](Self::done) it is forgotten, also by a panic or a caller that hung up:
-/// then it may come again.
+/// If it is dropped before [`done`](Self::done), even by a panic or a disconnected caller, the
+/// webhook is forgotten, so that it can be delivered again.
 #[derive(Debug)]
 #[must_use = "a webhook that is dropped here counts as failed"]
-pub struct Begun<'v> {
+pub struct PendingWebhook<'v> {
     verifier: &'v Verifier,
-    verified: Verified,
+    verified: VerifiedWebhook,
     is_done: bool,
 }
 
-impl Begun<'_> {
-    /// It was acted on: from now on a copy of it is a replay.
-    pub fn done(mut self) -> Verified {
+impl PendingWebhook<'_> {
+    /// Marks the webhook as handled: from now on, a copy of it is a replay.
+    pub fn done(mut self) -> VerifiedWebhook {
         self.is_done = true;
         if let Some(id) = &self.verified.id {
             self.verifier.seen(|seen| seen.done(id));
@@ -288,7 +292,7 @@ impl Begun<'_> {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for PendingWebhook<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             self.verifier.forget(&self.verified);
@@ -296,69 +300,69 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// A webhook that is what it says.
+/// A verified webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
-    /// The key that signed it.
+pub struct VerifiedWebhook {
+    /// The key that signed the webhook.
     pub kid: KeyId,
-    /// When it was signed.
+    /// Time of the signature.
     pub issued_at: DateTime<Utc>,
-    /// The id of the webhook, the same on every attempt to deliver it (`jti`). `None` if its
-    /// sender gives none, as Plaid's own to applications.
+    /// The id of the webhook, the same for every delivery attempt (`jti`). `None` if its sender
+    /// provides none, as in Plaid's own webhooks to applications.
     pub id: Option<String>,
-    is_judged: bool,
+    is_certainly_new: bool,
 }
 
-impl Verified {
-    /// Returns whether it is certain that this process did not accept it before. `false` without
-    /// an id: then it may be a replay.
+impl VerifiedWebhook {
+    /// Returns whether this process has certainly not accepted the webhook before. Returns `false`
+    /// for a webhook without an id, which may be a replay.
     #[must_use]
-    pub fn is_judged(&self) -> bool {
-        self.is_judged
+    pub fn is_certainly_new(&self) -> bool {
+        self.is_certainly_new
     }
 }
 
-/// Why a webhook is not to be acted on.
+/// Error of verifying a webhook.
 ///
-/// It shows nothing of the header or the body.
+/// It contains nothing of the header or the body.
 pub struct VerifyError {
-    kind: VerifyErrorKind,
+    kind: WebhookErrorKind,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What is wrong with a webhook.
+/// The kind of a [`VerifyError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum VerifyErrorKind {
-    /// The header is no token, or not a whole one.
+pub enum WebhookErrorKind {
+    /// The header is not a complete token.
     Malformed,
-    /// The token names another algorithm than ES256.
+    /// The token names an algorithm other than ES256.
     Algorithm,
-    /// There is no key of that name.
+    /// The key does not exist.
     UnknownKey,
-    /// The key has ended.
+    /// The key has expired.
     ExpiredKey,
-    /// Whether there is such a key cannot be found out now.
+    /// The key source is not reachable, or too many keys are being requested.
     KeyUnavailable,
-    /// The signature is not of that key.
+    /// The signature does not match the key.
     Signature,
     /// It was signed more than 5 minutes ago.
     TooOld,
     /// It was signed in the future.
     TooEarly,
-    /// It was signed for another body.
+    /// The signature covers another body.
     Body,
-    /// It was signed for another receiver, or for none where one is required.
+    /// The webhook was signed for another receiver, or for none although one is required.
     Recipient,
-    /// The same one, by its id, is being acted on, and that may fail yet.
+    /// The same webhook, by its id, is being handled, which may still fail.
     Pending,
-    /// The same one, by its id, was accepted before.
+    /// The same webhook, by its id, was accepted before.
     Replay,
 }
 
-impl VerifyErrorKind {
-    /// Its name in the test vectors.
+impl WebhookErrorKind {
+    /// Returns the name of the kind in the test vectors.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -379,30 +383,31 @@ impl VerifyErrorKind {
 }
 
 impl VerifyError {
-    /// What is wrong.
+    /// Returns the kind of the error.
     #[must_use]
-    pub fn kind(&self) -> VerifyErrorKind {
+    pub fn kind(&self) -> WebhookErrorKind {
         self.kind
     }
 
-    /// The status to answer.
+    /// Returns the status to respond with.
     ///
-    /// - 200 for a replay: it was acted on; anything else would make the sender repeat it.
-    /// - 503 when keys are out of reach, or when the same one is being acted on: the sender tries
+    /// - 200 for a replay, because it was handled; any other status would make the sender repeat
+    ///   it.
+    /// - 503 if keys are not available, or the same webhook is being handled: the sender tries
     ///   again later.
     /// - 401 for everything else.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.kind {
-            VerifyErrorKind::Replay => 200,
-            VerifyErrorKind::KeyUnavailable | VerifyErrorKind::Pending => 503,
+            WebhookErrorKind::Replay => 200,
+            WebhookErrorKind::KeyUnavailable | WebhookErrorKind::Pending => 503,
             _ => 401,
         }
     }
 }
 
-impl From<VerifyErrorKind> for VerifyError {
-    fn from(kind: VerifyErrorKind) -> Self {
+impl From<WebhookErrorKind> for VerifyError {
+    fn from(kind: WebhookErrorKind) -> Self {
         Self { kind, source: None }
     }
 }
@@ -410,22 +415,22 @@ impl From<VerifyErrorKind> for VerifyError {
 impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            VerifyErrorKind::Malformed => "the webhook's signature cannot be read",
-            VerifyErrorKind::Algorithm => "the webhook is signed by an algorithm other than ES256",
-            VerifyErrorKind::UnknownKey => "the webhook is signed with a key that nobody published",
-            VerifyErrorKind::ExpiredKey => "the webhook is signed with a key that has ended",
-            VerifyErrorKind::KeyUnavailable => {
-                "the key of the webhook's signature cannot be had now; it will be sent again"
+            WebhookErrorKind::Malformed => "the webhook's signature cannot be read",
+            WebhookErrorKind::Algorithm => "the webhook is signed by an algorithm other than ES256",
+            WebhookErrorKind::UnknownKey => "the webhook is signed with an unknown key",
+            WebhookErrorKind::ExpiredKey => "the webhook is signed with an expired key",
+            WebhookErrorKind::KeyUnavailable => {
+                "the key of the webhook's signature is not available now; the sender will repeat the webhook"
             }
-            VerifyErrorKind::Signature => "the webhook's signature is wrong",
-            VerifyErrorKind::TooOld => "the webhook's signature is more than 5 minutes old",
-            VerifyErrorKind::TooEarly => {
-                "the webhook's signature is of the future; one of the clocks is wrong"
+            WebhookErrorKind::Signature => "the webhook's signature is wrong",
+            WebhookErrorKind::TooOld => "the webhook's signature is more than 5 minutes old",
+            WebhookErrorKind::TooEarly => {
+                "the webhook's signature is from the future; check the clocks of sender and receiver"
             }
-            VerifyErrorKind::Body => "the webhook's signature is of another body",
-            VerifyErrorKind::Recipient => "the webhook was signed for another receiver",
-            VerifyErrorKind::Pending => "the webhook is being acted on just now",
-            VerifyErrorKind::Replay => "the webhook was received before",
+            WebhookErrorKind::Body => "the webhook's signature does not match the body",
+            WebhookErrorKind::Recipient => "the webhook was signed for another receiver",
+            WebhookErrorKind::Pending => "the webhook is already being handled",
+            WebhookErrorKind::Replay => "the webhook was received before",
         })
     }
 }

@@ -1,38 +1,37 @@
-//! What an endpoint is: a request type that knows its method, path,
-//! authentication and answer.
+//! Definitions of endpoints: request types with their method, path, authentication and response.
 //!
-//! The request struct **is** the endpoint. One `impl` of about twelve lines
-//! feeds the server's routing, the client, the OpenAPI documents, the table in
-//! the README and the tests. Reading and writing HTTP lives in [`codec`], path
-//! templates in [`path`], the lists of all endpoints in [`list`].
+//! The request struct **is** the endpoint. One [`Endpoint`] implementation of about twelve lines
+//! drives the routing of the server, the client, the OpenAPI documents, the table in the README and
+//! the tests. [`codec`] converts requests and responses to and from HTTP, [`path`] handles path
+//! templates, and [`list`] lists all endpoints.
 
 pub mod codec;
 pub mod list;
 pub mod parameters;
 pub mod path;
 
-use codec::{Reply, RequestBody};
+use codec::{RequestBody, ResponseBody};
 use http::Method;
 use parameters::Parameters;
 use path::PathParameters;
 
 /// A request type of one of the two APIs.
 pub trait Endpoint: Sized + Send + 'static {
-    /// What the endpoint is called, where it is and who may call it.
+    /// The id, method, path and authentication of the endpoint.
     const META: Meta;
-    /// The values in the path, in the order of the template.
+    /// The path parameters, in the order of the template.
     type Path: PathParameters;
-    /// The query string.
+    /// The parameters of the query string.
     type Query: Parameters;
-    /// The body of the request.
+    /// The request body.
     type Body: RequestBody;
-    /// The answer when all is well.
-    type Response: Reply;
+    /// The response of a successful request.
+    type Response: ResponseBody;
 
-    /// Takes the request apart, to be written as HTTP.
+    /// Splits the request into its path, query and body.
     fn into_parts(self) -> (Self::Path, Self::Query, Self::Body);
 
-    /// Puts the request together from what HTTP carried.
+    /// Creates the request from its path, query and body.
     fn from_parts(path: Self::Path, query: Self::Query, body: Self::Body) -> Self;
 }
 
@@ -40,26 +39,26 @@ pub trait Endpoint: Sized + Send + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Meta {
-    /// The id of the endpoint in `px.md`, `transactions`.
+    /// The id of the endpoint in the contract, such as `transactions`.
     pub id: &'static str,
     /// The HTTP method.
     pub method: Method,
-    /// The path template, `/users/{user_id}/transactions`.
+    /// The path template, such as `/users/{user_id}/transactions`.
     pub path: &'static str,
-    /// Who may call it.
+    /// The authentication that the endpoint requires.
     pub auth: Auth,
-    /// One sentence for tables and documents.
+    /// A summary in one sentence, for tables and documents.
     pub summary: &'static str,
 }
 
 impl Meta {
-    /// Describes a `GET` endpoint. A malformed path does not compile.
+    /// Describes a `GET` endpoint. A malformed path is a compile error.
     #[must_use]
     pub const fn get(id: &'static str, path: &'static str) -> Self {
         Self::new(id, Method::GET, path)
     }
 
-    /// Describes a `POST` endpoint. A malformed path does not compile.
+    /// Describes a `POST` endpoint. A malformed path is a compile error.
     #[must_use]
     pub const fn post(id: &'static str, path: &'static str) -> Self {
         Self::new(id, Method::POST, path)
@@ -70,14 +69,14 @@ impl Meta {
         Self { id, method, path, auth: Auth::None, summary: "" }
     }
 
-    /// Says what the endpoint is for, in one sentence.
+    /// Sets the summary, one sentence.
     #[must_use]
     pub const fn summary(mut self, summary: &'static str) -> Self {
         self.summary = summary;
         self
     }
 
-    /// Says who may call it.
+    /// Sets the authentication that the endpoint requires.
     #[must_use]
     pub const fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
@@ -91,37 +90,37 @@ impl Meta {
     }
 }
 
-/// How a caller shows who it is.
+/// The authentication of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Auth {
-    /// Anyone may call.
+    /// No authentication.
     None,
-    /// A user in a browser.
+    /// The user signs in, in a browser.
     User,
-    /// A client's id and secret, as HTTP Basic or, on the OAuth endpoints, in the body.
+    /// The client's id and secret, in HTTP Basic or, on the OAuth endpoints, in the body.
     Client,
-    /// A bearer token that has the scope.
+    /// A bearer token with the scope.
     Bearer(RequiredScope),
     /// A signed webhook (`px.md` section 9).
     Signature,
-    /// A client's id and secret as Plaid takes them: in two headers or in the body.
+    /// The client's id and secret in the form of Plaid's API: in two headers or in the body.
     PlaidClient,
 }
 
 /// The scope that a bearer token must have for an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequiredScope {
-    /// Any live token will do.
+    /// Any valid token is sufficient.
     Any,
-    /// `accounts`
+    /// The scope `accounts`.
     Accounts,
-    /// `transactions`
+    /// The scope `transactions`.
     Transactions,
 }
 
 impl RequiredScope {
-    /// The scope's name; `None` when any token will do.
+    /// Returns the name of the scope, or `None` if any token is sufficient.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         match self {

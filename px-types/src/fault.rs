@@ -1,4 +1,4 @@
-//! What a tolerant reader found wrong with a message, and what it did about it.
+//! Faults: the deviations of a message from the contract that a tolerant reader found.
 
 use crate::{
     model::transaction::Transaction,
@@ -8,16 +8,16 @@ use crate::{
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// A deviation of a message from the contract, and what the reader did about it.
+/// A deviation of a message from the contract, and how the reader handled it.
 ///
-/// A fault names a place and a rule and never a value: it can be logged, counted and sent to the
-/// partner. `Display` is a sentence for the partner's engineers:
+/// A fault names a path and a rule, but never a value. It can be logged, counted and sent to the
+/// partner. `Display` writes a sentence for the partner's engineers:
 ///
 /// ```text
 /// accounts[2].student.loan_status.type is null; expected a string; the object was ignored
 /// ```
 ///
-/// Serialized it is `{"path", "rule", "severity", "element_id"?, "text"}`.
+/// It is serialized as `{"path", "rule", "severity", "element_id"?, "text"}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     pub(crate) path: Box<str>,
@@ -29,7 +29,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Creates a fault of the message as it was transferred, such as its media type.
+    /// Creates a fault of an HTTP header of the message, such as its media type.
     ///
     /// `header` is the name of the header.
     #[must_use]
@@ -44,9 +44,10 @@ impl Fault {
         }
     }
 
-    /// Creates the fault of a transaction whose id another one of the same response has.
+    /// Creates the fault of a transaction with the same id as another transaction of the response.
     ///
-    /// `index` is that in its page. If the two are the same row, it is read once; else both are read.
+    /// `index` is its index in the page. If `is_same`, the two rows have the same contents and the row is
+    /// read once. Otherwise both rows are read.
     #[must_use]
     pub fn of_repeated_id(index: usize, row: &Transaction, is_same: bool) -> Self {
         let found = match is_same {
@@ -69,19 +70,19 @@ impl Fault {
         }
     }
 
-    /// Returns the place, `transactions[3].amount`; `.` is the whole message.
+    /// Returns the path, such as `transactions[3].amount`; `.` is the whole message.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Returns the rule that is broken.
+    /// Returns the rule that the message violates.
     #[must_use]
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Returns how much was lost.
+    /// Returns the severity: how much of the message was lost.
     #[must_use]
     pub fn severity(&self) -> FaultSeverity {
         match self.outcome {
@@ -93,24 +94,24 @@ impl Fault {
         }
     }
 
-    /// Returns the element in which the fault is, if it is in one.
+    /// Returns the element that contains the fault. Returns `None` if it concerns the message itself.
     #[must_use]
     pub fn element(&self) -> Option<&Element> {
         self.element.as_ref()
     }
 
-    /// Returns the id of the element, if it could be read.
+    /// Returns the id of the element. Returns `None` if it has none or its id could not be read.
     #[must_use]
     pub fn element_id(&self) -> Option<&str> {
         self.element.as_ref()?.id.as_deref()
     }
 
-    /// Returns whether a row was left out because another one is the same.
+    /// Returns whether a row was skipped because another row has the same contents.
     pub(crate) fn is_repeated_row(&self) -> bool {
         self.rule == rule::UNIQUE_ID && self.found == SAME_ROW
     }
 
-    /// Returns the path without indices, `transactions[].amount`, for counts.
+    /// Returns the path without indices, such as `transactions[].amount`, for grouping.
     #[must_use]
     pub fn pattern(&self) -> String {
         let mut pattern = String::with_capacity(self.path.len());
@@ -147,23 +148,23 @@ impl Serialize for Fault {
     }
 }
 
-/// What is found where a row came twice.
+/// The finding of a row that the response contains twice.
 const SAME_ROW: &str = "is that of another row with the same contents";
 
-/// How much of a message a fault cost.
+/// The severity of a fault: how much of the message was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FaultSeverity {
-    /// Nothing: it was read without loss.
+    /// Nothing was lost: the value was read without loss.
     Repaired,
-    /// An optional member, or an entry of a list within an element, is absent.
+    /// An optional member, or an entry of a list within an element, was dropped.
     Ignored,
-    /// An element, or a whole list of elements, is missing from what was read. It may exist.
+    /// An element or a whole list of elements could not be read. It may exist at the partner.
     SetAside,
 }
 
-/// What was done about a fault.
+/// The handling of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Repaired,
@@ -187,21 +188,22 @@ impl Outcome {
     }
 }
 
-/// An element of a message: a part that is read, or set aside, for itself.
+/// An element of a message: a part that is read, or set aside, on its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Element {
-    /// What it is.
+    /// The kind of the element.
     pub kind: ElementKind,
-    /// Its index in the list as it was received; `None` if the fault concerns the whole list.
+    /// The index in the received list; `None` if the fault concerns the whole list.
     pub index: Option<usize>,
-    /// Its id, if that could be read: of a holding that of its security. Transfer codes have none.
+    /// The id; `None` if it could not be read. For a holding, the id of its security. Transfer codes
+    /// have no id.
     pub id: Option<Box<str>>,
-    /// The account that it belongs to, if that could be read.
+    /// The account of the element; `None` if it has none or the id could not be read.
     pub account_id: Option<AccountId>,
 }
 
-/// The kinds of elements.
+/// The kind of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ElementKind {
@@ -229,7 +231,7 @@ impl ElementKind {
         Self::Transaction,
     ];
 
-    /// Returns the name of the list that has elements of this kind.
+    /// Returns the name of the list that contains elements of this kind.
     #[must_use]
     pub fn list(self) -> &'static str {
         match self {
@@ -242,7 +244,7 @@ impl ElementKind {
         }
     }
 
-    /// Returns the kind of the elements of a list.
+    /// Returns the kind of the elements in the list with this name.
     pub(crate) fn of_list(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.list() == name)
     }
@@ -250,71 +252,72 @@ impl ElementKind {
 
 /// The faults of one message, in the order in which they were found.
 ///
-/// Empty for a message that was built, or that a strict reader accepted. It is not part of the
-/// message on the wire. Cheap to clone.
+/// Empty for a message that was constructed locally or that a strict reader accepted. The faults are
+/// not part of the message on the wire. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Faults(Option<Arc<Found>>);
+pub struct Faults(Option<Arc<FaultList>>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Found {
+struct FaultList {
     list: Vec<Fault>,
-    /// Elements that were set aside, by kind; those without a fault of their own among them.
+    /// The number of elements that were set aside, by kind, including those without their own fault.
     set_aside: [u64; ElementKind::ALL.len()],
 }
 
 impl Faults {
     /// Adds a fault.
     pub fn push(&mut self, fault: Fault) {
-        self.found().list.push(fault);
+        self.inner_mut().list.push(fault);
     }
 
-    /// Returns how many elements of a kind were set aside.
+    /// Returns the number of elements of a kind that were set aside.
     ///
-    /// More than there are faults if a message had more faults than could be kept.
+    /// It is larger than the number of faults if the message had more faults than the reader records.
     #[must_use]
     pub fn set_aside(&self, kind: ElementKind) -> u64 {
         self.0.as_ref().map_or(0, |found| found.set_aside[kind as usize])
     }
 
-    /// Returns whether elements of a kind are missing that no fault names: the reader counted them
-    /// alone, or the whole list could not be read.
+    /// Returns whether elements of a kind are missing without a fault that names them.
+    ///
+    /// This is the case if the reader only counted them, or if the whole list could not be read.
     #[must_use]
-    pub fn lacks_unnamed(&self, kind: ElementKind) -> bool {
+    pub fn has_unnamed_missing(&self, kind: ElementKind) -> bool {
         let of_kind = self.iter().filter(|fault| fault.severity() == FaultSeverity::SetAside);
         let of_kind = of_kind.filter_map(Fault::element).filter(|element| element.kind == kind);
         let named = of_kind.clone().filter(|element| element.index.is_some()).count() as u64;
         of_kind.clone().any(|element| element.index.is_none()) || named < self.set_aside(kind)
     }
 
-    /// Removes the faults that a condition does not hold for.
+    /// Keeps only the faults for which `keep` returns `true`.
     pub fn retain(&mut self, mut keep: impl FnMut(&Fault) -> bool) {
         if self.0.is_none() {
             return;
         }
-        let found = self.found();
+        let found = self.inner_mut();
         let set_aside = &mut found.set_aside;
         found.list.retain(|fault| {
-            let kept = keep(fault);
-            if !kept
+            let is_retained = keep(fault);
+            if !is_retained
                 && fault.outcome == Outcome::SetAside
                 && let Some(element) = &fault.element
             {
                 let count = &mut set_aside[element.kind as usize];
                 *count = count.saturating_sub(1);
             }
-            kept
+            is_retained
         });
         if found.list.is_empty() && found.set_aside.iter().all(|count| *count == 0) {
             self.0 = None;
         }
     }
 
-    fn found(&mut self) -> &mut Found {
+    fn inner_mut(&mut self) -> &mut FaultList {
         Arc::make_mut(self.0.get_or_insert_default())
     }
 
     pub(crate) fn count_set_aside(&mut self, kind: ElementKind) {
-        self.found().set_aside[kind as usize] += 1;
+        self.inner_mut().set_aside[kind as usize] += 1;
     }
 
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Fault> {

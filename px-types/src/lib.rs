@@ -1,12 +1,26 @@
-//! Every message and every endpoint of Plaid Exchange, without I/O, runtime or clock.
+//! The messages and endpoints of Plaid Exchange, without I/O, async runtime or clock.
 //!
-//! - [`partner`]: the requests and answers that a bank serves;
-//! - [`plaid`]: those that Plaid serves; [`webhook`]: what Plaid sends;
-//! - [`model`]: what messages share, one file per model;
-//! - [`primitive`]: amounts, dates, ids, secrets, open enums;
-//! - [`endpoint`]: what an endpoint is, and how it is written as HTTP and read back;
-//! - [`tolerant`]: reading messages as banks send them; [`fault`]: what was wrong with them;
-//! - [`validate`]: the rules between fields and messages; [`rule`]: all rules in one list.
+//! Plaid Exchange (PX) is the API through which a bank, the *partner*, serves its customers' accounts
+//! to Plaid. This crate has a type for every message and every endpoint of the contract, `px.md`.
+//! Servers are in `px-server`, clients in `px-client`.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`partner`] | requests and responses of the partner's API |
+//! | [`plaid`] | requests and responses of Plaid's API |
+//! | [`webhook`] | webhooks that Plaid sends, and the claims of their signatures |
+//! | [`model`] | objects that several messages share, such as accounts and transactions |
+//! | [`primitive`] | amounts, dates, ids, secrets and open enums |
+//! | [`scope`], [`error`] | OAuth scopes and error responses |
+//! | [`endpoint`] | the [`Endpoint`] trait, and the conversion of requests to and from HTTP |
+//! | [`wire`] | JSON encoding and strict decoding |
+//! | [`tolerant`], [`fault`] | decoding of messages with faults, and the faults that were found |
+//! | [`validate`], [`rule`] | rules across fields and messages, and the list of all rules |
+//!
+//! A message is built with `new`, which takes the required fields; the other fields are public and can
+//! be assigned. Enums are open: unknown values are kept.
+//!
+//! # Examples
 //!
 //! ```
 //! use px_types::{partner::ListTransactions, partner::TransactionsQuery, endpoint::codec, Date, UserId};
@@ -17,6 +31,15 @@
 //! assert_eq!(http.uri(), "/users/u%2F1/transactions?start_date=2024-01-01&end_date=2024-01-31&limit=100");
 //! # Ok::<(), px_types::InvalidId>(())
 //! ```
+//!
+//! # Features
+//!
+//! - `openapi`: JSON schemas of all messages, and the OpenAPI documents of both APIs (module `openapi`).
+//! - `testing`: randomly varied samples of all messages, for tests (module `testing`).
+//!
+//! # What this crate does not do
+//!
+//! It sends and receives no HTTP requests, stores nothing, and does not sign or verify webhooks.
 
 pub mod endpoint;
 pub mod error;

@@ -1,17 +1,17 @@
-//! The macro that declares a message in the terms of the contract's tables.
+//! The macro that declares messages in the terms of the tables of the contract.
 //!
-//! It writes the struct, its serde rules and `new(required…)`, so that a model's
-//! file holds fields and documentation and nothing else.
+//! It generates the struct, its serde attributes and `new(required…)`, so that the file of a model
+//! contains only fields and documentation.
 
 /// Declares a message.
 ///
-/// Fields stand in groups, all of them optional and in this order:
-/// - `required`: must be present; the arguments of `new`;
-/// - `nullable`: must be present, may be `null` (`""` reads as `null`); `Option`;
-/// - `optional`: may be absent, `null` or `""`; omitted when `None`; `Option`;
-/// - `lists`: an optional array; omitted when empty; `Vec`;
-/// - `flat`: required parts whose fields lie flat in this message;
-/// - `unwritten`: what is known of the message and not part of it on the wire.
+/// The fields are in groups. Each group may be left out; the order is fixed:
+/// - `required`: must be present; an argument of `new`;
+/// - `nullable`: must be present, may be `null` (`""` is read as `null`); an `Option`;
+/// - `optional`: may be absent, `null` or `""`; omitted if `None`; an `Option`;
+/// - `lists`: an optional array; omitted if empty; a `Vec`;
+/// - `flat`: required objects with fields that are flattened into this message;
+/// - `skipped`: data about the message that is not part of it on the wire.
 macro_rules! message {
     (
         $(#[$meta:meta])*
@@ -21,7 +21,7 @@ macro_rules! message {
             $(optional { $($(#[$om:meta])* $o:ident: $ot:ty,)* })?
             $(lists { $($(#[$lm:meta])* $l:ident: $lt:ty,)* })?
             $(flat { $($(#[$fm:meta])* $f:ident: $ft:ty,)* })?
-            $(unwritten { $($(#[$um:meta])* $u:ident: $ut:ty,)* })?
+            $(skipped { $($(#[$um:meta])* $u:ident: $ut:ty,)* })?
         }
     ) => {
         $(#[$meta])*
@@ -59,7 +59,7 @@ macro_rules! message {
         }
 
         impl $name {
-            /// Makes one from what is required; the rest is unset and can be assigned.
+            /// Creates the message from its required fields. The other fields are unset and can be assigned.
             #[allow(clippy::too_many_arguments, clippy::new_without_default, reason = "one argument per required field")]
             #[must_use]
             pub fn new($($($r: impl Into<$rt>,)*)? $($($f: impl Into<$ft>,)*)?) -> Self {

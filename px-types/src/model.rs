@@ -1,4 +1,4 @@
-//! The models that messages share, one file per model.
+//! The objects that messages share, one module per object.
 
 pub mod account;
 pub mod account_subtype;

@@ -1,6 +1,6 @@
-//! The OpenAPI 3.1 documents of both APIs, made from the definitions of the endpoints.
+//! The OpenAPI 3.1 documents of both APIs, generated from the definitions of the endpoints.
 //!
-//! The documents are checked in under `openapi/`; a test keeps them true.
+//! The documents are checked in under `openapi/`. A test keeps them up to date.
 
 mod parameters;
 mod responses;
@@ -8,7 +8,7 @@ mod responses;
 use crate::{
     endpoint::{
         Auth, Endpoint, Meta,
-        codec::{BodyKind, Empty, Form, Json, Reply as _, ReplyKind, RequestBody},
+        codec::{BodyKind, Empty, Form, Json, RequestBody, ResponseBody as _, ResponseKind},
     },
     partner::{RevokeRequest, TokenRequest},
     webhook::Webhook,
@@ -16,7 +16,7 @@ use crate::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
-/// The document of the partner's API.
+/// Returns the OpenAPI document of the partner's API.
 #[must_use]
 pub fn partner() -> Value {
     let mut document = Document::new();
@@ -24,7 +24,7 @@ pub fn partner() -> Value {
     crate::for_each_partner_endpoint!(add);
     document.finish(
         "Plaid Exchange: the partner's API",
-        "What a financial institution serves and Plaid calls.",
+        "The API that a financial institution serves and Plaid calls.",
         json!({
             "bearer": { "type": "http", "scheme": "bearer", "description": "A user's access token." },
             "client": { "type": "http", "scheme": "basic", "description": "Plaid's client id and secret." },
@@ -37,7 +37,7 @@ pub fn partner() -> Value {
     )
 }
 
-/// The document of Plaid's API, as far as a partner calls it.
+/// Returns the OpenAPI document of the part of Plaid's API that partners call.
 #[must_use]
 pub fn plaid() -> Value {
     let mut document = Document::new();
@@ -55,13 +55,13 @@ pub fn plaid() -> Value {
                     "schema": { "type": "string" },
                 }],
                 "requestBody": { "required": true, "content": { "application/json": { "schema": webhook } } },
-                "responses": { "200": { "description": "Taken. Any other answer has it sent again for 24 hours." } },
+                "responses": { "200": { "description": "Received. After any other response the webhook is sent again for 24 hours." } },
             },
         },
     });
     document.finish(
         "Plaid Exchange: Plaid's API",
-        "What Plaid serves and a financial institution calls.",
+        "The API that Plaid serves and a financial institution calls.",
         json!({
             "plaidClientId": { "type": "apiKey", "in": "header", "name": "PLAID-CLIENT-ID" },
             "plaidSecret": { "type": "apiKey", "in": "header", "name": "PLAID-SECRET" },
@@ -70,7 +70,7 @@ pub fn plaid() -> Value {
     )
 }
 
-/// Lets a field that must be present be `null`.
+/// Allows `null` in the schema of a required field.
 pub(crate) fn allow_null(schema: &mut Schema) {
     match schema.get_mut("type") {
         Some(Value::String(name)) => {
@@ -88,7 +88,7 @@ pub(crate) fn allow_null(schema: &mut Schema) {
     }
 }
 
-/// The schema of a request's body; `None` where there is none.
+/// A request body with a schema; `None` for an empty body.
 trait BodySchema: RequestBody {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema>;
 }
@@ -148,7 +148,7 @@ impl Document {
 
     fn add<E>(&mut self)
     where
-        E: Endpoint<Body: BodySchema, Response: SchemaOfReply>,
+        E: Endpoint<Body: BodySchema, Response: ResponseSchema>,
     {
         let meta = E::META;
         let mut operation = json!({
@@ -166,12 +166,12 @@ impl Document {
             operation["requestBody"] =
                 json!({ "required": true, "content": { media_type: { "schema": schema } } });
         }
-        let answer = match E::Response::KIND {
-            ReplyKind::Json => Some(E::Response::schema(&mut self.generator)),
-            ReplyKind::Empty | ReplyKind::Redirect => None,
+        let response_schema = match E::Response::KIND {
+            ResponseKind::Json => Some(E::Response::schema(&mut self.generator)),
+            ResponseKind::Empty | ResponseKind::Redirect => None,
         };
         let form = E::Body::KIND == BodyKind::Form;
-        operation["responses"] = responses::of(&meta, form, answer, &mut self.generator);
+        operation["responses"] = responses::of(&meta, form, response_schema, &mut self.generator);
         let method = meta.method.as_str().to_ascii_lowercase();
         let path = self.paths.entry(meta.path).or_insert_with(|| json!({}));
         path[method] = operation;
@@ -205,12 +205,12 @@ impl Document {
     }
 }
 
-/// The schema of an answer.
-trait SchemaOfReply: crate::endpoint::codec::Reply {
+/// A response with a schema.
+trait ResponseSchema: crate::endpoint::codec::ResponseBody {
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 }
 
-impl<T: crate::endpoint::codec::Reply + JsonSchema> SchemaOfReply for T {
+impl<T: crate::endpoint::codec::ResponseBody + JsonSchema> ResponseSchema for T {
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         generator.subschema_for::<T>()
     }
@@ -222,7 +222,7 @@ fn security(auth: Auth) -> Value {
         Auth::Client => json!([{ "client": [] }]),
         Auth::Bearer(_) => json!([{ "bearer": [] }]),
         Auth::Signature => json!([{ "signature": [] }]),
-        // The second way is `client_id` and `secret` in the body.
+        // The alternative is `client_id` and `secret` in the body.
         Auth::PlaidClient => json!([{ "plaidClientId": [], "plaidSecret": [] }, {}]),
     }
 }

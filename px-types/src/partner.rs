@@ -1,4 +1,4 @@
-//! The partner's API: what a bank serves and Plaid calls. One file per endpoint.
+//! The partner's API, which a bank serves and Plaid calls. One module per endpoint.
 //!
 //! Contract: `px.md` section 2.
 
@@ -18,7 +18,7 @@ pub use application_linked::{
 };
 pub use auth_token::{AuthTokenRequest, RequestAuthToken};
 pub use authorize::{
-    AuthorizationAnswer, AuthorizationError, Authorize, AuthorizeQuery, ResponseType,
+    AuthorizationError, AuthorizationResponse, Authorize, AuthorizeQuery, ResponseType,
 };
 pub use current_user::{CurrentUserResponse, GetCurrentUser};
 pub use revoke::{Revoke, RevokeRequest, TokenTypeHint};

@@ -1,9 +1,11 @@
-//! Plaid's API: what Plaid serves and a partner calls. One file per endpoint.
+//! Plaid's API, which Plaid serves and a partner calls. One module per endpoint.
 //!
-//! Every request is the JSON body of a `POST`, so here the message itself is the
-//! endpoint. Contract: `px.md` section 6.
+//! Every request is the JSON body of a `POST`, so the message itself implements
+//! [`Endpoint`](crate::Endpoint).
+//!
+//! Contract: `px.md` section 6.
 
-use crate::{endpoint::codec::json_replies, message::message, primitive::bounded::Bounded};
+use crate::{endpoint::codec::json_responses, message::message, primitive::bounded::Bounded};
 
 mod application;
 mod create_link_token;
@@ -39,11 +41,11 @@ pub use update_scopes::{ScopesContext, UpdateScopes};
 pub use update_webhook::{UpdateWebhook, UpdateWebhookResponse};
 pub use verification_key::{GetVerificationKey, GetVerificationKeyResponse};
 
-/// The entries of a notification: 1–2000.
+/// The entries of a notification, 1–2000.
 pub type Batch<T> = Bounded<T, 1, 2000>;
 
 message! {
-    /// The answer of an endpoint that has nothing to tell but that it was done.
+    /// The response of an endpoint that returns no data.
     pub struct Acknowledged {
         required {
             /// The id of the request, to be quoted in support.
@@ -52,9 +54,9 @@ message! {
     }
 }
 
-json_replies!(Acknowledged);
+json_responses!(Acknowledged);
 
-/// Makes a message an endpoint of Plaid's API.
+/// Implements [`Endpoint`](crate::Endpoint) for a message of Plaid's API.
 macro_rules! plaid_endpoint {
     ($request:ty, $id:literal, $path:literal, $summary:literal, $response:ty) => {
         impl $crate::endpoint::Endpoint for $request {

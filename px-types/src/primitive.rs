@@ -1,7 +1,7 @@
-//! The small types that messages are made of. Each refuses what the contract
-//! refuses when it is made, so that a message that exists is well formed.
+//! The basic types of messages: amounts, dates, ids, secrets and open enums.
 //!
-//! Rules between fields and between messages live in [`crate::validate`].
+//! Their constructors validate the value, so that a message that exists is well formed. Rules across
+//! fields and messages are in [`crate::validate`].
 
 pub mod amount;
 pub mod bounded;

@@ -1,8 +1,8 @@
-//! The rules that messages can break, in one list.
+//! The rules that messages can violate.
 //!
-//! The validator, the tolerant reader and the checker name the same rules. A [`Rule`] is written
-//! as its id, `PX-AGG-014`. Ids are stable: reports and dashboards may rely on them, so a rule
-//! that is no longer used keeps its line.
+//! The validator, the tolerant reader and the checker use the same rules. A [`Rule`] is written as its
+//! id, such as `PX-AGG-014`. Ids are stable, because reports and dashboards rely on them: a rule that
+//! is no longer used stays in the list.
 
 use std::fmt;
 
@@ -23,19 +23,19 @@ impl Rule {
         &ENTRIES[usize::from(self.0)]
     }
 
-    /// Returns the id, `PX-AGG-014`.
+    /// Returns the id, such as `PX-AGG-014`.
     #[must_use]
     pub fn id(self) -> &'static str {
         self.entry().id
     }
 
-    /// Returns the name, `known_currency`, for labels of metrics.
+    /// Returns the name, such as `known_currency`, for metric labels.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.entry().name
     }
 
-    /// Returns what breaks the rule, in one sentence.
+    /// Returns a description of the violation, in one sentence.
     #[must_use]
     pub fn description(self) -> &'static str {
         self.entry().description
@@ -60,10 +60,10 @@ impl serde::Serialize for Rule {
     }
 }
 
-/// Declares the list. The description of a rule is its documentation.
+/// Declares the rules. The doc comment of a rule is its description.
 macro_rules! rules {
     ($(#[doc = $description:literal] $constant:ident = $id:literal, $name:literal;)+) => {
-        /// Every rule, in the order of the ids.
+        /// All rules, in the order of their ids.
         pub const ALL: &[Rule] = &[$($constant,)+];
         static ENTRIES: &[Entry] =
             &[$(Entry { id: $id, name: $name, description: $description.trim_ascii() },)+];
@@ -80,115 +80,115 @@ macro_rules! rules {
 rules! {
     /// A required field is missing.
     MISSING_FIELD = "PX-AGG-001", "missing_field";
-    /// A field is of another type, or its text is not of the field's form.
+    /// A field has the wrong type, or its text has the wrong format.
     MALFORMED = "PX-AGG-002", "malformed";
     /// An amount has more than six decimal places, or a rate more than four.
     DECIMAL_PLACES = "PX-AGG-003", "decimal_places";
     /// Not exactly one of `currency` and `non_iso_currency` is set.
     ONE_CURRENCY = "PX-AGG-004", "one_currency";
-    /// A field that the contract does not know. A hint.
+    /// A field is not part of the contract. A hint.
     UNKNOWN_FIELD = "PX-AGG-005", "unknown_field";
-    /// A field that only another type, subtype or network has.
+    /// A field belongs to another type, subtype or network.
     MISPLACED_FIELD = "PX-AGG-006", "misplaced_field";
-    /// A value that the contract does not list. A hint.
+    /// A value is not listed in the contract. A hint.
     UNKNOWN_VALUE = "PX-AGG-007", "unknown_value";
-    /// An account of unknown type. A hint: its own rules were not applied.
+    /// An account has an unknown type. A hint: the rules of its type were not applied.
     UNKNOWN_TYPE = "PX-AGG-008", "unknown_type";
-    /// A transfer code of unknown network. A hint: its own rules were not applied.
+    /// A transfer code has an unknown network. A hint: the rules of its network were not applied.
     UNKNOWN_NETWORK = "PX-AGG-009", "unknown_network";
     /// Two entries of a collection have the same id.
     UNIQUE_ID = "PX-AGG-010", "unique_id";
-    /// An id refers to nothing.
+    /// An id refers to an object that does not exist.
     REFERENCE = "PX-AGG-011", "reference";
-    /// There is no identity at all.
+    /// The list of identities is empty.
     IDENTITIES_PRESENT = "PX-AGG-012", "identities_present";
     /// An account has no owner.
     OWNERS_PRESENT = "PX-AGG-013", "owners_present";
-    /// A code in `currency` that ISO 4217 does not list.
+    /// The code in `currency` is not listed in ISO 4217.
     KNOWN_CURRENCY = "PX-AGG-014", "known_currency";
-    /// Money of ISO 4217 in `non_iso_currency`.
+    /// The value of `non_iso_currency` is a code of ISO 4217.
     ISO_MONEY = "PX-AGG-015", "iso_money";
-    /// A subtype that another type has and this one has not.
+    /// A subtype belongs to another account type.
     SUBTYPE = "PX-AGG-016", "subtype";
-    /// A depository account without `transfer_codes`.
+    /// A depository account has no `transfer_codes`.
     TRANSFER_CODES_PRESENT = "PX-AGG-017", "transfer_codes_present";
-    /// A routing number without its form or its checksum.
+    /// A routing number has the wrong format or checksum.
     ROUTING_NUMBER = "PX-AGG-018", "routing_number";
-    /// An IBAN without its form or its checksum.
+    /// An IBAN has the wrong format or checksum.
     IBAN = "PX-AGG-019", "iban";
-    /// A BIC without its form.
+    /// A BIC has the wrong format.
     BIC = "PX-AGG-020", "bic";
-    /// An EFT number that is not of so many digits.
+    /// An EFT number has the wrong number of digits.
     EFT_DIGITS = "PX-AGG-021", "eft_digits";
-    /// A Bacs number that is not of so many digits.
+    /// A Bacs number has the wrong number of digits.
     BACS_DIGITS = "PX-AGG-022", "bacs_digits";
-    /// An ISIN without its form or its checksum.
+    /// An ISIN has the wrong format or checksum.
     ISIN = "PX-AGG-023", "isin";
-    /// A display mask that is not of 2–4 characters.
+    /// A display mask does not have 2–4 characters.
     DISPLAY_MASK = "PX-AGG-024", "display_mask";
-    /// What is owed is below zero. A hint: the sign may be the wrong way round.
+    /// The amount owed is negative. A hint: the sign may be inverted.
     BALANCE_SIGN = "PX-AGG-025", "balance_sign";
-    /// A merchant category code that is not of four digits.
+    /// A merchant category code does not have four digits.
     MCC = "PX-AGG-026", "mcc";
-    /// A country that is not of two capital letters.
+    /// A country is not two capital letters.
     COUNTRY = "PX-AGG-027", "country";
-    /// Coordinates that are nowhere on the globe.
+    /// Coordinates are out of range.
     COORDINATES = "PX-AGG-028", "coordinates";
-    /// A transaction settled on a date before it was made.
+    /// The settlement date of a transaction is before the date on which it was made.
     SETTLED_AFTER_MADE = "PX-AGG-029", "settled_after_made";
-    /// A transaction whose `type` is not that of its account.
+    /// The `type` of a transaction differs from the type of its account.
     ACCOUNT_TYPE = "PX-AGG-030", "account_type";
-    /// A transaction outside the window.
+    /// A transaction is outside the requested window.
     WINDOW = "PX-AGG-031", "window";
-    /// A page longer than `limit`.
+    /// A page is longer than `limit`.
     LIMIT = "PX-AGG-032", "limit";
-    /// A page that is not sorted by date, newest first, then by id.
+    /// A page is not sorted by date, newest first, then by id.
     ORDER = "PX-AGG-033", "order";
-    /// A total that is smaller than what was given.
+    /// The total is smaller than the number of transactions served.
     TOTAL = "PX-AGG-034", "total";
-    /// `null` or an empty text where a value is required.
+    /// A required value is `null` or an empty string.
     UNEXPECTED_NULL = "PX-AGG-035", "unexpected_null";
-    /// An id of more than 255 bytes.
+    /// An id has more than 255 bytes.
     WIDE_ID = "PX-AGG-036", "wide_id";
-    /// An amount of more than 22 digits before the point.
+    /// An amount has more than 22 digits before the point.
     WIDE_AMOUNT = "PX-AGG-037", "wide_amount";
-    /// A JSON number where the contract has an id or a text.
+    /// A JSON number is used for an id or a string.
     NUMBER_FOR_TEXT = "PX-AGG-038", "number_for_text";
-    /// A JSON number where the contract has a number of an account or of a bank: leading zeros are lost.
+    /// A JSON number is used for an account or bank identifier, which loses leading zeros.
     IDENTIFIER_AS_NUMBER = "PX-AGG-039", "identifier_as_number";
-    /// An amount or a rate that is a JSON number, or has an exponent, a `+` or leading zeros.
+    /// An amount or a rate is a JSON number, or has an exponent, a `+` or leading zeros.
     AMOUNT_FORM = "PX-AGG-040", "amount_form";
-    /// A whole number that is written with a point, or as a text.
+    /// A whole number is written with a decimal point or as a string.
     WHOLE_NUMBER_FORM = "PX-AGG-041", "whole_number_form";
-    /// A boolean that is written as a text.
+    /// A boolean is written as a string.
     BOOLEAN_FORM = "PX-AGG-042", "boolean_form";
-    /// A coordinate that is written as a text.
+    /// A coordinate is written as a string.
     COORDINATE_FORM = "PX-AGG-043", "coordinate_form";
-    /// A date or a timestamp that is not written as RFC 3339 says.
+    /// A date or a timestamp is not in the format of RFC 3339.
     DATE_FORM = "PX-AGG-044", "date_form";
-    /// A timestamp without an offset.
+    /// A timestamp has no offset.
     TIMESTAMP_OFFSET = "PX-AGG-045", "timestamp_offset";
-    /// A currency code in lower case.
+    /// A currency code is in lower case.
     CURRENCY_CASE = "PX-AGG-046", "currency_case";
     /// An object has a member more than once.
     REPEATED_MEMBER = "PX-AGG-047", "repeated_member";
-    /// A text with half a surrogate pair, bytes that are not UTF-8, or control characters that are not escaped.
+    /// A string has half of a surrogate pair, bytes that are not UTF-8, or unescaped control characters.
     DAMAGED_TEXT = "PX-AGG-048", "damaged_text";
-    /// A literal that JSON does not have, such as `NaN`, or a comma too many.
+    /// The JSON has an invalid literal, such as `NaN`, or an extra comma.
     NOT_JSON = "PX-AGG-049", "not_json";
-    /// A list that is `null`, empty in another form, or missing.
+    /// A list is missing, `null`, or empty in another form.
     NULL_LIST = "PX-AGG-050", "null_list";
-    /// An element of a list that is no object.
+    /// An element of a list is not an object.
     ELEMENT_FORM = "PX-AGG-051", "element_form";
-    /// A message that takes more time or memory to read than the reader may use.
+    /// Reading the message takes more time or memory than the reader may use.
     READER_LIMITS = "PX-AGG-052", "reader_limits";
-    /// A byte order mark before the JSON.
+    /// A byte order mark precedes the JSON.
     BYTE_ORDER_MARK = "PX-AGG-053", "byte_order_mark";
-    /// NUL bytes after the JSON.
+    /// NUL bytes follow the JSON.
     TRAILING_BYTES = "PX-AGG-054", "trailing_bytes";
-    /// A media type other than `application/json`.
+    /// The media type is not `application/json`.
     CONTENT_TYPE = "PX-AGG-055", "content_type";
-    /// A `Content-Encoding` that names no encoding.
+    /// The `Content-Encoding` names no encoding.
     CONTENT_ENCODING = "PX-AGG-056", "content_encoding";
 }
 

@@ -1,34 +1,34 @@
-//! What a token may do: OAuth scopes and sets of them.
+//! OAuth scopes and sets of scopes.
 //!
 //! Contract: `px.md` section 4; grammar: RFC 6749 section 3.3.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt, str::FromStr};
 
-/// Why a text is not a scope.
+/// An error for a text that is not a valid scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a scope: printable ASCII without space, quote and backslash")]
 pub struct InvalidScope;
 
-/// One scope. The default ones are constants; a partner may name others.
+/// An OAuth scope. The default scopes are constants; a partner may define others.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Cow<'static, str>);
 
 impl Scope {
-    /// Accounts and balances.
+    /// Access to accounts and balances.
     pub const ACCOUNTS: Self = Self(Cow::Borrowed("accounts"));
-    /// Everything about the holders beyond id and name.
+    /// Access to all data of the account holders beyond id and name.
     pub const IDENTITY: Self = Self(Cow::Borrowed("identity"));
-    /// Account and routing numbers.
+    /// Access to account and routing numbers.
     pub const AUTH: Self = Self(Cow::Borrowed("auth"));
-    /// Transactions.
+    /// Access to transactions.
     pub const TRANSACTIONS: Self = Self(Cow::Borrowed("transactions"));
-    /// A refresh token.
+    /// Issuance of a refresh token.
     pub const OFFLINE_ACCESS: Self = Self(Cow::Borrowed("offline_access"));
 
-    /// Takes a text as a scope.
+    /// Creates a scope from a text.
     ///
     /// # Errors
-    /// When the text breaks the grammar of RFC 6749.
+    /// If the text is empty, or has characters that RFC 6749 does not allow in a scope.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidScope> {
         let text = text.into();
         let good = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
@@ -38,7 +38,7 @@ impl Scope {
         Ok(Self(Cow::Owned(text)))
     }
 
-    /// The scope as text.
+    /// Returns the scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -57,12 +57,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes, written as words separated by spaces.
+/// A set of scopes. It is written as scopes separated by spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeSet(BTreeSet<Scope>);
 
 impl ScopeSet {
-    /// The scopes of a partner that names no others.
+    /// Returns the default scopes.
     #[must_use]
     pub fn defaults() -> Self {
         [Scope::ACCOUNTS, Scope::IDENTITY, Scope::AUTH, Scope::TRANSACTIONS, Scope::OFFLINE_ACCESS]
@@ -70,31 +70,31 @@ impl ScopeSet {
             .collect()
     }
 
-    /// Whether the set has a scope.
+    /// Returns whether the set contains a scope.
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {
         self.0.contains(scope)
     }
 
-    /// Whether the set has a scope of that name.
+    /// Returns whether the set contains a scope with this name.
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
         self.0.iter().any(|scope| scope.as_str() == name)
     }
 
-    /// Whether every scope of this set is in the other.
+    /// Returns whether all scopes of this set are in the other set.
     #[must_use]
     pub fn is_subset(&self, of: &Self) -> bool {
         self.0.is_subset(&of.0)
     }
 
-    /// Whether the set is empty.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The scopes, in the order of their names.
+    /// Returns the scopes, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
         self.0.iter()
     }

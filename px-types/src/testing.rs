@@ -1,9 +1,8 @@
-//! Samples of every message, varied at random, for the tests of this crate and of those
-//! that build on it.
+//! Randomly varied samples of every message, for the tests of this crate and its dependents.
 //!
-//! No strategy per type: a sample is a JSON text with every field set. Fields are left out,
-//! repeated and replaced at random, and what no longer reads is taken back. The same
-//! [`Seed`] gives the same values, so with proptest: `any::<u64>().prop_map(Seed::new)`.
+//! There is no strategy per type. A sample is a JSON text with every field set. Fields are removed,
+//! repeated and replaced at random, and a change that makes the message invalid is undone. The same
+//! [`Seed`] returns the same values. With proptest, use `any::<u64>().prop_map(Seed::new)`.
 
 use crate::{
     endpoint::{Endpoint, codec::Empty},
@@ -21,7 +20,7 @@ use crate::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// The answer of `GET /users/{user_id}` with every field set, as JSON.
+/// A response of `GET /users/{user_id}` with every field set, as JSON.
 pub const USER: &str = include_str!("../tests/fixtures/user.json");
 /// A page of transactions with every field set, as JSON.
 pub const PAGE: &str = include_str!("../tests/fixtures/page.json");
@@ -29,10 +28,10 @@ pub const PAGE: &str = include_str!("../tests/fixtures/page.json");
 pub const PLAID_ERROR: &str = include_str!("../tests/fixtures/plaid/error.json");
 const SAMPLES: &str = include_str!("../tests/fixtures/samples.json");
 
-/// The golden vectors of Plaid's API: the id of each endpoint, and `{"request", "response"}` with
-/// every field set, as JSON.
+/// The test vectors of Plaid's API: the id of each endpoint, and `{"request", "response"}` with every
+/// field set, as JSON.
 ///
-/// Whatever serves or calls the API is tested against these same texts.
+/// Servers and clients of the API are tested against the same vectors.
 pub const PLAID_VECTORS: &[(&str, &str)] = &[
     ("notify_transactions", include_str!("../tests/fixtures/plaid/notify_transactions.json")),
     ("notify_accounts", include_str!("../tests/fixtures/plaid/notify_accounts.json")),
@@ -52,18 +51,18 @@ pub const PLAID_VECTORS: &[(&str, &str)] = &[
     ("verification_key", include_str!("../tests/fixtures/plaid/verification_key.json")),
 ];
 
-/// A source of random values that repeats itself exactly.
+/// A deterministic source of random values.
 #[derive(Clone, Debug)]
 pub struct Seed(u64);
 
 impl Seed {
-    /// Starts from a number.
+    /// Creates a source from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits (splitmix64).
+    /// Returns the next 64 bits (splitmix64).
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -72,17 +71,17 @@ impl Seed {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`, which is not zero.
+    /// Returns a number below `limit`; 0 if `limit` is 0.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.bits() % limit.max(1) as u64) as usize
     }
 
-    /// One of several.
+    /// Returns one of several values.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 
-    /// A text of 1–12 characters, awkward ones among them, that is also an id.
+    /// Returns a text of 1–12 characters, including unusual ones, that is also a valid id.
     pub fn text(&mut self) -> String {
         const CHARACTERS: &[char] = &[
             'a', 'Z', '0', '9', '-', '_', '~', '/', '%', '+', '&', '=', '?', '#', ' ', '"', '\\',
@@ -106,7 +105,7 @@ impl Seed {
             .unwrap_or(Date::from(chrono::NaiveDate::default()))
     }
 
-    /// A JSON value to put in the place of a leaf.
+    /// Returns a JSON value that replaces a leaf.
     fn leaf(&mut self) -> Value {
         match self.below(8) {
             0 => json!(self.text()),
@@ -136,18 +135,18 @@ impl Seed {
     }
 }
 
-/// An endpoint of which samples can be made.
+/// An endpoint with samples.
 pub trait Sample: Endpoint {
-    /// A request.
+    /// Returns a sample of the request.
     fn request(seed: &mut Seed) -> Self;
-    /// An answer.
+    /// Returns a sample of the response.
     fn response(seed: &mut Seed) -> Self::Response;
 }
 
-/// Reads a sample after random changes that leave it readable.
+/// Parses a message after random changes that keep it valid.
 ///
 /// # Panics
-/// When the text is not such a message to begin with.
+/// If `text` is not a valid message of this type.
 pub fn vary<T: DeserializeOwned>(text: &str, seed: &mut Seed) -> T {
     let mut value: Value = serde_json::from_str(text).unwrap_or_default();
     for _ in 0..seed.below(24) {
@@ -159,11 +158,11 @@ pub fn vary<T: DeserializeOwned>(text: &str, seed: &mut Seed) -> T {
     }
     match wire::decode_value(&value) {
         Ok(message) => message,
-        Err(error) => panic!("the sample is no such message: {error}"),
+        Err(error) => panic!("the sample is not a valid message: {error}"),
     }
 }
 
-/// Changes one place somewhere below a value.
+/// Changes one randomly chosen value within a JSON value.
 fn change(value: &mut Value, seed: &mut Seed) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -198,7 +197,7 @@ fn change(value: &mut Value, seed: &mut Seed) {
     }
 }
 
-/// A request or an answer out of the file of samples.
+/// Returns a varied request or response from the file of samples.
 fn from_file<T: DeserializeOwned>(id: &str, part: &str, seed: &mut Seed) -> T {
     let samples: Value = serde_json::from_str(SAMPLES).unwrap_or_default();
     match samples[id][part].as_array() {
@@ -214,7 +213,7 @@ fn user_id(seed: &mut Seed) -> UserId {
 fn id<T, E: std::fmt::Display>(seed: &mut Seed, make: impl Fn(String) -> Result<T, E>) -> T {
     match make(seed.text()) {
         Ok(id) => id,
-        Err(error) => panic!("a text that is no id: {error}"),
+        Err(error) => panic!("the text is not a valid id: {error}"),
     }
 }
 
@@ -247,8 +246,8 @@ impl Sample for Authorize {
             application_name: seed.some(Seed::text),
         })
     }
-    fn response(seed: &mut Seed) -> AuthorizationAnswer {
-        AuthorizationAnswer {
+    fn response(seed: &mut Seed) -> AuthorizationResponse {
+        AuthorizationResponse {
             code: seed.some(|s| AuthorizationCode::new(s.text())),
             error: seed.some(|s| AuthorizationError::from(s.text().as_str())),
             error_description: seed.some(Seed::text),

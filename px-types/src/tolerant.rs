@@ -1,21 +1,21 @@
-//! Tolerant reading: one fault never costs a user.
+//! Tolerant decoding: a fault in one element does not make the whole message unreadable.
 //!
-//! Banks send a description that is cut in the middle of an emoji, `"total": 40.0`, an IBAN
-//! without a BIC, and do not mend it for months. [`decode`] reads such messages; what it had to
-//! repair, to ignore or to set aside it reports as [`Fault`]s. A [strict](crate::decode) reader
+//! Banks send descriptions that are cut in the middle of an emoji, `"total": 40.0`, or currency codes
+//! in lower case, and may not fix this for months. [`decode`] reads such messages and reports
+//! everything that it repaired, ignored or set aside as [`Fault`]s. The [strict](crate::decode) decoder
 //! refuses every message with a fault.
 //!
-//! A valid message takes the path of the strict reader, at its speed. Only if that fails, the
-//! message is read again, element by element; an *element* is an account, an identity, a security,
-//! a holding, a transfer code or a transaction. An element that fails is held in memory as it was
-//! written, and the typed decoder says where it fails and what it expects there:
+//! A valid message is read by the strict decoder, at its speed. Only if this fails, the message is read
+//! again, element by element. An *element* is an account, an identity, a security, a holding, a
+//! transfer code or a transaction. An invalid element is kept in memory as written. The error of the
+//! typed decoder names the path of the fault and the expected value:
 //!
-//! 1. If what stands there can be read without loss, it is (`repair`: one table).
-//! 2. Otherwise it is removed. If the contract requires it, the object that has it is removed, and
-//!    so on; if nothing is left to remove, the element is set aside.
-//! 3. Then the element is decoded again, at most 16 times.
+//! 1. A value that can be read without loss is repaired (the table in `repair`).
+//! 2. Any other value is removed. If the contract requires it, the object that contains it is removed,
+//!    and so on. If nothing is left to remove, the element is set aside.
+//! 3. The element is decoded again, at most 64 times and with at most 16 faults.
 //!
-//! So there is no second description of the messages. Work is bounded by [`Limits`].
+//! The messages therefore need no second definition. [`Limits`] bounds time and memory.
 //!
 //! Contract: `px.md` section 2.2.2.
 //!
@@ -40,12 +40,12 @@
 //! # Ok::<(), px_types::DecodeError>(())
 //! ```
 
-mod guide;
 mod messages;
+mod reader;
 mod repair;
 
 use self::{
-    guide::{Guide, Place},
+    reader::{Location, TolerantReader},
     repair::Expected,
 };
 use crate::{
@@ -57,14 +57,15 @@ use crate::{
 use serde::de::DeserializeOwned;
 use std::{borrow::Cow, fmt, mem::size_of};
 
-/// The limits of reading one message tolerantly.
+/// The limits of decoding one message tolerantly.
 ///
-/// Beyond them nothing is repaired any more: elements that fail are set aside, the others are read.
+/// When a limit is reached, nothing more is repaired: invalid elements are set aside, and valid ones
+/// are still read.
 pub struct Limits<'a> {
-    /// Returns whether the time is up. Asked before each repair. Never, by default: this crate has
-    /// no clock.
+    /// Returns whether the time limit is reached; called before each repair. The default always returns
+    /// `false`, because this crate has no clock.
     pub out_of_time: &'a dyn Fn() -> bool,
-    /// Maximum memory for what is held beside the message, as a multiple of its size; 4 by default.
+    /// Maximum memory in addition to the message, as a multiple of its size; 4 by default.
     pub memory_factor: usize,
 }
 
@@ -80,78 +81,81 @@ impl fmt::Debug for Limits<'_> {
     }
 }
 
-/// Memory that even a small message may take, in bytes.
+/// Minimum of the memory limit, in bytes, for small messages.
 const MIN_MEMORY: usize = 1 << 20;
 
 /// A message with its faults.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Tolerated<T> {
-    /// The message. The responses with accounts and transactions hold a copy of the faults.
+pub struct WithFaults<T> {
+    /// The message. Responses with accounts or transactions also contain a copy of the faults.
     pub message: T,
-    /// What is wrong with it; empty if a strict reader accepts it.
+    /// The faults; empty if the strict decoder accepts the message.
     pub faults: Faults,
 }
 
-impl<T> Tolerated<T> {
+impl<T> WithFaults<T> {
     pub(crate) fn without_faults(message: T) -> Self {
         Self { message, faults: Faults::default() }
     }
 }
 
-/// A message that can be read tolerantly.
+/// A message that can be decoded tolerantly.
 ///
-/// Every JSON response of an endpoint is one. Others need no more than an empty implementation.
+/// All JSON responses of endpoints implement it. For other messages an empty implementation suffices.
 pub trait Tolerant: DeserializeOwned {
     /// Reads the message from its members.
     #[doc(hidden)]
     fn from_members(members: &mut Members<'_, '_>) -> Result<Self, DecodeError> {
-        members.rest()
+        members.read_message()
     }
 
-    /// Notes a fault in the message, if it has a place for it.
+    /// Adds a fault to the message, if its type has a list of faults.
     #[doc(hidden)]
     fn note_fault(&mut self, _: Fault) {}
 
-    /// Notes all faults in the message, if it has a place for them.
+    /// Stores all faults in the message, if its type has a list of faults.
     #[doc(hidden)]
     fn note_faults(&mut self, _: &Faults) {}
 }
 
-/// Reads a message tolerantly.
+/// Decodes a message tolerantly.
 ///
 /// # Errors
-/// If the bytes are no JSON object, or a required member of the message itself, a list among them,
-/// is missing or cannot be read. The error names the path.
-pub fn decode<T: Tolerant>(bytes: &[u8], limits: &Limits<'_>) -> Result<Tolerated<T>, DecodeError> {
+/// If the bytes are not a JSON object, or a required member of the message itself (including its lists
+/// of elements) is missing or cannot be read. The error names the path.
+pub fn decode<T: Tolerant>(
+    bytes: &[u8],
+    limits: &Limits<'_>,
+) -> Result<WithFaults<T>, DecodeError> {
     if let Ok(message) = serde_json::from_slice(bytes) {
-        return Ok(Tolerated { message, faults: Faults::default() });
+        return Ok(WithFaults { message, faults: Faults::default() });
     }
     let mut faults = Faults::default();
-    let json = strip(bytes, &mut faults);
+    let json = strip_surroundings(bytes, &mut faults);
     let message = match serde_json::from_slice(json) {
         Ok(message) if json.len() < bytes.len() => Ok(message),
         _ => match Members::scan(json, limits) {
             Ok(mut members) => {
-                members.guide.faults = faults;
+                members.reader.faults = faults;
                 let message = T::from_members(&mut members);
-                faults = members.guide.faults;
+                faults = members.reader.faults;
                 message
             }
-            // No JSON at all: the strict reader says it best.
+            // Not JSON at all: the error of the strict decoder is more precise.
             Err(Malformed) => wire::decode(json),
         },
     };
     let mut message = message?;
     if faults.is_empty() {
-        faults.push(message_fault(rule::NOT_JSON, "is not written as JSON is", "JSON"));
+        faults.push(message_fault(rule::NOT_JSON, "is not valid JSON", "JSON"));
     }
     message.note_faults(&faults);
-    Ok(Tolerated { message, faults })
+    Ok(WithFaults { message, faults })
 }
 
-/// Takes away what stands before and behind the JSON.
-fn strip<'a>(bytes: &'a [u8], faults: &mut Faults) -> &'a [u8] {
+/// Removes a byte order mark before the JSON and NUL bytes after it.
+fn strip_surroundings<'a>(bytes: &'a [u8], faults: &mut Faults) -> &'a [u8] {
     let mut json = bytes;
     if let Some(rest) = json.strip_prefix(b"\xef\xbb\xbf") {
         json = rest;
@@ -172,10 +176,10 @@ fn message_fault(rule: Rule, found: &'static str, expected: &'static str) -> Fau
     Fault { path, rule, found, expected, outcome: Outcome::Repaired, element: None }
 }
 
-/// The members of a message, each as the bytes that were received.
+/// The members of a message, as received bytes.
 pub struct Members<'a, 'l> {
     members: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
-    guide: Guide<'l>,
+    reader: TolerantReader<'l>,
 }
 
 impl fmt::Debug for Members<'_, '_> {
@@ -185,7 +189,7 @@ impl fmt::Debug for Members<'_, '_> {
 }
 
 impl<'a, 'l> Members<'a, 'l> {
-    /// Finds where the members begin and end.
+    /// Finds the start and the end of each member.
     fn scan(json: &'a [u8], limits: &Limits<'l>) -> Result<Self, Malformed> {
         let size = json.len().saturating_mul(limits.memory_factor).max(MIN_MEMORY);
         let mut memory = Memory::new(size);
@@ -208,14 +212,14 @@ impl<'a, 'l> Members<'a, 'l> {
             more = scanner.separator(b'}')?;
         }
         match scanner.peek() {
-            None => Ok(Self { members, guide: Guide::new(size, limits.out_of_time) }),
+            None => Ok(Self { members, reader: TolerantReader::new(size, limits.out_of_time) }),
             Some(_) => Err(Malformed),
         }
     }
 
-    /// Reads a list of elements, and leaves an empty one in its place.
+    /// Reads a list of elements and replaces it with an empty list.
     ///
-    /// What is no list at all is left for [`rest`](Self::rest) to judge.
+    /// A value that is not a list is left for [`read_message`](Self::read_message).
     fn list<E: ReadElement>(&mut self) -> Result<Vec<E>, DecodeError> {
         let name = E::KIND.list();
         let mut found = self.members.iter_mut().filter(|(key, _)| key == name);
@@ -236,18 +240,18 @@ impl<'a, 'l> Members<'a, 'l> {
         let mut more = !scanner.take(b']');
         while more {
             let raw = scanner.skip_value().map_err(broken)?;
-            elements.extend(self.guide.element(raw, index));
+            elements.extend(self.reader.element(raw, index));
             index += 1;
             more = scanner.separator(b']').map_err(broken)?;
         }
         Ok(elements)
     }
 
-    /// Puts a text in the place of a member that has none, or none that can be read.
-    fn text_or(&mut self, name: &'static str, text: &str) {
-        let size = self.guide.memory;
+    /// Sets a member to `text` if it is missing or cannot be read.
+    fn default_text(&mut self, name: &'static str, text: &str) {
+        let size = self.reader.memory;
         let raw = self.members.iter().find(|(key, _)| key == name).map(|(_, raw)| &**raw);
-        let node = raw.map(|raw| Node::parse(raw, Memory::new(size)).unwrap_or(Node::Gone));
+        let node = raw.map(|raw| Node::parse(raw, Memory::new(size)).unwrap_or(Node::Removed));
         match &node {
             Some(Node::Text(text)) if !text.is_empty() => return,
             Some(Node::Number(_)) => return,
@@ -259,14 +263,14 @@ impl<'a, 'l> Members<'a, 'l> {
         };
         let steps = [Step::Key(name.to_owned())];
         let expected = Expected::Id.text();
-        self.guide.record(&Place::default(), &steps, rule, found, expected, Outcome::Repaired);
+        self.reader.record(&Location::default(), &steps, rule, found, expected, Outcome::Repaired);
         self.members.retain(|(key, _)| key != name);
         self.members.push((Cow::Borrowed(name), Cow::Owned(wire::encode(&text))));
     }
 
-    /// Writes a list of texts as one text, separated by spaces.
-    fn joined(&mut self, name: &'static str) {
-        let size = self.guide.memory;
+    /// Replaces a list of strings with one string, separated by spaces.
+    fn join_list(&mut self, name: &'static str) {
+        let size = self.reader.memory;
         let Some((_, raw)) = self.members.iter_mut().find(|(key, _)| key == name) else {
             return;
         };
@@ -283,41 +287,41 @@ impl<'a, 'l> Members<'a, 'l> {
         *raw = Cow::Owned(wire::encode(&texts.join(" ")));
         let steps = [Step::Key(name.to_owned())];
         let (found, expected) = ("is a list", Expected::Text.text());
-        let (place, rule) = (Place::default(), rule::MALFORMED);
-        self.guide.record(&place, &steps, rule, found, expected, Outcome::Repaired);
+        let (location, rule) = (Location::default(), rule::MALFORMED);
+        self.reader.record(&location, &steps, rule, found, expected, Outcome::Repaired);
     }
 
-    /// Reads the message itself.
-    fn rest<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
-        let size = self.guide.memory;
+    /// Reads the message itself, after its lists of elements.
+    fn read_message<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        let size = self.reader.memory;
         let node = |raw| {
-            // What is too large or no JSON can only be read around.
-            Node::parse(raw, Memory::new(size)).unwrap_or(Node::Word(Cow::Borrowed("")))
+            // A value that is too large or not JSON becomes unreadable.
+            Node::parse(raw, Memory::new(size)).unwrap_or(Node::InvalidLiteral(Cow::Borrowed("")))
         };
         let members = self.members.iter().map(|(key, raw)| (key.clone(), node(raw)));
         let mut node = Node::Object(members.collect());
-        self.guide.mend(&mut node, &Place::default())
+        self.reader.read_repaired(&mut node, &Location::default())
     }
 }
 
-/// A part of a message that is read, or set aside, for itself.
+/// A part of a message that is read, or set aside, on its own.
 trait ReadElement: DeserializeOwned {
-    /// What it is.
+    /// The kind of the element.
     const KIND: ElementKind;
 
-    /// The elements within it, which are read before it.
-    type Within: Default;
+    /// The nested elements, which are read before the element itself.
+    type Nested: Default;
 
-    /// Reads the elements within it, and leaves empty lists in their place.
-    fn read_within(_: &mut Node<'_>, _: &mut Guide<'_>, _: &Place) -> Self::Within {
-        Self::Within::default()
+    /// Reads the nested elements and replaces their lists with empty ones.
+    fn read_nested(_: &mut Node<'_>, _: &mut TolerantReader<'_>, _: &Location) -> Self::Nested {
+        Self::Nested::default()
     }
 
-    /// Takes the elements within it back.
-    fn take_within(&mut self, _: Self::Within) {}
+    /// Adds the nested elements to the element.
+    fn attach_nested(&mut self, _: Self::Nested) {}
 }
 
-/// What is known of an element that may not be readable.
+/// Describes an element that may be unreadable, as far as its id can be read.
 fn element_of(kind: ElementKind, index: usize, node: &Node<'_>, of: Option<&Element>) -> Element {
     let text = |name: &str| match node.member(name)? {
         Node::Text(text) | Node::Number(text) => Some(text.to_string()),

@@ -1,51 +1,49 @@
-//! The rules between fields and between messages, and the check of raw bytes.
+//! The validation of messages: rules across fields and messages, and the check of raw bytes.
 //!
-//! What a single field may be is settled where it is read, by the types themselves. Here
-//! live the rules that need more than one field: references, order, windows, checksums
-//! that the types keep as read. [`check`] puts both together for bytes that may be
-//! anything.
+//! The types themselves validate single fields when they are read. This module has the rules that need
+//! more than that: references, order, windows and checksums. [`check`] applies both to raw bytes.
 //!
-//! Neither paths nor texts ever contain a value.
+//! Paths and texts never contain a value.
 
 mod check;
+mod contract_limits;
 mod number;
 mod page;
 mod user;
-mod wide;
 
 pub use crate::rule::{self, Rule};
 
 pub use check::check;
-pub use page::{Known, PageContext};
+pub use page::{KnownIds, PageContext};
 pub use user::UserContext;
 
 use std::{borrow::Cow, fmt};
 
-/// One breach of one rule.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Breach {
-    /// Where it is, `accounts[2].owner_identity_ids[0]`; `.` is the whole message.
+pub struct Violation {
+    /// The path, such as `accounts[2].owner_identity_ids[0]`; `.` is the whole message.
     pub path: String,
-    /// The rule, one of [`rule`].
+    /// The violated rule, one of [`rule`].
     pub rule: Rule,
-    /// What is wrong, for people.
+    /// A description for operators.
     pub text: Cow<'static, str>,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
 }
 
-/// How bad a breach is.
+/// The severity of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Allowed, but worth a look.
+    /// The message is allowed, but may be wrong.
     Hint,
-    /// The contract is broken.
+    /// The message violates the contract.
     Error,
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Hint => "hint",
@@ -55,47 +53,47 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Every breach of a message, in the order in which they were found.
+/// All violations of a message, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report(Vec<Breach>);
+pub struct Report(Vec<Violation>);
 
 impl Report {
-    /// Whether nothing at all was found, hints included.
+    /// Returns whether there are no violations, including hints.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the contract is broken; hints do not count.
+    /// Returns whether the contract is violated. Hints do not count.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.errors().next().is_some()
     }
 
-    /// Every breach.
+    /// Returns all violations.
     #[must_use]
-    pub fn breaches(&self) -> &[Breach] {
+    pub fn violations(&self) -> &[Violation] {
         &self.0
     }
 
-    /// The breaches of the contract, without hints.
-    pub fn errors(&self) -> impl Iterator<Item = &Breach> {
+    /// Returns the violations of the contract, without hints.
+    pub fn errors(&self) -> impl Iterator<Item = &Violation> {
         self.0.iter().filter(|b| b.severity == Severity::Error)
     }
 
-    /// Whether a rule was broken at a path.
+    /// Returns whether a rule is violated at a path.
     #[must_use]
     pub fn has(&self, rule: Rule, path: &str) -> bool {
         self.0.iter().any(|b| b.rule == rule && b.path == path)
     }
 
-    /// The breaches, to keep.
+    /// Converts the report to a list of violations.
     #[must_use]
-    pub fn into_breaches(self) -> Vec<Breach> {
+    pub fn into_violations(self) -> Vec<Violation> {
         self.0
     }
 
-    // The path comes as `format_args!`, so a good message makes no string at all.
+    // The path is `fmt::Arguments`, so that a valid message allocates no strings.
     pub(crate) fn error(
         &mut self,
         rule: Rule,
@@ -122,17 +120,17 @@ impl Report {
         severity: Severity,
     ) {
         let text = text.into();
-        self.0.push(Breach { path, rule, text, severity });
+        self.0.push(Violation { path, rule, text, severity });
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, breach) in self.0.iter().enumerate() {
+        for (i, violation) in self.0.iter().enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
-            breach.fmt(f)?;
+            violation.fmt(f)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Webhooks that Plaid sends: their payloads, and what is signed of them.
+//! Webhooks that Plaid sends: the messages and the claims of their signatures.
 //!
-//! Signing and checking a signature is not here: that needs a key and a clock.
+//! Signing and verification need a key and a clock and are therefore in other crates.
 
 mod signature;
 
@@ -20,14 +20,16 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// The header that carries a webhook's signature, a JWT.
+/// The name of the header with the signature of a webhook, a JWT.
 pub const VERIFICATION_HEADER: &str = "plaid-verification";
 
 message! {
-    /// What Plaid tells an application or a partner about an Item.
+    /// A webhook: a notification about an Item to an application or a partner.
     ///
-    /// Delivered at least once and in any order: take it as a hint to read, never as the
-    /// truth itself. Contract: `px.md` section 9.
+    /// Webhooks are delivered at least once and in any order. Treat a webhook as a trigger to read the
+    /// current data, never as the data itself.
+    ///
+    /// Contract: `px.md` section 9.
     ///
     /// ```
     /// use px_types::webhook::{Webhook, WebhookEvent};
@@ -38,20 +40,20 @@ message! {
     /// ```
     pub struct Webhook {
         required {
-            /// The Item.
+            /// The id of the Item.
             item_id: ItemId,
-            /// Where it happened.
+            /// The environment.
             environment: Environment,
         }
         flat {
-            /// What happened.
+            /// The event.
             event: WebhookEvent,
         }
     }
 }
 
 open_enum! {
-    /// The environment of Plaid that sends a webhook.
+    /// An environment of Plaid.
     pub enum Environment {
         Development = "development",
         Sandbox = "sandbox",
@@ -60,7 +62,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What a webhook is about, in general.
+    /// The type of a webhook.
     pub enum WebhookType {
         Transactions = "TRANSACTIONS",
         Item = "ITEM",
@@ -69,7 +71,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What a webhook is about, exactly.
+    /// The code of a webhook.
     pub enum WebhookCode {
         InitialUpdate = "INITIAL_UPDATE",
         HistoricalUpdate = "HISTORICAL_UPDATE",
@@ -86,143 +88,143 @@ open_enum! {
     }
 }
 
-/// What happened: type and code, with the fields that only they have.
+/// The event of a webhook: its type and code, with the fields of this event.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum WebhookEvent {
-    /// `TRANSACTIONS: INITIAL_UPDATE`: the first transactions are there.
+    /// `TRANSACTIONS: INITIAL_UPDATE`: the first transactions are available.
     InitialUpdate(NewTransactions),
-    /// `TRANSACTIONS: HISTORICAL_UPDATE`: the whole history is there.
+    /// `TRANSACTIONS: HISTORICAL_UPDATE`: the complete history is available.
     HistoricalUpdate(NewTransactions),
     /// `TRANSACTIONS: DEFAULT_UPDATE`: there are new transactions.
     DefaultUpdate(NewTransactions),
-    /// `TRANSACTIONS: TRANSACTIONS_REMOVED`: transactions are gone.
+    /// `TRANSACTIONS: TRANSACTIONS_REMOVED`: transactions were removed.
     TransactionsRemoved(RemovedTransactions),
-    /// `TRANSACTIONS: SYNC_UPDATES_AVAILABLE`: there is something to read.
+    /// `TRANSACTIONS: SYNC_UPDATES_AVAILABLE`: there are changes to read.
     SyncUpdatesAvailable(SyncUpdates),
     /// `ITEM: ERROR`: the Item cannot be updated.
     Error(ItemFault),
-    /// `ITEM: LOGIN_REPAIRED`: it can be updated again.
+    /// `ITEM: LOGIN_REPAIRED`: the Item can be updated again.
     LoginRepaired,
-    /// `ITEM: NEW_ACCOUNTS_AVAILABLE`: the user has an account that was not there before.
+    /// `ITEM: NEW_ACCOUNTS_AVAILABLE`: the user has a new account.
     NewAccountsAvailable,
-    /// `ITEM: WEBHOOK_UPDATE_ACKNOWLEDGED`: webhooks go to another address.
+    /// `ITEM: WEBHOOK_UPDATE_ACKNOWLEDGED`: the webhook URL was changed.
     WebhookUpdateAcknowledged(NewWebhook),
-    /// `ITEM: USER_PERMISSION_REVOKED`: the user took the consent back.
+    /// `ITEM: USER_PERMISSION_REVOKED`: the user revoked the consent.
     UserPermissionRevoked(RevokedPermission),
-    /// `ITEM: USER_ACCOUNT_REVOKED`: the user took the consent to one account back.
+    /// `ITEM: USER_ACCOUNT_REVOKED`: the user revoked the consent for one account.
     UserAccountRevoked(RevokedAccount),
-    /// `LINK: ITEM_ADD_RESULT`: a user connected this application (section 10).
+    /// `LINK: ITEM_ADD_RESULT`: a user connected this application (`px.md` section 10).
     ItemAddResult(AddedItem),
-    /// Anything that this version does not know, kept whole.
+    /// An event that this version does not know, with all its fields.
     Unknown(UnknownEvent),
 }
 
 message! {
-    /// How many transactions are new.
+    /// The fields of the events about new transactions.
     pub struct NewTransactions {
         required {
-            /// How many.
+            /// The number of new transactions.
             new_transactions: u64,
         }
         optional {
-            /// Why there may be fewer than there should be.
+            /// The error that may have made the event incomplete.
             error: PlaidError,
         }
     }
 }
 
 message! {
-    /// Which transactions are gone.
+    /// The fields of `TRANSACTIONS_REMOVED`.
     pub struct RemovedTransactions {
         required {
-            /// Their ids.
+            /// The ids of the removed transactions.
             removed_transactions: Vec<TransactionId>,
         }
         optional {
-            /// Why there may be fewer than there should be.
+            /// The error that may have made the event incomplete.
             error: PlaidError,
         }
     }
 }
 
 message! {
-    /// How far the history of an Item is there.
+    /// The fields of `SYNC_UPDATES_AVAILABLE`: the progress of the initial fetch.
     pub struct SyncUpdates {
         required {
-            /// Whether the first transactions are there.
+            /// Whether the first transactions are available.
             initial_update_complete: bool,
-            /// Whether the whole history is there.
+            /// Whether the complete history is available.
             historical_update_complete: bool,
         }
     }
 }
 
 message! {
-    /// Why an Item cannot be updated.
+    /// The fields of `ERROR`.
     pub struct ItemFault {
         required {
-            /// Why.
+            /// The error that prevents updates of the Item.
             error: PlaidError,
         }
     }
 }
 
 message! {
-    /// Where webhooks go from now on.
+    /// The fields of `WEBHOOK_UPDATE_ACKNOWLEDGED`.
     pub struct NewWebhook {
         required {
-            /// The address.
+            /// The new webhook URL.
             new_webhook_url: String,
         }
         optional {
-            /// What was wrong with the Item then.
+            /// The error of the Item at that time.
             error: PlaidError,
         }
     }
 }
 
 message! {
-    /// The consent that a user took back.
+    /// The fields of `USER_PERMISSION_REVOKED`.
     pub struct RevokedPermission {
         optional {
-            /// What the Item says from now on.
+            /// The error of the Item after the revocation.
             error: PlaidError,
         }
     }
 }
 
 message! {
-    /// The account to which a user took the consent back.
+    /// The fields of `USER_ACCOUNT_REVOKED`.
     pub struct RevokedAccount {
         required {
-            /// The account.
+            /// The id of the account.
             account_id: AccountId,
         }
     }
 }
 
 message! {
-    /// The Item that a user shares with this application from now on.
+    /// The fields of `ITEM_ADD_RESULT`.
     pub struct AddedItem {
         required {
-            /// To be exchanged for the application's own token, within 30 minutes and once.
+            /// The public token, to be exchanged once, within 30 minutes, for the application's access token.
             public_token: PublicToken,
         }
         optional {
-            /// Whose Item it is, by the id that the partner gave as the application's own
+            /// The id of the user at the application, as given by the partner
             /// (`cross_app_item_add.foreign_id`).
             foreign_id: String,
-            /// Whose Item it is, by the id that the application itself gave
+            /// The id of the user at the application, as given by the application itself
             /// (`user.client_user_id` of its link token).
             client_user_id: String,
         }
     }
 }
 
-/// A webhook of a type or a code that this version does not know.
+/// A webhook event with a type or a code that this version does not know.
 ///
-/// `Debug` shows type and code alone: any other field may be a token.
+/// `Debug` shows only type and code, because any other field may be a token.
 #[derive(Clone, PartialEq)]
 pub struct UnknownEvent {
     webhook_type: WebhookType,
@@ -231,7 +233,7 @@ pub struct UnknownEvent {
 }
 
 impl UnknownEvent {
-    /// Every field but those that all webhooks have, as it was read.
+    /// Returns the fields as they were read, without those that all webhooks have.
     #[must_use]
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
@@ -248,7 +250,7 @@ impl fmt::Debug for UnknownEvent {
 }
 
 impl WebhookEvent {
-    /// What it is about, in general.
+    /// Returns the type of the webhook.
     #[must_use]
     pub fn webhook_type(&self) -> WebhookType {
         match self {
@@ -268,7 +270,7 @@ impl WebhookEvent {
         }
     }
 
-    /// What it is about, exactly.
+    /// Returns the code of the webhook.
     #[must_use]
     pub fn webhook_code(&self) -> WebhookCode {
         match self {
@@ -336,33 +338,33 @@ impl<'de> Deserialize<'de> for WebhookEvent {
         use {WebhookCode as Code, WebhookType as Type};
         Ok(match (&webhook_type, &webhook_code) {
             (Type::Transactions, Code::InitialUpdate) => {
-                Self::InitialUpdate(wire::from_held(&fields)?)
+                Self::InitialUpdate(wire::from_buffered(&fields)?)
             }
             (Type::Transactions, Code::HistoricalUpdate) => {
-                Self::HistoricalUpdate(wire::from_held(&fields)?)
+                Self::HistoricalUpdate(wire::from_buffered(&fields)?)
             }
             (Type::Transactions, Code::DefaultUpdate) => {
-                Self::DefaultUpdate(wire::from_held(&fields)?)
+                Self::DefaultUpdate(wire::from_buffered(&fields)?)
             }
             (Type::Transactions, Code::TransactionsRemoved) => {
-                Self::TransactionsRemoved(wire::from_held(&fields)?)
+                Self::TransactionsRemoved(wire::from_buffered(&fields)?)
             }
             (Type::Transactions, Code::SyncUpdatesAvailable) => {
-                Self::SyncUpdatesAvailable(wire::from_held(&fields)?)
+                Self::SyncUpdatesAvailable(wire::from_buffered(&fields)?)
             }
-            (Type::Item, Code::Error) => Self::Error(wire::from_held(&fields)?),
+            (Type::Item, Code::Error) => Self::Error(wire::from_buffered(&fields)?),
             (Type::Item, Code::LoginRepaired) => Self::LoginRepaired,
             (Type::Item, Code::NewAccountsAvailable) => Self::NewAccountsAvailable,
             (Type::Item, Code::WebhookUpdateAcknowledged) => {
-                Self::WebhookUpdateAcknowledged(wire::from_held(&fields)?)
+                Self::WebhookUpdateAcknowledged(wire::from_buffered(&fields)?)
             }
             (Type::Item, Code::UserPermissionRevoked) => {
-                Self::UserPermissionRevoked(wire::from_held(&fields)?)
+                Self::UserPermissionRevoked(wire::from_buffered(&fields)?)
             }
             (Type::Item, Code::UserAccountRevoked) => {
-                Self::UserAccountRevoked(wire::from_held(&fields)?)
+                Self::UserAccountRevoked(wire::from_buffered(&fields)?)
             }
-            (Type::Link, Code::ItemAddResult) => Self::ItemAddResult(wire::from_held(&fields)?),
+            (Type::Link, Code::ItemAddResult) => Self::ItemAddResult(wire::from_buffered(&fields)?),
             _ => Self::Unknown(UnknownEvent { webhook_type, webhook_code, fields }),
         })
     }

@@ -1,12 +1,12 @@
-//! How JSON is read here: the few rules that every message shares.
+//! JSON encoding and strict decoding, with the rules that all messages share.
 //!
-//! - a field that is not required may be absent, `null` or `""`, whatever its type;
-//! - an error names the path and never the value.
+//! - A field that is not required may be absent, `null` or `""`, whatever its type.
+//! - An error names the path of the fault, but never a value.
 
-mod held;
+mod buffered;
 pub(crate) mod path;
 
-pub(crate) use self::held::{Held, UNREADABLE};
+pub(crate) use self::buffered::{BufferedValue, UNREADABLE};
 
 use self::path::push_key;
 use serde::de::{
@@ -18,7 +18,7 @@ use serde::de::{
 };
 use std::{fmt, marker::PhantomData};
 
-/// Reads a value from a JSON string, without a copy of the string.
+/// Parses a value from a JSON string, without copying the string.
 pub(crate) fn from_text<'de, D, T, E>(
     deserializer: D,
     expected: &'static str,
@@ -41,7 +41,7 @@ where
     deserializer.deserialize_str(Text(expected, read, PhantomData))
 }
 
-/// Reads a number by which money finds an account or a bank: never empty, never a JSON number.
+/// Deserializes the number of an account or a bank: a string that is not empty.
 pub(crate) fn identifier<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -53,7 +53,7 @@ where
     })
 }
 
-/// Reads an optional field: absent (with `#[serde(default)]`), `null` and `""` are alike.
+/// Deserializes an optional field. Absent (with `#[serde(default)]`), `null` and `""` are equivalent.
 pub(crate) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -62,7 +62,7 @@ where
     deserializer.deserialize_any(OptionalVisitor(PhantomData))
 }
 
-/// Reads an optional list; absent is the empty list.
+/// Deserializes an optional list. An absent list is empty.
 pub(crate) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -118,12 +118,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
         T::deserialize(value.into_deserializer()).map(Some)
     }
 
-    // Coordinates alone are read this way; an amount is a string.
+    // Only coordinates are read as floats; amounts are strings.
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
         T::deserialize(value.into_deserializer()).map(Some)
     }
 
-    // JSON has no bytes: the tolerant reader shows what it cannot read in this way.
+    // JSON has no bytes: the tolerant reader passes unreadable values this way.
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
         T::deserialize(BytesDeserializer::new(bytes)).map(Some)
     }
@@ -137,10 +137,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
     }
 }
 
-/// The reason when something that is kept whole holds what JSON does not have.
-pub(crate) const NOT_JSON: &str = "holds what JSON does not have";
+/// The reason if a value of unknown type contains something that is not valid JSON.
+pub(crate) const NOT_JSON: &str = "contains something that is not valid JSON";
 
-/// A list of which no struct can be made; serde's own would take the values by their order.
+/// A deserializer of lists that refuses structs. Serde would accept the values in the order of the
+/// fields.
 struct ListDeserializer<A>(A);
 
 impl<'de, A: SeqAccess<'de>> Deserializer<'de> for ListDeserializer<A> {
@@ -165,29 +166,29 @@ impl<'de, A: SeqAccess<'de>> Deserializer<'de> for ListDeserializer<A> {
     }
 }
 
-/// Marks an error with the rest of its path, where the path is known only to the code that found it.
+/// A mark around the rest of the path in an error text, where only the failing code knows that path.
 const PATH_MARK: char = '\u{1}';
 
-/// An error at a path below the place where the reader stands.
+/// Creates an error at a path below the value that is being read.
 pub(crate) fn error_at<E: serde::de::Error>(path: &str, text: impl fmt::Display) -> E {
     E::custom(format_args!("{PATH_MARK}{path}{PATH_MARK}{text}"))
 }
 
-/// Reads a part of a message out of a value that was held back, keeping the path of an error.
-pub(crate) fn from_held<'de, T, E>(
-    held: impl Deserializer<'de, Error = serde_json::Error> + Copy,
+/// Deserializes a part of a message from a buffered value, keeping the path of an error.
+pub(crate) fn from_buffered<'de, T, E>(
+    buffered: impl Deserializer<'de, Error = serde_json::Error> + Copy,
 ) -> Result<T, E>
 where
     T: Deserialize<'de>,
     E: serde::de::Error,
 {
-    // As in `decode`, the path is found only where there is an error.
-    T::deserialize(held)
-        .or_else(|_| read(held))
+    // As in `decode`, the path is determined only if there is an error.
+    T::deserialize(buffered)
+        .or_else(|_| read(buffered))
         .map_err(|error| error_at(&error.path, error.reason))
 }
 
-/// Reads from a value in memory, keeping track of the path.
+/// Deserializes a value in memory, keeping track of the path.
 pub(crate) fn read<'de, T: Deserialize<'de>>(
     value: impl Deserializer<'de, Error = serde_json::Error>,
 ) -> Result<T, DecodeError> {
@@ -197,9 +198,9 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(
     })
 }
 
-/// Why bytes are not the message that was expected.
+/// An error while decoding a message.
 ///
-/// Names the path of the fault, `transactions[3].amount`, and never a value.
+/// It names the path of the fault, such as `transactions[3].amount`, but never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     path: String,
@@ -211,13 +212,13 @@ impl DecodeError {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// Where the fault is, `transactions[3].amount`; `.` is the whole message.
+    /// Returns the path of the fault, such as `transactions[3].amount`; `.` is the whole message.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is wrong there.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -232,12 +233,13 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Reads a message from JSON bytes.
+/// Decodes a message from JSON.
 ///
 /// # Errors
-/// When the bytes are not JSON, or not this message; the error names the path of the first fault.
+/// If the bytes are not JSON, or not a valid message of this type. The error names the path of the first
+/// fault.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
-    // Keeping track of the path costs time, so only a message that fails is read with it.
+    // Keeping track of the path takes time, so it is done only after decoding has failed.
     serde_json::from_slice(bytes).or_else(|_| {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -249,24 +251,24 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     })
 }
 
-/// Reads a message from a JSON value.
+/// Decodes a message from a JSON value.
 ///
 /// # Errors
-/// As [`decode`].
+/// If the value is not a valid message of this type. The error names the path of the first fault.
 pub fn decode_value<'de, T: Deserialize<'de>>(
     value: &'de serde_json::Value,
 ) -> Result<T, DecodeError> {
     read(value)
 }
 
-/// Writes a message as JSON bytes.
+/// Encodes a message as JSON.
 #[must_use]
 pub fn encode<T: serde::Serialize>(message: &T) -> Vec<u8> {
     // Messages have string keys and no fallible `Serialize`, so this cannot fail.
     serde_json::to_vec(message).unwrap_or_default()
 }
 
-/// The path and the reason of an error, both free of values.
+/// Returns the path and the reason of an error, without values.
 fn locate(error: &serde_path_to_error::Error<serde_json::Error>) -> (String, String) {
     use serde_path_to_error::Segment;
     let mut path = String::new();
@@ -298,16 +300,16 @@ fn locate(error: &serde_path_to_error::Error<serde_json::Error>) -> (String, Str
     (path, reason)
 }
 
-/// The text of a JSON error without the value that it quotes.
+/// Returns the text of a JSON error without the value that it quotes.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = match text.rfind(" at line ") {
-        // Where the fault has a path, line and column add nothing.
+        // An error with a path does not need line and column.
         Some(end) if error.is_data() => &text[..end],
         _ => &text,
     };
-    // `invalid type: string "…", expected a date`: what comes before is the value. The last
-    // ", expected " is the reader's own, so a value that contains one cannot slip through.
+    // In `invalid type: string "…", expected a date`, the first part quotes the value. The last
+    // ", expected " is never part of the value, so a value that contains it is removed as well.
     match text.rfind(", expected ") {
         Some(at) if text.starts_with("invalid ") => match &text[at + 2..] {
             "expected u64" => "expected a whole number, 0 or more".to_owned(),
@@ -317,7 +319,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// The deepest nesting of arrays and objects in JSON bytes, strings left aside.
+/// Returns the maximum nesting of arrays and objects in JSON. Brackets in strings do not count.
 #[must_use]
 pub fn nesting(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);

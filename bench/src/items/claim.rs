@@ -1,26 +1,26 @@
-//! Many Items: taking the next batch that is due, and a full batch of notifications.
+//! Many Items: claiming the next due batch, and a full batch of notifications.
 
-use super::database::{self, Filled, INSTITUTIONS};
+use super::database::{self, FilledStore, INSTITUTIONS};
 use crate::{
     Failure,
     report::{Report, median},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use px_items::store::{NotifyAsk, NotifyBatch, NotifyOutcome};
+use px_items::store::{NotificationRequest, NotifyBatch, NotifyOutcome};
 use px_types::InstitutionId;
 use std::time::Instant;
 
-/// How many Items are claimed at once, and how many entries a notification has.
+/// The number of Items per claim, and of entries per notification.
 const BATCH: usize = 64;
 const ENTRIES: usize = 2000;
 
-/// How often each is done, and how often before it counts.
+/// The number of measured rounds, and of rounds before them.
 const ROUNDS: usize = 200;
 const WARM_UP: usize = 10;
 
-/// What is aimed at, in milliseconds.
-const CLAIM_AIM: f64 = 5.0;
-const NOTIFY_AIM: f64 = 50.0;
+/// The aims, in milliseconds.
+const CLAIM_AIM_MS: f64 = 5.0;
+const NOTIFY_AIM_MS: f64 = 50.0;
 
 pub(crate) async fn measure(report: &mut Report, items: usize) {
     let claim = format!("items-claim: {BATCH} due of {items}, PostgreSQL");
@@ -39,29 +39,29 @@ pub(crate) async fn measure(report: &mut Report, items: usize) {
         Err(error) => return report.not_run(&claim, &error.to_string()),
     };
     if wants_claim {
-        line(report, &claim, claims(&filled, now).await, wait, CLAIM_AIM);
+        line(report, &claim, claims(&filled, now).await, wait, CLAIM_AIM_MS);
     }
     if wants_notify {
-        line(report, &notify, notifications(&filled, items, now).await, wait, NOTIFY_AIM);
+        line(report, &notify, notifications(&filled, items, now).await, wait, NOTIFY_AIM_MS);
     }
 }
 
-/// `wait` is what the disk takes of it, whatever is stored.
+/// Adds a line. `wait` is the time of an empty commit.
 fn line(report: &mut Report, name: &str, times: Result<Vec<f64>, Failure>, wait: f64, aim: f64) {
     match times {
         Ok(times) => {
             let (middle, worst) = (median(times.clone()), percentile_99(times));
             let measured =
                 format!("{middle:.2} ms, 99 %: {worst:.2} ms; an empty commit {wait:.2} ms");
-            report.figure(name, measured, &format!("≤ {aim} ms (99 %)"), worst <= aim);
+            report.value(name, measured, &format!("≤ {aim} ms (99 %)"), worst <= aim);
         }
         Err(error) => report.not_run(name, &error.to_string()),
     }
 }
 
-/// Milliseconds of each claim. What was claimed is given back for tomorrow, as a worker does
-/// that is done, so that the index gets the dead entries that it gets in use.
-async fn claims(filled: &Filled, now: DateTime<Utc>) -> Result<Vec<f64>, Failure> {
+/// Returns the milliseconds of each claim. Claimed Items are handed back for tomorrow, like
+/// finished ones, so that the index gets as many dead entries as in use.
+async fn claims(filled: &FilledStore, now: DateTime<Utc>) -> Result<Vec<f64>, Failure> {
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..WARM_UP + ROUNDS {
         let begun = Instant::now();
@@ -81,9 +81,9 @@ async fn claims(filled: &Filled, now: DateTime<Utc>) -> Result<Vec<f64>, Failure
     Ok(times)
 }
 
-/// Milliseconds of each batch of notifications, over Items of one institution that lie apart.
+/// Returns the milliseconds of each batch of notifications, for distant Items of one institution.
 async fn notifications(
-    filled: &Filled,
+    filled: &FilledStore,
     items: usize,
     now: DateTime<Utc>,
 ) -> Result<Vec<f64>, Failure> {
@@ -92,8 +92,8 @@ async fn notifications(
     for round in 0..WARM_UP + ROUNDS {
         let bank = round % INSTITUTIONS;
         let institution: InstitutionId = format!("bank-{bank}").parse()?;
-        let ask = NotifyAsk::Update { since: None };
-        // Every seventh and on from another one each time, so that all get their turn.
+        let ask = NotificationRequest::Update { since: None };
+        // Every seventh Item, with a different start each time, so that all Items are used.
         let entries = (0..ENTRIES).map(|index| {
             let place = (index * 7 + round * 13) % of_one;
             let number =

@@ -1,12 +1,12 @@
-//! Databases full of Items: stores, and what is done to their tables behind their backs.
+//! Databases with many Items: stores, and direct access to their tables.
 
 use super::partner;
 use crate::Failure;
 use chrono::{DateTime, Utc};
 use px_items::{
-    life::Life,
     merge::KnownTransaction,
     store::{AccessDigest, PostgresStore, SqliteStore, Store, StoreOptions},
+    sync_state::SyncState,
     testing::postgres::{Durability, Server},
     vault::{Envelope, Sealed, VaultError},
 };
@@ -28,22 +28,22 @@ use tempfile::TempDir;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// How many institutions the Items are at.
+/// The number of institutions of the Items.
 pub(crate) const INSTITUTIONS: usize = 100;
 
-/// Of so many Items one is due now; the others are within a day and a half.
+/// One of this number of Items is due now; the others within a day and a half.
 pub(crate) const DUE_EVERY: usize = 25;
 
-/// A store and what must live as long.
-pub(crate) struct Filled {
+/// A filled store, and the server that must live as long.
+pub(crate) struct FilledStore {
     pub(crate) store: Arc<dyn Store>,
     url: Url,
     _server: Server,
 }
 
-impl Filled {
-    /// Milliseconds of transactions that store one number: what the disk and the way to the
-    /// server take of any commit.
+impl FilledStore {
+    /// Returns the milliseconds of minimal transactions: the time that the disk and the connection
+    /// take for any commit.
     pub(crate) async fn disk_wait(&self, rounds: usize) -> Result<Vec<f64>, Failure> {
         let mut connection = PgConnectOptions::from_url(&self.url)?.connect().await?;
         let table = "CREATE TABLE one AS SELECT 0 AS n";
@@ -58,11 +58,11 @@ impl Filled {
     }
 }
 
-/// Seals nothing: no token is read here.
+/// An envelope without encryption, because no token is read here.
 #[derive(Debug)]
-struct Glass;
+struct NoEncryption;
 
-impl Envelope for Glass {
+impl Envelope for NoEncryption {
     fn seal(&self, plain: &[u8], _: &str) -> Result<Sealed, VaultError> {
         Ok(Sealed::new(String::new(), plain.to_vec()))
     }
@@ -72,7 +72,7 @@ impl Envelope for Glass {
     }
 }
 
-/// `$1` is how many Items there are, `$2` is now.
+/// `$1` is the number of Items, `$2` is now.
 const ITEMS: &str = "
 INSERT INTO items (item_id, institution_id, user_id, created_at, state, life, due_at,
     needs_transactions)
@@ -81,7 +81,7 @@ SELECT 'item-' || lpad(n::text, 9, '0'), 'bank-' || n % $3, 'user-' || n, $2::ti
     CASE WHEN n % $5 = 0 THEN -(n % 3600) ELSE 60 + (hashint8(n) & 131071) END, true
 FROM generate_series(1, $1) AS n";
 
-/// What belongs to the Items. The digests of access tokens are [`digest`]'s.
+/// The rows that belong to the Items. [`digest`] computes the same digests of access tokens.
 const REST: &str = "
 INSERT INTO item_keys SELECT institution_id, user_id, item_id FROM items;
 INSERT INTO access SELECT decode(lpad(to_hex(substr(item_id, 6)::bigint), 64, '0'), 'hex'),
@@ -89,8 +89,8 @@ INSERT INTO access SELECT decode(lpad(to_hex(substr(item_id, 6)::bigint), 64, '0
 INSERT INTO connections SELECT item_id, 'app', '{}' FROM items;
 INSERT INTO tokens SELECT item_id, 1, 'key', decode(repeat('ab', 200), 'hex') FROM items;";
 
-/// A PostgreSQL that keeps what it says it keeps, with so many Items.
-pub(crate) async fn postgres(items: usize, now: DateTime<Utc>) -> Result<Filled, Failure> {
+/// Starts a durable PostgreSQL with this number of Items.
+pub(crate) async fn postgres(items: usize, now: DateTime<Utc>) -> Result<FilledStore, Failure> {
     let server = tokio::task::spawn_blocking(|| Server::start(Durability::On)).await??;
     let url = server.database().await?;
     let mut connection = PgConnectOptions::from_url(&url)?.connect().await?;
@@ -98,7 +98,7 @@ pub(crate) async fn postgres(items: usize, now: DateTime<Utc>) -> Result<Filled,
         .bind(i64::try_from(items)?)
         .bind(now.to_rfc3339())
         .bind(i64::try_from(INSTITUTIONS)?)
-        .bind(serde_json::to_string(&Life::default())?)
+        .bind(serde_json::to_string(&SyncState::default())?)
         .bind(i64::try_from(DUE_EVERY)?)
         .execute(&mut connection)
         .await?;
@@ -106,61 +106,61 @@ pub(crate) async fn postgres(items: usize, now: DateTime<Utc>) -> Result<Filled,
     for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
         sqlx::raw_sql(sql).execute(&mut connection).await?;
     }
-    let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
+    let options = StoreOptions::new(Environment::Sandbox, Arc::new(NoEncryption));
     let store = PostgresStore::connect(&url, 4, options).await?;
-    Ok(Filled { store: Arc::new(store), url, _server: server })
+    Ok(FilledStore { store: Arc::new(store), url, _server: server })
 }
 
-/// The digest of the token of the Item of that number, from 1.
+/// Returns the token digest of an Item by its number, from 1.
 pub(crate) fn digest(number: usize) -> AccessDigest {
     let mut bytes = [0; 32];
     bytes[24..].copy_from_slice(&(number as u64).to_be_bytes());
     AccessDigest(bytes)
 }
 
-/// A store, and the way to its tables.
-pub(crate) struct Place {
+/// A store with direct access to its tables.
+pub(crate) struct TestStore {
     pub(crate) store: Arc<dyn Store>,
     tables: Tables,
-    _kept: Kept,
+    _resources: Resources,
 }
 
-/// What must live as long as the store.
-enum Kept {
+/// The resources that must live as long as the store.
+enum Resources {
     Folder { _folder: TempDir },
     Server { _server: Server },
 }
 
-/// Connections of the same kind and number as a store of that kind has for writing.
+/// Connections of the same kind and number as the store uses for writing.
 #[derive(Clone)]
 enum Tables {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
 
-/// Connections to PostgreSQL, of the store and beside it.
+/// The number of connections to PostgreSQL, of the store and of the direct access each.
 const CONNECTIONS: u32 = 4;
 
-impl Place {
-    /// An empty store on disk, that keeps what it says it keeps.
+impl TestStore {
+    /// Opens an empty durable store on disk.
     pub(crate) async fn open(database: &str) -> Result<Self, Failure> {
-        let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
+        let options = StoreOptions::new(Environment::Sandbox, Arc::new(NoEncryption));
         if database == "SQLite" {
             let folder = tempfile::tempdir()?;
             let file = folder.path().join("items.sqlite");
             let store = Arc::new(SqliteStore::open(&file, options).await?);
             let tables = Tables::Sqlite(sqlite(&file).await?);
-            return Ok(Self { store, tables, _kept: Kept::Folder { _folder: folder } });
+            return Ok(Self { store, tables, _resources: Resources::Folder { _folder: folder } });
         }
         let server = tokio::task::spawn_blocking(|| Server::start(Durability::On)).await??;
         let url = server.database().await?;
         let store = Arc::new(PostgresStore::connect(&url, CONNECTIONS, options).await?);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
         let tables = Tables::Postgres(pool.connect_with(PgConnectOptions::from_url(&url)?).await?);
-        Ok(Self { store, tables, _kept: Kept::Server { _server: server } })
+        Ok(Self { store, tables, _resources: Resources::Server { _server: server } })
     }
 
-    /// After much was written: what a database does of itself sooner or later.
+    /// Runs the maintenance that the database would run eventually after many writes.
     pub(crate) async fn settle(&self) -> Result<(), Failure> {
         match &self.tables {
             Tables::Sqlite(pool) => {
@@ -175,7 +175,7 @@ impl Place {
         Ok(())
     }
 
-    /// Every Item is due.
+    /// Makes every Item due.
     pub(crate) async fn all_due(&self) -> Result<(), Failure> {
         self.execute("UPDATE items SET due_at = created_at").await?;
         self.settle().await
@@ -194,7 +194,7 @@ impl Place {
     }
 }
 
-/// One connection with the settings of the store's own.
+/// Opens one connection with the settings of the store.
 async fn sqlite(file: &Path) -> Result<SqlitePool, Failure> {
     let connect = SqliteConnectOptions::new()
         .filename(file)
@@ -207,7 +207,7 @@ async fn sqlite(file: &Path) -> Result<SqlitePool, Failure> {
     Ok(SqlitePoolOptions::new().max_connections(1).connect_with(connect).await?)
 }
 
-/// The tables of what belongs to an Item and what to copy of them, but for its transactions.
+/// The tables with rows of an Item and the columns to copy, except transactions.
 const COPIED: [(&str, &str); 4] = [
     ("connections", "application_id, body"),
     ("tokens", "version, key_id, sealed"),
@@ -215,13 +215,17 @@ const COPIED: [(&str, &str); 4] = [
     ("identities", "user_identity_id, body"),
 ];
 
-/// The columns of a transaction. SQLite keeps `date` as one of them, PostgreSQL works it out.
+/// The columns of a transaction. SQLite stores `date` as one of them, PostgreSQL computes it.
 const TRANSACTION: &str = "transaction_id, partner_id, account_id, transacted, settled, amount, \
     unit, description, digest, read_at, first_seq, added_seq, changed_seq, body";
 
-/// Makes the store's only Item so many, all alike but for their ids.
-pub(crate) async fn copy(place: &Place, item: &ItemId, items: usize) -> Result<(), Failure> {
-    let (numbers, more) = match &place.tables {
+/// Copies the store's only Item, until there are `items` Items that differ only in their ids.
+pub(crate) async fn copy(
+    test_store: &TestStore,
+    item: &ItemId,
+    items: usize,
+) -> Result<(), Failure> {
+    let (numbers, more) = match &test_store.tables {
         Tables::Sqlite(_) => {
             let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL \
                 SELECT n + 1 FROM numbers WHERE n < COUNT)";
@@ -245,12 +249,12 @@ pub(crate) async fn copy(place: &Place, item: &ItemId, items: usize) -> Result<(
         )
     };
     let own = (", user_id", ", 'user-' || n");
-    place.execute(&statement("items", alike, own.0, own.1)).await?;
+    test_store.execute(&statement("items", alike, own.0, own.1)).await?;
     for (table, columns) in COPIED {
-        place.execute(&statement(table, columns, "", "")).await?;
+        test_store.execute(&statement(table, columns, "", "")).await?;
     }
-    place.execute(&statement("transactions", &last, "", "")).await?;
-    place.settle().await
+    test_store.execute(&statement("transactions", &last, "", "")).await?;
+    test_store.settle().await
 }
 
 const UPSERT_SQLITE: &str = "
@@ -286,23 +290,23 @@ ON CONFLICT (item_id, transaction_id) DO UPDATE SET
     read_at = excluded.read_at, body = excluded.body, removed_at = NULL,
     changed_seq = old.changed_seq + 1";
 
-/// Transactions per second of which each upserts these rows of one Item, and no more: as many at
-/// once as there are workers, over as many connections as the store has.
+/// Returns the number of transactions per second that only upsert these rows of one Item. It uses
+/// as many tasks as there are workers and as many connections as the store has.
 pub(crate) async fn upserts(
-    place: &Place,
+    test_store: &TestStore,
     rows: &[Transaction],
     items: usize,
     workers: usize,
 ) -> Result<f64, Failure> {
     let rows: Arc<str> = as_json(rows)?.into();
-    let ids = place.store.list(None, items).await?;
+    let ids = test_store.store.list(None, items).await?;
     let ids: Arc<[ItemId]> = ids.iter().map(|item| item.id().clone()).collect();
-    place.settle().await?;
+    test_store.settle().await?;
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let tasks = (0..workers).map(|_| {
         let (tables, rows, ids, next) =
-            (place.tables.clone(), rows.clone(), ids.clone(), next.clone());
+            (test_store.tables.clone(), rows.clone(), ids.clone(), next.clone());
         tokio::spawn(async move {
             while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                 upsert(&tables, id, &rows).await?;
@@ -323,7 +327,7 @@ async fn upsert(tables: &Tables, item: &ItemId, rows: &str) -> Result<(), Failur
             sqlx::query(UPSERT_SQLITE).bind(item.as_str()).bind(rows).execute(&mut *tx).await?;
             tx.commit().await?;
         }
-        // One statement is a transaction.
+        // A single statement is a transaction.
         Tables::Postgres(pool) => {
             sqlx::query(UPSERT_POSTGRES).bind(item.as_str()).bind(rows).execute(pool).await?;
         }
@@ -331,7 +335,7 @@ async fn upsert(tables: &Tables, item: &ItemId, rows: &str) -> Result<(), Failur
     Ok(())
 }
 
-/// Rows as the store keeps them, made ready before anything is measured.
+/// Converts rows to the store's format, before the measurement.
 fn as_json(rows: &[Transaction]) -> Result<String, Failure> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let epoch = px_types::Date::from_ymd(1970, 1, 1).ok_or("no epoch")?;

@@ -1,5 +1,5 @@
-//! A partner in process that costs next to nothing: every user has the same rows, and its answers
-//! are ready as text.
+//! A fast partner in this process: every user has the same rows, and its responses are ready as
+//! text.
 
 use crate::{Failure, bank::Bank, data};
 use async_trait::async_trait;
@@ -20,36 +20,36 @@ use std::{
     time::Duration,
 };
 
-/// The one institution.
+/// The only institution.
 pub(crate) const INSTITUTION: &str = "bank";
 
-/// Some hours after the last transaction was made, on the day after it.
+/// Returns a time some hours after the last transaction, on the next day.
 pub(crate) fn now() -> Result<DateTime<Utc>, Failure> {
     Ok(format!("{}T09:00:00Z", data::end().plus_days(1)).parse()?)
 }
 
-/// The clock of everyone: it stood at that moment when it was first asked for.
+/// Returns the common clock, which started at [`now`] on its first use.
 pub(crate) fn clock() -> Result<Arc<SystemClock>, Failure> {
     static CLOCK: OnceLock<SystemClock> = OnceLock::new();
     let now = now()?;
     Ok(Arc::new(*CLOCK.get_or_init(|| SystemClock::starting_at(now))))
 }
 
-/// The partner.
+/// A partner with prepared responses.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct FastPartner {
     user: Bytes,
     rows: Vec<Transaction>,
-    /// So many of the newest ones change with each turn.
+    /// The number of newest rows that change with each turn.
     changing: usize,
     turn: AtomicU64,
-    /// The answer of the last window that was asked for, and its turn: most ask for the same.
-    ready: Mutex<Option<(Asked, Bytes)>>,
+    /// The response to the latest request, because most requests are equal.
+    ready: Mutex<Option<(PageRequest, Bytes)>>,
 }
 
-/// A page of a window in a turn.
+/// A request for a page of a window in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
+struct PageRequest {
     start: Date,
     end: Date,
     offset: usize,
@@ -57,7 +57,7 @@ struct Asked {
     turn: u64,
 }
 
-impl Asked {
+impl PageRequest {
     fn read(query: &str, turn: u64) -> Option<Self> {
         let field = |name: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -73,25 +73,25 @@ impl Asked {
     }
 }
 
-impl Shelf {
-    /// Rows, newest first, of which the first `changing` are others with each turn.
+impl FastPartner {
+    /// Creates a partner with rows, newest first. The first `changing` rows change with each turn.
     pub(crate) fn new(rows: Vec<Transaction>, changing: usize) -> Result<Arc<Self>, Failure> {
         let user = serde_json::to_vec(&Bank::new(0).user())?.into();
         let (turn, ready) = (AtomicU64::new(0), Mutex::default());
         Ok(Arc::new(Self { user, rows, changing, turn, ready }))
     }
 
-    /// The rows that change are others from now on.
+    /// Starts the next turn, with changed rows.
     pub(crate) fn next_turn(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The rows that change, as they are now.
+    /// Returns the changing rows in the current turn.
     pub(crate) fn changed(&self) -> Vec<Transaction> {
-        self.as_it_is(self.rows.iter().take(self.changing).cloned().collect())
+        self.in_current_turn(self.rows.iter().take(self.changing).cloned().collect())
     }
 
-    fn as_it_is(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
+    fn in_current_turn(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
         let turn = self.turn.load(Ordering::Relaxed);
         for row in &mut rows {
             row.description = row.description.take().map(|text| format!("{text} {turn}"));
@@ -99,49 +99,49 @@ impl Shelf {
         rows
     }
 
-    fn page(&self, asked: Asked) -> Result<Bytes, serde_json::Error> {
+    fn page(&self, request: PageRequest) -> Result<Bytes, serde_json::Error> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, bytes)) = &*ready
-            && *of == asked
+            && *of == request
         {
             return Ok(bytes.clone());
         }
-        let first = self.rows.partition_point(|row| row.date() > asked.end);
-        let behind = self.rows.partition_point(|row| row.date() >= asked.start);
-        let begin = (first + asked.offset).min(behind);
-        let end = begin.saturating_add(asked.limit).min(behind);
+        let first = self.rows.partition_point(|row| row.date() > request.end);
+        let after = self.rows.partition_point(|row| row.date() >= request.start);
+        let begin = (first + request.offset).min(after);
+        let end = begin.saturating_add(request.limit).min(after);
         let changing = self.changing.clamp(begin, end);
-        let mut rows = self.as_it_is(self.rows[begin..changing].to_vec());
+        let mut rows = self.in_current_turn(self.rows[begin..changing].to_vec());
         rows.extend_from_slice(&self.rows[changing..end]);
-        let answer = TransactionsResponse::new((behind - first) as u64, rows);
-        let bytes = Bytes::from(serde_json::to_vec(&answer)?);
-        *ready = Some((asked, bytes.clone()));
+        let response = TransactionsResponse::new((after - first) as u64, rows);
+        let bytes = Bytes::from(serde_json::to_vec(&response)?);
+        *ready = Some((request, bytes.clone()));
         Ok(bytes)
     }
 }
 
 #[async_trait]
-impl HttpTransport for Shelf {
+impl HttpTransport for FastPartner {
     async fn send(
         &self,
-        request: Request<Bytes>,
+        http_request: Request<Bytes>,
         _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let failed = |what: &str| TransportError::new(TransportErrorKind::Other, what.to_owned());
-        let body = match request.uri().query() {
+        let body = match http_request.uri().query() {
             None => self.user.clone(),
             Some(query) => {
-                let asked = Asked::read(query, self.turn.load(Ordering::Relaxed));
-                let asked = asked.ok_or_else(|| failed("no window"))?;
-                self.page(asked).map_err(|_| failed("no JSON"))?
+                let request = PageRequest::read(query, self.turn.load(Ordering::Relaxed));
+                let request = request.ok_or_else(|| failed("no window"))?;
+                self.page(request).map_err(|_| failed("no JSON"))?
             }
         };
-        let answer = Response::builder().header("content-type", "application/json").body(body);
-        answer.map_err(|_| failed("no answer"))
+        let response = Response::builder().header("content-type", "application/json").body(body);
+        response.map_err(|_| failed("no response"))
     }
 }
 
-/// Partners of which the one is called that way, as much as anyone likes.
+/// Returns partners with the only one at this URL, without rate or concurrency limits.
 pub(crate) fn partners(
     base_url: &str,
     transport: impl HttpTransport + 'static,
@@ -153,5 +153,5 @@ pub(crate) fn partners(
     Ok((id.clone(), FixedPartners::new().with(id, partner)))
 }
 
-/// Longer than anything that is measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+/// Time limit of one turn, longer than any measurement.
+pub(crate) const TURN_TIMEOUT: Duration = Duration::from_secs(600);

@@ -1,13 +1,12 @@
-//! Updates: what one costs whatever the Item has stored, and how many there are in a second.
+//! Updates: the cost of one by the size of the Item's history, and the number per second.
 //!
-//! The first Item is linked and fetched by the library; the others of a line are copies of its
-//! rows that SQL makes. An update is the whole of it: claim, tokens, two calls of the partner (in
-//! process, its answers ready), merge, commit, and the webhooks for one application put into the
-//! outbox.
+//! The library links and fetches the first Item of a line; the others are copies of its rows by
+//! SQL. An update is complete: claim, tokens, two requests to the partner (in process, with
+//! prepared responses), merge, commit, and the webhooks for one application in the outbox.
 
 use super::{
-    database::{self, Place},
-    partner::{self, PATIENCE, Shelf},
+    database::{self, TestStore},
+    partner::{self, FastPartner, TURN_TIMEOUT},
 };
 use crate::{
     Failure, data,
@@ -27,26 +26,27 @@ use px_types::{
 use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
 
-/// Workers, and threads for them.
+/// The number of workers, and of their threads.
 const WORKERS: usize = 4;
 const THREADS: usize = 2;
 
-/// Updates of each side before they count, and then.
+/// The number of updates of each side before the measurement, and during it.
 const WARM_UP: usize = 20;
 const ROUNDS: usize = 300;
 
-/// Transactions of one Item, and how many of them are others at each update: one of a hundred.
+/// The number of transactions of one Item, and of those that change at each update: one in a
+/// hundred.
 const HISTORY: usize = 2000;
 const CHANGED: usize = HISTORY / 100;
 
-/// Turns in which all Items are updated, and one that does not count.
+/// The number of measured turns in which all Items are updated, after one that does not count.
 const TURNS: usize = 3;
 
-/// What is aimed at.
+/// The aims.
 const GROWTH_AIM: f64 = 1.2;
 const BARE_AIM: f64 = 0.5;
 
-/// Which database, and updates per second that are aimed at.
+/// The databases, and the aims in updates per second.
 const DATABASES: [(&str, f64); 2] = [("SQLite", 500.0), ("PostgreSQL", 300.0)];
 
 pub(crate) fn growth(report: &mut Report) {
@@ -55,7 +55,7 @@ pub(crate) fn growth(report: &mut Report) {
         if !report.wants(&name) {
             continue;
         }
-        match on_threads(async || cost_by_history(Place::open(database).await?).await) {
+        match on_threads(async || cost_by_history(TestStore::open(database).await?).await) {
             Ok((large, small)) => {
                 let measured = format!("{large:.2} ms, {small:.2} ms");
                 report.at_most(&name, measured, large / small, GROWTH_AIM);
@@ -73,10 +73,10 @@ pub(crate) fn rate(report: &mut Report, items: usize) {
         if !report.wants(&name) && !report.wants(&bare) {
             continue;
         }
-        match on_threads(async || rates(Place::open(database).await?, items).await) {
+        match on_threads(async || rates(TestStore::open(database).await?, items).await) {
             Ok((updates, upserts)) => {
                 let measured = format!("{updates:.0} per second of wall clock");
-                report.figure(&name, measured, &format!("≥ {aim:.0}"), updates >= aim);
+                report.value(&name, measured, &format!("≥ {aim:.0}"), updates >= aim);
                 let measured = format!("{updates:.0}, {upserts:.0} transactions per second");
                 report.at_least(&bare, measured, updates / upserts, BARE_AIM);
             }
@@ -85,7 +85,7 @@ pub(crate) fn rate(report: &mut Report, items: usize) {
     }
 }
 
-/// Runs on threads of its own, as a service does.
+/// Runs on separate threads, as a service does.
 fn on_threads<T: Send>(
     work: impl AsyncFnOnce() -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
@@ -99,9 +99,9 @@ fn on_threads<T: Send>(
     })
 }
 
-/// Milliseconds of an update of an Item with 100,000 transactions, and of one with 1,000. The last
-/// weeks are the same.
-async fn cost_by_history(place: Place) -> Result<(f64, f64), Failure> {
+/// Returns the milliseconds of an update of an Item with 100,000 transactions, and of one with
+/// 1,000. Both have the same recent weeks.
+async fn cost_by_history(test_store: TestStore) -> Result<(f64, f64), Failure> {
     let recent = data::transactions(HISTORY);
     let cut = data::end().minus_days(60);
     let with_older = |count: usize| {
@@ -113,9 +113,11 @@ async fn cost_by_history(place: Place) -> Result<(f64, f64), Failure> {
         rows
     };
     let (large, small) = (with_older(100_000), with_older(1000));
-    let large = OneItem::fetched(&place.store, Shelf::new(large, 1)?, "large").await?;
-    let small = OneItem::fetched(&place.store, Shelf::new(small, 1)?, "small").await?;
-    place.settle().await?;
+    let large =
+        FetchedItem::fetched(&test_store.store, FastPartner::new(large, 1)?, "large").await?;
+    let small =
+        FetchedItem::fetched(&test_store.store, FastPartner::new(small, 1)?, "small").await?;
+    test_store.settle().await?;
     let (mut of_large, mut of_small) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
         let (a, b) = (large.update().await?, small.update().await?);
@@ -127,7 +129,7 @@ async fn cost_by_history(place: Place) -> Result<(f64, f64), Failure> {
     Ok((median(of_large), median(of_small)))
 }
 
-/// Under an id of its own.
+/// Gives a row a different id.
 fn renamed(mut row: Transaction) -> Transaction {
     if let Ok(id) = format!("old-{}", row.id).parse() {
         row.id = id;
@@ -135,20 +137,21 @@ fn renamed(mut row: Transaction) -> Transaction {
     row
 }
 
-/// An Item, its partner and an engine.
-struct OneItem {
-    shelf: Arc<Shelf>,
+/// An Item with its partner and engine.
+struct FetchedItem {
+    fast_partner: Arc<FastPartner>,
     engine: Engine,
     linked: LinkedApplication,
 }
 
-impl OneItem {
+impl FetchedItem {
     async fn fetched(
         store: &Arc<dyn Store>,
-        shelf: Arc<Shelf>,
+        fast_partner: Arc<FastPartner>,
         user: &str,
     ) -> Result<Self, Failure> {
-        let (institution, partners) = partner::partners("https://bank.example", shelf.clone())?;
+        let (institution, partners) =
+            partner::partners("https://bank.example", fast_partner.clone())?;
         let engine =
             Engine::builder(store.clone(), Arc::new(partners)).clock(partner::clock()?).build();
         let items = Items::builder(store.clone()).clock(partner::clock()?).build();
@@ -159,9 +162,9 @@ impl OneItem {
         let tokens = TokenSet::new(AccessToken::new("token"), now);
         let user = UserId::new(user)?;
         let linked = items.link(&institution, &user, tokens, connection).await?;
-        let one = Self { shelf, engine, linked };
-        one.work().await?;
-        Ok(one)
+        let item = Self { fast_partner, engine, linked };
+        item.work().await?;
+        Ok(item)
     }
 
     async fn work(&self) -> Result<u64, Failure> {
@@ -172,49 +175,49 @@ impl OneItem {
         }
     }
 
-    /// Milliseconds of an update that finds something changed.
+    /// Returns the milliseconds of an update that finds changes.
     async fn update(&self) -> Result<f64, Failure> {
-        self.shelf.next_turn();
+        self.fast_partner.next_turn();
         let begun = Instant::now();
         let modified = self.work().await?;
         let time = begun.elapsed();
         if modified == 0 {
-            return Err("the update found nothing changed".into());
+            return Err("the update found no changes".into());
         }
         Ok(time.as_secs_f64() * 1000.0)
     }
 }
 
-/// Updates per second of many Items, and transactions per second that upsert the same rows and do
-/// nothing else. They take turns.
-async fn rates(place: Place, items: usize) -> Result<(f64, f64), Failure> {
-    let shelf = Shelf::new(data::transactions(HISTORY), CHANGED)?;
-    let one = OneItem::fetched(&place.store, shelf.clone(), "user-1").await?;
-    database::copy(&place, &one.linked.item_id, items).await?;
-    let (_, partners) = partner::partners("https://bank.example", shelf.clone())?;
+/// Returns the updates per second of many Items, and the transactions per second that only upsert
+/// the same rows. They alternate.
+async fn rates(test_store: TestStore, items: usize) -> Result<(f64, f64), Failure> {
+    let fast_partner = FastPartner::new(data::transactions(HISTORY), CHANGED)?;
+    let one = FetchedItem::fetched(&test_store.store, fast_partner.clone(), "user-1").await?;
+    database::copy(&test_store, &one.linked.item_id, items).await?;
+    let (_, partners) = partner::partners("https://bank.example", fast_partner.clone())?;
     let (ended, mut all) = watch::channel((0, 0));
-    let engine = Engine::builder(place.store.clone(), Arc::new(partners))
+    let engine = Engine::builder(test_store.store.clone(), Arc::new(partners))
         .clock(partner::clock()?)
-        .observer(Arc::new(Ended(ended)))
+        .observer(Arc::new(UpdateCounter(ended)))
         .build();
     let (mut updates, mut upserts) = (Vec::new(), Vec::new());
     for turn in 0..=TURNS {
-        place.all_due().await?;
-        shelf.next_turn();
+        test_store.all_due().await?;
+        fast_partner.next_turn();
         let before = *all.borrow_and_update();
         let begun = Instant::now();
         let enough = async {
             // The sender lives as long as the engine.
             let _ = all.wait_for(|(ended, _)| *ended >= before.0 + items).await;
         };
-        tokio::time::timeout(PATIENCE, engine.run(WORKERS, enough)).await?;
+        tokio::time::timeout(TURN_TIMEOUT, engine.run(WORKERS, enough)).await?;
         let per_second = items as f64 / begun.elapsed().as_secs_f64();
         let modified = all.borrow().1 - before.1;
         if modified != (items * CHANGED) as u64 {
             return Err(format!("{modified} rows changed in turn {turn}").into());
         }
-        shelf.next_turn();
-        let bare = database::upserts(&place, &shelf.changed(), items, WORKERS).await?;
+        fast_partner.next_turn();
+        let bare = database::upserts(&test_store, &fast_partner.changed(), items, WORKERS).await?;
         if turn > 0 {
             updates.push(per_second);
             upserts.push(bare);
@@ -223,11 +226,11 @@ async fn rates(place: Place, items: usize) -> Result<(f64, f64), Failure> {
     Ok((median(updates), median(upserts)))
 }
 
-/// Counts updates that ended well, and the rows that they changed.
+/// Counts successful updates, and the rows that they changed.
 #[derive(Debug)]
-struct Ended(watch::Sender<(usize, u64)>);
+struct UpdateCounter(watch::Sender<(usize, u64)>);
 
-impl Observer for Ended {
+impl Observer for UpdateCounter {
     fn observe(&self, event: &Observed) {
         if let Observed::Ended(report) = event
             && report.outcome == Outcome::Finished

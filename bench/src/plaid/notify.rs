@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use demo_bank::plaid::Config;
 use px_core::{Clock as _, SystemClock, SystemRandom};
 use px_items::{
-    life::Life,
     store::{PostgresStore, SqliteStore, StoreOptions},
+    sync_state::SyncState,
     testing::postgres::{Durability, Server as Postgres},
     vault::FileKeys,
     webhook::SigningKey,
@@ -28,8 +28,8 @@ use tempfile::TempDir;
 const ENTRIES: usize = 2000;
 const BATCHES: usize = 200;
 const WARM_UP: usize = 10;
-/// Batches that are sent at once; one bank sends one after the other.
-const AT_ONCE: usize = 2;
+/// The number of concurrent batches; one bank sends them one after the other.
+const CONCURRENT_BATCHES: usize = 2;
 
 pub(super) async fn measure(report: &mut Report, items: usize) {
     for database in ["SQLite", "PostgreSQL"] {
@@ -49,7 +49,7 @@ pub(super) async fn measure(report: &mut Report, items: usize) {
                     rate * ENTRIES as f64,
                     median(times)
                 );
-                report.figure(&name, measured, "printed", true);
+                report.value(&name, measured, "printed", true);
             }
             Err(error) => report.not_run(&name, &error.to_string()),
         }
@@ -57,7 +57,7 @@ pub(super) async fn measure(report: &mut Report, items: usize) {
 }
 
 async fn batches(database: &str, items: usize) -> Result<(Vec<f64>, f64), Failure> {
-    let filled = Filled::new(database, items).await?;
+    let filled = FilledDatabase::new(database, items).await?;
     let server = Server::start_plaid(Kind::Demo, &filled.url, &filled.key()).await?;
     let config = Config::demo()?;
     let bank = &config.institutions[0];
@@ -68,26 +68,26 @@ async fn batches(database: &str, items: usize) -> Result<(Vec<f64>, f64), Failur
                 .map(|n| json!({"access_token": token(n), "account_id": "a"}))
                 .collect();
             let body = json!({"notifications": entries, "new_since": "2024-05-06T12:00:00Z"});
-            let who = (bank.client_id.as_str(), bank.secret.expose());
-            load::post("/items/transactions/notify", who, &body.to_string())
+            let credentials = (bank.client_id.as_str(), bank.secret.expose());
+            load::post("/items/transactions/notify", credentials, &body.to_string())
         })
         .collect();
     load::time_each(&server, 1, &requests[..WARM_UP]).await?;
-    load::time_each(&server, AT_ONCE, &requests[WARM_UP..]).await
+    load::time_each(&server, CONCURRENT_BATCHES, &requests[WARM_UP..]).await
 }
 
 fn token(n: usize) -> String {
     format!("access-sandbox-bench-{n:09}")
 }
 
-/// A database of so many Items of one bank, on disk.
-struct Filled {
+/// A database on disk with many Items of one bank.
+struct FilledDatabase {
     url: String,
     folder: TempDir,
     _server: Option<Postgres>,
 }
 
-impl Filled {
+impl FilledDatabase {
     fn key(&self) -> std::path::PathBuf {
         self.folder.path().join("plaid.key")
     }
@@ -118,7 +118,7 @@ impl Filled {
 async fn sqlite(file: &Path, items: usize, bank: &str, now: DateTime<Utc>) -> Result<(), Failure> {
     let mut connection = SqliteConnectOptions::new().filename(file).connect().await?;
     let mut transaction = connection.begin().await?;
-    let life = serde_json::to_string(&Life::default())?;
+    let sync_state = serde_json::to_string(&SyncState::default())?;
     for n in 1..=items {
         let (item, user) = (format!("item{n:09}"), format!("user{n:09}"));
         let due = now + TimeDelta::seconds(100_000 + (n as i64 * 7919) % 131_071);
@@ -131,7 +131,7 @@ async fn sqlite(file: &Path, items: usize, bank: &str, now: DateTime<Utc>) -> Re
         .bind(bank)
         .bind(&user)
         .bind(now.timestamp_micros())
-        .bind(&life)
+        .bind(&sync_state)
         .bind(due.timestamp_micros())
         .execute(&mut *transaction)
         .await?;
@@ -153,7 +153,7 @@ async fn sqlite(file: &Path, items: usize, bank: &str, now: DateTime<Utc>) -> Re
     Ok(())
 }
 
-/// `$1` is how many Items there are, `$2` is now, `$3` the bank.
+/// `$1` is the number of Items, `$2` is now, `$3` the bank.
 const ITEMS: &str = "
 INSERT INTO items (item_id, institution_id, user_id, created_at, state, life, due_at,
     needs_transactions)
@@ -179,7 +179,7 @@ async fn postgres(
         .bind(i64::try_from(items)?)
         .bind(now.to_rfc3339())
         .bind(bank)
-        .bind(serde_json::to_string(&Life::default())?)
+        .bind(serde_json::to_string(&SyncState::default())?)
         .execute(&mut connection)
         .await?;
     for sql in REST.split_inclusive(';').filter(|sql| !sql.trim().is_empty()) {

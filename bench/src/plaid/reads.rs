@@ -1,4 +1,4 @@
-//! What a bank and an application read of Plaid, against handlers that check nothing.
+//! Reads of banks and applications at Plaid, against handlers without checks.
 
 use super::Kind;
 use crate::{Failure, Plan, bank, items::partner, load, process::Server, report::Report};
@@ -26,7 +26,7 @@ pub(super) async fn measure(report: &mut Report, plan: Plan) {
     if !wants_list && !wants_sync {
         return;
     }
-    let linked = match Linked::new().await {
+    let linked = match LinkedItem::new().await {
         Ok(linked) => linked,
         Err(error) => return report.not_run(list, &error.to_string()),
     };
@@ -39,7 +39,7 @@ pub(super) async fn measure(report: &mut Report, plan: Plan) {
             continue;
         }
         let measured = match request {
-            Ok((who, body)) => compare(plan, &linked, path, who, &body).await,
+            Ok((credentials, body)) => compare(plan, &linked, path, credentials, &body).await,
             Err(error) => Err(error),
         };
         match measured {
@@ -53,7 +53,7 @@ pub(super) async fn measure(report: &mut Report, plan: Plan) {
 
 async fn compare(
     plan: Plan,
-    linked: &Linked,
+    linked: &LinkedItem,
     path: &str,
     (id, secret): (String, String),
     body: &str,
@@ -64,8 +64,8 @@ async fn compare(
     load::compare_requests(plan, (&service, &request), (&bare, &request)).await
 }
 
-/// An Item of two applications in a file, everything of it fetched.
-struct Linked {
+/// A completely fetched Item of two applications, in a file.
+struct LinkedItem {
     database: String,
     key: PathBuf,
     config: Config,
@@ -74,7 +74,7 @@ struct Linked {
     _folder: TempDir,
 }
 
-impl Linked {
+impl LinkedItem {
     async fn new() -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let (file, key) = (folder.path().join("plaid.sqlite"), folder.path().join("plaid.key"));
@@ -84,18 +84,18 @@ impl Linked {
         config.key_file = Some(key.clone());
         config.webhook_key_file = Some(key.with_extension("pem"));
         let mut parts = Parts::system(&config)?;
-        // The bank's transactions are of a time that has passed.
+        // The bank's transactions are in the past.
         parts.clock = partner::clock()?;
         let now = parts.clock.now();
         let signing = SigningKey::generate(KeyId::new("bench")?, now)?;
         std::fs::write(key.with_extension("pem"), signing.to_pem().as_bytes())?;
         parts.banks = Arc::new(InProcessTransport::new(
             PartnerService::builder(bank::Bank::new(TRANSACTIONS))
-                .tokens(Arc::new(Anyone))
+                .tokens(Arc::new(AnyToken))
                 .build()?,
         ));
         let plaid = DemoPlaid::open(config.clone(), parts).await?;
-        let items = plaid.items().by_anyone();
+        let items = plaid.items().for_any_owner();
         let (institution, user) = (&config.institutions[0].id, UserId::new(bank::USER)?);
         let tokens = || TokenSet::new(AccessToken::new("bench"), now);
         let mut application_token = None;
@@ -115,7 +115,7 @@ impl Linked {
                 tokio::task::yield_now().await;
             }
         };
-        // Ends as soon as there is something to read; the rest of the history is of no use here.
+        // Ends as soon as transactions can be read; the rest of the history is not needed.
         plaid.work(ready).await;
         Ok(Self {
             database: format!("sqlite:{}", file.display()),
@@ -129,24 +129,24 @@ impl Linked {
 
     fn by_bank(&self) -> Result<((String, String), String), Failure> {
         let bank = self.config.institutions.first().ok_or("no bank")?;
-        let who = (bank.client_id.as_str().to_owned(), bank.secret.expose().to_owned());
-        Ok((who, json!({"access_token": self.partner_token.expose()}).to_string()))
+        let credentials = (bank.client_id.as_str().to_owned(), bank.secret.expose().to_owned());
+        Ok((credentials, json!({"access_token": self.partner_token.expose()}).to_string()))
     }
 
     fn by_application(&self) -> Result<((String, String), String), Failure> {
         let application = self.config.applications.first().ok_or("no application")?;
         let (id, secret) = (&application.client_id, &application.secret);
-        let who = (id.as_str().to_owned(), secret.expose().to_owned());
+        let credentials = (id.as_str().to_owned(), secret.expose().to_owned());
         let body = json!({"access_token": self.application_token.expose(), "count": 100});
-        Ok((who, body.to_string()))
+        Ok((credentials, body.to_string()))
     }
 }
 
-/// Takes every token for the one user.
-struct Anyone;
+/// Accepts every token as one of the only user.
+struct AnyToken;
 
 #[async_trait]
-impl TokenVerifier for Anyone {
+impl TokenVerifier for AnyToken {
     async fn verify(&self, _: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         let user = UserId::new(bank::USER).map_err(|_| VerifyError::invalid())?;
         Ok(Arc::new(TokenGrant::new(user, ScopeSet::defaults())))

@@ -1,11 +1,11 @@
-//! `demo-bank`: serves the demo bank, imports a ledger, moves the bank's clock.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+//! `demo-bank`: serves the demo bank, imports a ledger, advances the bank's clock.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints to its user")]
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use demo_bank::{
     Bank, BankConfig, OpenError,
-    ledger::{Database, Ledger, fill::Filling, import::Progress},
+    ledger::{Database, Ledger, fill::FillOptions, import::Progress},
     listen::is_loopback,
     password::PASSWORD,
     plaid_side::{Offer, PlaidSide},
@@ -38,9 +38,9 @@ Examples:
   demo-bank advance 14d --database bank.sqlite
   demo-bank import ledger.ndjson.gz --database bank.sqlite
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 success, 1 failure, 2 usage error.";
 
-/// A bank that serves Plaid Exchange, with made-up customers.
+/// A demo bank that serves Plaid Exchange, with generated customers.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
@@ -50,28 +50,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the bank: API, OAuth and pages. A new bank fills itself with customers.
+    /// Serve the bank: API, OAuth and pages. A new bank gets generated customers.
     #[command(after_help = EXAMPLES)]
     Serve(Box<Serve>),
     /// Import a ledger (NDJSON, plain or gzip). Its users sign in with `pass_good`.
     ///
     /// Each line is an object with exactly one key of user, identity, account, security and
-    /// transaction. When a line is bad, every bad line is named and nothing is imported.
+    /// transaction. If a line is invalid, all invalid lines are listed and nothing is imported.
     #[command(after_help = EXAMPLES)]
     Import {
         /// The ledger.
         file: PathBuf,
-        /// The bank's database; made if it is not there.
+        /// The bank's database; created if it does not exist.
         #[arg(long)]
         database: PathBuf,
-        /// The date at which the clock of a new bank starts, instead of today's.
+        /// The date at which the clock of a new bank starts, instead of today.
         #[arg(long, hide = true)]
         start_date: Option<Date>,
     },
-    /// Move the bank's clock, whether the bank runs or not.
+    /// Advance the bank's clock. The bank may be running.
     #[command(after_help = EXAMPLES)]
     Advance {
-        /// How far: days (14d) or weeks (2w), at most 3650 days.
+        /// Days (14d) or weeks (2w), at most 3650 days.
         #[arg(value_parser = days)]
         by: i64,
         /// The bank's database.
@@ -82,66 +82,66 @@ enum Command {
 
 #[derive(Args)]
 struct Serve {
-    /// Where to listen; port 0 lets the system choose.
+    /// Address to listen on; port 0 lets the system choose.
     #[arg(long, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: String,
-    /// Listen where others can reach it, although the passwords of its customers are published.
+    /// Allow addresses that others can reach, although the customers' passwords are published.
     #[arg(long)]
     allow_insecure: bool,
-    /// The bank's database, made if it is not there; `:memory:` keeps nothing.
+    /// The bank's database, created if it does not exist; `:memory:` stores nothing.
     #[arg(long)]
     database: PathBuf,
-    /// The id of the client that the bank knows: Plaid's.
+    /// The id of the bank's client, which is Plaid's id.
     #[arg(long)]
     client_id: ClientId,
-    /// The file with its secret, of at least 16 characters; a newline at its end does not count.
+    /// File with the client's secret of at least 16 characters; a trailing newline is ignored.
     #[arg(long)]
     client_secret_file: PathBuf,
-    /// The name of the client that users see.
+    /// The client's name, shown to users.
     #[arg(long, default_value = demo_bank::PLAID_NAME)]
     client_name: String,
-    /// Where the client may send users back to; one or more.
+    /// Redirect URIs of the client; one or more.
     #[arg(long, required = true, num_args = 1..)]
     redirect_uri: Vec<String>,
-    /// The bank's public address [default: http://ADDR].
+    /// The bank's public URL [default: http://ADDR].
     #[arg(long)]
     issuer: Option<String>,
-    /// Calls per second for each client and user [default: no limit].
+    /// Requests per second of each client and user [default: no limit].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
     #[command(flatten)]
     plaid: PlaidFlags,
-    /// Decides what the customers of a new bank are like.
-    #[arg(long, default_value_t = Filling::default().seed)]
+    /// Seed of the generated customers of a new bank.
+    #[arg(long, default_value_t = FillOptions::default().seed)]
     seed: u64,
-    /// Customers of a new bank beside the scenario users.
-    #[arg(long, default_value_t = Filling::default().users, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    /// Number of customers of a new bank, beside the scenario users.
+    #[arg(long, default_value_t = FillOptions::default().users, value_parser = clap::value_parser!(u32).range(..=10_000))]
     users: u32,
-    /// The date at which the clock of a new bank starts, instead of today's.
+    /// The date at which the clock of a new bank starts, instead of today.
     #[arg(long, hide = true)]
     start_date: Option<Date>,
 }
 
-/// The Plaid that the bank calls: for the connected apps on its site, and to tell what it books.
+/// The Plaid that the bank calls, for the connected apps on its site and for notifications.
 #[derive(Args)]
 struct PlaidFlags {
-    /// The address of Plaid's API; without it the bank calls no Plaid.
+    /// Base URL of Plaid's API; without it the bank calls no Plaid.
     #[arg(long, value_name = "URL", requires_all = ["plaid_client_id", "plaid_secret_file"])]
     plaid_url: Option<String>,
     /// The bank's id at Plaid.
     #[arg(long, value_name = "ID", requires = "plaid_url")]
     plaid_client_id: Option<ClientId>,
-    /// The file with the bank's secret at Plaid; a newline at its end does not count.
+    /// File with the bank's secret at Plaid; a trailing newline is ignored.
     #[arg(long, value_name = "FILE", requires = "plaid_url")]
     plaid_secret_file: Option<PathBuf>,
-    /// The bank's institution id at Plaid: notifications for another bank are refused.
+    /// The bank's institution id at Plaid; notifications for another institution are refused.
     #[arg(long, value_name = "ID", requires = "plaid_url")]
     plaid_institution_id: Option<InstitutionId>,
     /// Plaid's page for customers, which takes a link token [default: URL/link].
     #[arg(long, value_name = "URL", requires = "plaid_url")]
     plaid_link_page: Option<String>,
-    /// An application that customers can connect from the bank's site: its id at Plaid, the
-    /// bank's token for it there, and its name; one or more.
+    /// Application that customers can connect from the bank's site: its id at Plaid, the bank's
+    /// token for it, and its name; one or more.
     #[arg(long, value_name = "ID=TOKEN=NAME", num_args = 1.., value_parser = offer, requires = "plaid_url")]
     plaid_app: Vec<Offer>,
 }
@@ -175,7 +175,7 @@ fn offer(text: &str) -> Result<Offer, String> {
     Ok(Offer { name, application_id: Some(application_id), target })
 }
 
-/// A secret that a file holds.
+/// Reads a secret from a file.
 fn secret(file: &Path) -> Result<ClientSecret, String> {
     let text = std::fs::read_to_string(file);
     let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
@@ -183,7 +183,7 @@ fn secret(file: &Path) -> Result<ClientSecret, String> {
         "" => Err(format!("{}: the secret is empty", file.display())),
         secret if secret.len() < MIN_SECRET_BYTES => {
             let error = format!(
-                "{}: the secret has fewer than {MIN_SECRET_BYTES} characters and can be guessed; make a random one",
+                "{}: the secret has fewer than {MIN_SECRET_BYTES} characters and can be guessed; generate a random one",
                 file.display()
             );
             Cli::command().error(ErrorKind::ValueValidation, error).exit()
@@ -200,7 +200,7 @@ fn days(text: &str) -> Result<i64, String> {
     let number: i64 = number.parse().map_err(|_| "not a number of days such as 14d".to_owned())?;
     match number.checked_mul(length) {
         Some(days @ 1..=3650) => Ok(days),
-        _ => Err("the clock moves by 1 to 3650 days at a time".to_owned()),
+        _ => Err("the clock can be advanced by 1 to 3650 days at a time".to_owned()),
     }
 }
 
@@ -229,15 +229,15 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     if !options.allow_insecure && !is_loopback(&options.listen) {
         let error = format!(
             "--listen {}: others can reach this address, and the password of every customer of this bank is \
-             published ({PASSWORD}). Listen on 127.0.0.1, or insist with --allow-insecure",
+             published ({PASSWORD}). Listen on 127.0.0.1, or add --allow-insecure",
             options.listen
         );
         Cli::command().error(ErrorKind::ValueValidation, error).exit();
     }
     let secret = secret(&options.client_secret_file)?;
     let plaid = options.plaid.side()?;
-    // Before the bank opens, which takes a while: whoever asks it to end then is heard too.
-    let stop = signal::asked_to_end()?;
+    // Signals are caught before the bank opens, because that takes a while.
+    let stop = signal::shutdown_requested()?;
     let listener = TcpListener::bind(&options.listen).await;
     let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
@@ -246,7 +246,8 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
         BankConfig::new(issuer.clone(), options.client_id, secret, options.redirect_uri);
     config.client_name = options.client_name;
     config.database = Database::from(options.database.as_path());
-    config.filling = Some(Filling { seed: options.seed, users: options.users, busy: true });
+    config.fill_options =
+        Some(FillOptions { seed: options.seed, users: options.users, busy: true });
     config.rate_limit = options.rate_limit;
     config.start_date = options.start_date;
     config.plaid = plaid;
@@ -266,24 +267,24 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     }
     say(&format!("The customers' site is {issuer}/home"));
     say(&format!("Listening on http://{address}"));
-    // Pages that listen for news would hold the server up until its patience is over.
+    // The event streams of open pages would delay the shutdown until its time limit.
     let stop = async {
         stop.await;
         bank.close();
     };
     Server::new().serve_until(listener, bank.router(), stop).await?;
     if let Some(notifier) = bank.notifier() {
-        // What Plaid does not take now is in the books, and told at the next start.
+        // Notifications that Plaid does not accept now are stored, and sent at the next start.
         let left = notifier.shutdown(Duration::from_secs(5)).await?;
         if left > 0 {
-            say(&format!("{left} notifications wait for Plaid."));
+            say(&format!("{left} notifications to Plaid are pending."));
         }
     }
     say("Stopped.");
     Ok(())
 }
 
-/// An address with a port, as far as it can be told without looking a name up.
+/// Checks for an address with a port, without resolving its name.
 fn address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
     match port.map(str::parse::<u16>) {
@@ -292,7 +293,7 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// A setting that is not sound is wrong usage, and ends the program with 2.
+/// Exits with code 2 if the error is an invalid setting.
 fn wrong_usage(error: OpenError) -> OpenError {
     if matches!(error, OpenError::RedirectUri(_) | OpenError::OAuth(_) | OpenError::PlaidSide(_)) {
         Cli::command().error(ErrorKind::ValueValidation, error).exit();
@@ -300,14 +301,14 @@ fn wrong_usage(error: OpenError) -> OpenError {
     error
 }
 
-/// Prints a line at once, for whoever waits for it in a pipe.
+/// Prints a line and flushes it, because another program may read the pipe.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody reads any more: the bank goes on all the same.
+    // The bank continues if its output is closed.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The scenario users and what signs each of them in.
+/// Returns a table of the scenario users and their credentials.
 async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(["username", "signs in with", "what for"]);
@@ -391,7 +392,7 @@ async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(),
 async fn advance(days: i64, database: &Path) -> Result<(), Box<dyn Error>> {
     if !database.exists() {
         return Err(format!(
-            "{}: no such database; `demo-bank serve` makes one",
+            "{}: no such database; `demo-bank serve` creates one",
             database.display()
         )
         .into());

@@ -1,12 +1,12 @@
-//! `demo-plaid`: serves the demo Plaid, and checks what it is set up with.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+//! `demo-plaid`: serves the demo Plaid, and checks its configuration.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints to its user")]
 
 use clap::{Args, Parser, Subcommand};
 use demo_bank::{
     plaid::{
         Config, DemoPlaid, OpenError, Parts,
         config::{Overrides, Problem, Tls},
-        ops::Figures,
+        ops::Metrics,
     },
     signal,
     text::log_writer,
@@ -25,13 +25,13 @@ Examples:
   demo-plaid config check --config plaid.toml       every setting, without secrets
   PX_PLAID_SECRET_BUDGET_APP=… demo-plaid serve --config plaid.toml --profile production
 
-Settings come from the file, then PX_PLAID_… of the environment, then flags: the later one wins.
-The environment's PX_PLAID_SECRET_<CLIENT ID> is a client's secret, and
-PX_PLAID_BANK_SECRET_<INSTITUTION ID> that of this service at a bank.
+Settings come from the file, then from PX_PLAID_… in the environment, then from flags: the later one wins.
+In the environment, PX_PLAID_SECRET_<CLIENT ID> is the secret of a client, and
+PX_PLAID_BANK_SECRET_<INSTITUTION ID> is the secret of this service at a bank.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or a configuration that is not sound.";
+Exit codes: 0 success, 1 failure, 2 usage error or invalid configuration.";
 
-/// A Plaid that serves Plaid Exchange: API, Link page, webhooks.
+/// A demo Plaid that serves Plaid Exchange: API, Link page, webhooks.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
@@ -41,40 +41,40 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve API, Link page, metrics and the example application, and keep Items in step.
+    /// Serve the API, the Link page, metrics and the example applications, and update Items.
     #[command(after_help = EXAMPLES)]
     Serve(Box<Settings>),
-    /// What it is set up with.
+    /// Check the configuration, or print an example.
     #[command(subcommand, after_help = EXAMPLES)]
     Config(ConfigCommand),
 }
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Print every setting without secrets, and what keeps the program from starting.
+    /// Print every setting without secrets, and the problems that prevent a start.
     #[command(after_help = EXAMPLES)]
     Check(Box<Settings>),
-    /// Print the configuration that the program comes with, as a file to begin with.
+    /// Print the built-in configuration, as a file to start from.
     Example,
 }
 
 #[derive(Args)]
 struct Settings {
-    /// The configuration, TOML.
+    /// Configuration file, TOML.
     #[arg(long, env = "PX_PLAID_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON, one document or one a line.
+    /// Print JSON, one document per line.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     over: Overrides,
 }
 
-/// Why the program ends without having done its work.
+/// The failure of the program.
 enum Failure {
-    /// The configuration.
+    /// Wrong usage or an invalid configuration.
     Usage(String),
-    /// Anything else.
+    /// Any other error.
     Failed(Box<dyn Error>),
 }
 
@@ -136,26 +136,26 @@ fn check(settings: Settings) -> Result<(), Failure> {
     }
     if problems.is_empty() {
         if !as_json {
-            say("All is well.");
+            say("No problems found.");
         }
         return Ok(());
     }
-    Err(unsound(&problems))
+    Err(invalid(&problems))
 }
 
-fn unsound(problems: &[Problem]) -> Failure {
+fn invalid(problems: &[Problem]) -> Failure {
     Failure::Usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let as_json = settings.json;
     let mut config = read(settings)?;
-    // Files that cannot be used are told with their setting, and all at once.
+    // Reports all unusable files at once, with their settings.
     if let problems @ [_, ..] = &*config.file_problems() {
-        return Err(unsound(problems));
+        return Err(invalid(problems));
     }
-    // Before anything opens: whoever asks it to end meanwhile is heard too.
-    let stop = signal::asked_to_end()?;
+    // Signals are caught before anything opens.
+    let stop = signal::shutdown_requested()?;
     let listener = bind("listen", &config.listen).await?;
     let address = listener.local_addr()?;
     if config.listen.ends_with(":0") && config.public_url == format!("http://{}", config.listen) {
@@ -178,7 +178,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     let mut parts = Parts::system(&config)?;
     if metrics.is_some() {
-        parts.figures = Some(Figures::install()?);
+        parts.metrics = Some(Metrics::install()?);
     }
     let plaid = match DemoPlaid::open(config, parts).await {
         Ok(plaid) => plaid,
@@ -215,7 +215,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let until = || {
         let mut stopped = stopped.clone();
         async move {
-            // Its sender lives as long as this call.
+            // The sender lives as long as this call.
             let _ = stopped.wait_for(|stop| *stop).await;
         }
     };
@@ -228,7 +228,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         Some(listener) => plain.serve_until(listener, router, until()).await.map(drop),
         None => Ok(()),
     };
-    let (served, told, shown, (), ()) = tokio::join!(
+    let (served, metrics_served, app_served, (), ()) = tokio::join!(
         server.serve_until(listener, plaid.router(), until()),
         side(metrics, plaid.ops_router()),
         side(app, plaid.app_router()?),
@@ -236,8 +236,8 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         signal,
     );
     served?;
-    told?;
-    shown?;
+    metrics_served?;
+    app_served?;
     if !as_json {
         say("Stopped.");
     }
@@ -249,9 +249,9 @@ async fn bind(setting: &str, address: &str) -> Result<TcpListener, Failure> {
     listener.map_err(|error| Failure::from(format!("{setting} {address}: {error}")))
 }
 
-/// Prints a line at once, for whoever waits for it in a pipe.
+/// Prints a line and flushes it, because another program may read the pipe.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody reads any more: the service goes on all the same.
+    // The service continues if its output is closed.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

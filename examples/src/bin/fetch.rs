@@ -19,78 +19,78 @@ use std::{
     time::Duration,
 };
 
-/// The days that are read when no dates are given.
+/// The number of days that are read by default.
 const DEFAULT_DAYS: u64 = 730;
-/// A challenge lives as long; nobody is waited for longer.
-const MOST_PATIENCE: Duration = Duration::from_secs(300);
+/// Time limit of an answer to a challenge; challenges expire after the same time.
+const PROMPT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Reads a user's accounts and transactions from any Plaid Exchange partner.
 ///
-/// Prints NDJSON: one line {"user": …} with the accounts answer, then one line
-/// {"transaction": …} per transaction in the order received. Where the partner breaks the
-/// contract, what can be read is read, and a line {"fault": …} names the place and the rule; it
-/// is printed on standard error too. Progress goes to standard error.
+/// Prints NDJSON: one line {"user": …} with the accounts response, then one line {"transaction": …}
+/// per transaction in the order received. If the partner violates the contract, everything readable
+/// is read, and a line {"fault": …} names the place and the rule; it is printed on standard error
+/// too. Progress goes to standard error.
 #[derive(Parser)]
 #[command(
     name = "fetch",
     version,
     after_help = "\
 Examples:
-  With a token that the user's authorization gave:
+  With an access token of the user:
     fetch --base-url https://bank.example/px --user-id u-1 --token-file token.txt
 
   One month of it:
     fetch --base-url https://bank.example/px --user-id u-1 --token-file token.txt \\
           --start-date 2024-01-01 --end-date 2024-01-31
 
-  With name and password (credentials mode); challenges are asked on the terminal:
+  With name and password (credentials mode); challenges are prompted on the terminal:
     fetch --base-url https://bank.example/px --username ann --password-file pw.txt \\
           --client-id plaid --client-secret-file secret.txt
 
 Exit codes:
-  0  all that can be read was read, and it was consistent
-  1  something failed; one line on standard error says what and what to do next;
+  0  everything readable was read, and it was consistent
+  1  failure; one line on standard error names the error and what to do next;
      or, with --strict, there was a fault
-  2  the command line is wrong",
+  2  usage error",
     group(ArgGroup::new("mode").required(true).args(["token_file", "username"]))
 )]
 struct Arguments {
-    /// Where the partner serves its API, path prefix included
+    /// Base URL of the partner's API, including a path prefix
     #[arg(long, value_name = "URL", value_parser = base_url)]
     base_url: String,
-    /// The user; asked of the partner if not given
+    /// The user's id [default: requested from the partner]
     #[arg(long, value_name = "ID")]
     user_id: Option<UserId>,
-    /// A file with the user's access token
+    /// File with the user's access token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
     token_file: Option<PathBuf>,
-    /// The name that the user signs in with
+    /// The user's name for sign-in
     #[arg(long, value_name = "NAME", requires_all = ["password_file", "client_id", "client_secret_file"])]
     username: Option<String>,
-    /// A file with the user's password
+    /// File with the user's password
     #[arg(long, value_name = "FILE", requires = "username")]
     password_file: Option<PathBuf>,
-    /// The id under which the partner knows this client
+    /// This client's id at the partner
     #[arg(long, value_name = "ID")]
     client_id: Option<ClientId>,
-    /// A file with the client's secret
+    /// File with this client's secret
     #[arg(long, value_name = "FILE")]
     client_secret_file: Option<PathBuf>,
-    /// The first date to read [default: 730 days before the last]
+    /// First date to read [default: 730 days before the last]
     #[arg(long, value_name = "DATE")]
     start_date: Option<Date>,
-    /// The last date to read [default: today, UTC]
+    /// Last date to read [default: today, UTC]
     #[arg(long, value_name = "DATE")]
     end_date: Option<Date>,
-    /// End with exit code 1 if the partner breaks the contract anywhere
+    /// End with exit code 1 if the partner violates the contract anywhere
     #[arg(long)]
     strict: bool,
-    /// Send over plain http to other machines too; everyone on the way can read the token
+    /// Allow plain http to other machines, where anyone on the network path can read the token
     #[arg(long)]
     allow_plain_http: bool,
 }
 
-/// An absolute `http` or `https` URL; what else is wrong with it the client says.
+/// Checks for an absolute `http` or `https` URL. The client checks the rest.
 fn base_url(text: &str) -> Result<String, String> {
     match text.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")) => {
@@ -108,17 +108,17 @@ fn main() -> ExitCode {
     };
     let strict = arguments.strict;
     let result = runtime.block_on(run(arguments));
-    // A prompt that nobody answered must not hold the program up.
+    // An unanswered prompt must not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(faults) if strict && faults > 0 => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
-        Err(failure) if failure.reader_left => ExitCode::SUCCESS,
+        Err(failure) if failure.stdout_closed => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
 }
 
-/// Reads and prints everything. Returns how many faults there were.
+/// Reads and prints everything. Returns the number of faults.
 async fn run(arguments: Arguments) -> Result<u64, Failure> {
     let clock = SystemClock::new();
     let end = arguments.end_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
@@ -143,10 +143,10 @@ async fn run(arguments: Arguments) -> Result<u64, Failure> {
 
     let mut output = Output::new();
     let user = client.user(&user_id).await?;
-    output.write(&Line::User(&user))?;
+    output.write(&OutputLine::User(&user))?;
     let mut faults = Faults::default();
     for fault in user.faults() {
-        faults.tell(fault, &mut output)?;
+        faults.report(fault, &mut output)?;
     }
     output.flush()?;
 
@@ -157,14 +157,14 @@ async fn run(arguments: Arguments) -> Result<u64, Failure> {
         let transaction = match event {
             Ok(HistoryEvent::Transaction(transaction)) => transaction,
             Ok(HistoryEvent::Fault(fault)) => {
-                faults.tell(&fault, &mut output)?;
+                faults.report(&fault, &mut output)?;
                 continue;
             }
-            // What a later version of the client may tell.
+            // An event of a later version of the client.
             Ok(_) => continue,
             Err(error) => {
                 progress.clear();
-                // What was printed came from windows that were read whole.
+                // All printed transactions came from completely read windows.
                 output.flush()?;
                 return Err(error.into());
             }
@@ -172,7 +172,7 @@ async fn run(arguments: Arguments) -> Result<u64, Failure> {
         if count == 0 {
             progress.total(events.total());
         }
-        output.write(&Line::Transaction(&*transaction))?;
+        output.write(&OutputLine::Transaction(&*transaction))?;
         count += 1;
         progress.at(count);
     }
@@ -182,7 +182,7 @@ async fn run(arguments: Arguments) -> Result<u64, Failure> {
     Ok(faults.count)
 }
 
-/// The client with the user's token, and the user.
+/// Returns the client with the user's token, and the user.
 async fn sign_in(
     arguments: &Arguments,
     client: PartnerClient,
@@ -218,11 +218,11 @@ async fn sign_in(
                 };
                 let delivery = otp.deliveries()[choice - 1].id.clone();
                 let sent = otp.send(&delivery).await?;
-                let code = ask("Code that was sent: ".into()).await?;
+                let code = prompt("Code that was sent: ".into()).await?;
                 sent.answer(OneTimeCode::new(code)).await?
             }
             SignInStep::Totp(totp) => {
-                let code = ask("Code of your authenticator: ".into()).await?;
+                let code = prompt("Code of your authenticator: ".into()).await?;
                 totp.answer(OneTimeCode::new(code)).await?
             }
             SignInStep::Kba(kba) => {
@@ -232,47 +232,47 @@ async fn sign_in(
                     for choice in &question.choices {
                         text += &format!("\n  {}", printable(choice));
                     }
-                    let answer = ask(format!("{text}\nAnswer: ")).await?;
+                    let answer = prompt(format!("{text}\nAnswer: ")).await?;
                     answers.push((question.id.clone(), KbaAnswer::new(answer)));
                 }
                 kba.answer(answers).await?
             }
             _ => {
                 return Err(Failure::new(
-                    "the partner asks for a challenge that this program does not know; update it",
+                    "the partner requires a challenge that this program does not support; update the program",
                 ));
             }
         };
     }
 }
 
-/// Asks for one of several.
+/// Prompts for one of several choices.
 async fn choose(text: String, several: usize) -> Result<usize, Failure> {
-    let answer = ask(format!("{text}Number: ")).await?;
+    let answer = prompt(format!("{text}Number: ")).await?;
     match answer.parse() {
         Ok(choice) if (1..=several).contains(&choice) => Ok(choice),
         _ => Err(Failure::new(format!("the answer must be a number from 1 to {several}"))),
     }
 }
 
-/// Asks on standard error and reads a line of standard input.
-async fn ask(prompt: String) -> Result<String, Failure> {
+/// Prompts on standard error and reads a line of standard input.
+async fn prompt(text: String) -> Result<String, Failure> {
     let mut errors = io::stderr();
-    let _ = errors.write_all(prompt.as_bytes());
+    let _ = errors.write_all(text.as_bytes());
     let _ = errors.flush();
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|bytes| (bytes, line))
     });
-    let read = tokio::time::timeout(MOST_PATIENCE, reading).await;
+    let read = tokio::time::timeout(PROMPT_TIMEOUT, reading).await;
     if !io::stdin().is_terminal() {
-        // Nobody pressed return: what comes next is on a line of its own.
+        // The input contained no echoed newline, so the next output needs one.
         let _ = errors.write_all(b"\n");
     }
     match read {
         Err(_) => Err(Failure::new("no answer to the challenge within 5 minutes; start again")),
         Ok(Ok(Ok((0, _)))) => Err(Failure::new(
-            "the partner asks for a challenge and standard input has no answer; \
+            "the partner requires a challenge and standard input has no answer; \
              run it on a terminal, or give one line per question",
         )),
         Ok(Ok(Ok((_, line)))) => Ok(line.trim().to_owned()),
@@ -281,7 +281,7 @@ async fn ask(prompt: String) -> Result<String, Failure> {
     }
 }
 
-/// A secret out of a file, which may end in a newline.
+/// Reads a secret from a file, which may end in a newline.
 fn read_secret(file: &Path) -> Result<String, Failure> {
     let name = file.display();
     let text = std::fs::read_to_string(file)
@@ -294,7 +294,7 @@ fn read_secret(file: &Path) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-/// A partner's text, without what could move the cursor or reorder the line.
+/// Removes characters from a partner's text that could move the cursor or reorder the line.
 fn printable(text: &str) -> String {
     text::printable(text, 300)
 }
@@ -302,7 +302,7 @@ fn printable(text: &str) -> String {
 /// A line of the output.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Line<'a, T: Serialize> {
+enum OutputLine<'a, T: Serialize> {
     User(&'a T),
     Transaction(&'a T),
     Fault(&'a Fault),
@@ -315,25 +315,25 @@ struct Faults {
 }
 
 /// Maximum number of faults that are printed on standard error.
-const MAX_FAULTS_TOLD: u64 = 20;
+const MAX_PRINTED_FAULTS: u64 = 20;
 
 impl Faults {
-    fn tell(&mut self, fault: &Fault, output: &mut Output) -> Result<(), Failure> {
+    fn report(&mut self, fault: &Fault, output: &mut Output) -> Result<(), Failure> {
         self.count += 1;
-        if self.count <= MAX_FAULTS_TOLD {
+        if self.count <= MAX_PRINTED_FAULTS {
             say(format_args!("{fault} [{}]", fault.rule()));
         }
-        output.write(&Line::<()>::Fault(fault))
+        output.write(&OutputLine::<()>::Fault(fault))
     }
 
     fn done(&self) {
-        if let more @ 1.. = self.count.saturating_sub(MAX_FAULTS_TOLD) {
+        if let more @ 1.. = self.count.saturating_sub(MAX_PRINTED_FAULTS) {
             say(format_args!("{more} more faults, all of them on standard output"));
         }
     }
 }
 
-/// Standard output, with errors that say so.
+/// Standard output, with errors that name it.
 struct Output(BufWriter<io::Stdout>);
 
 impl Output {
@@ -352,7 +352,7 @@ impl Output {
     }
 }
 
-/// How far it is: a bar on a terminal, few lines elsewhere.
+/// The progress: a bar on a terminal, few lines elsewhere.
 struct Progress {
     bar: Option<ProgressBar>,
     next_line: u64,
@@ -362,8 +362,8 @@ impl Progress {
     fn new() -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let form = "{spinner} {pos} of {len} transactions {wide_bar} {eta}";
-            if let Ok(style) = ProgressStyle::with_template(form) {
+            let template = "{spinner} {pos} of {len} transactions {wide_bar} {eta}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar
@@ -400,17 +400,17 @@ impl Progress {
     }
 }
 
-/// Why the program ends early: one line.
+/// The error that ends the program, as one line.
 #[derive(Debug)]
 struct Failure {
     line: String,
-    /// Whoever read standard output went away: no reason to complain.
-    reader_left: bool,
+    /// Whether the reader of standard output closed it, which is no failure.
+    stdout_closed: bool,
 }
 
 impl Failure {
     fn new(line: impl Into<String>) -> Self {
-        Self { line: line.into(), reader_left: false }
+        Self { line: line.into(), stdout_closed: false }
     }
 
     fn because(what: impl fmt::Display, cause: &dyn StdError) -> Self {
@@ -426,7 +426,7 @@ impl Failure {
     fn writing(error: &io::Error) -> Self {
         Self {
             line: format!("cannot write to standard output: {error}"),
-            reader_left: error.kind() == io::ErrorKind::BrokenPipe,
+            stdout_closed: error.kind() == io::ErrorKind::BrokenPipe,
         }
     }
 }
@@ -442,7 +442,7 @@ fn fail(failure: &Failure) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A line on standard error. Where that is closed there is nobody to tell.
+/// Prints a line on standard error. Ignores a closed standard error.
 fn say(line: fmt::Arguments<'_>) {
     let line = text::printable(&line.to_string(), usize::MAX);
     let _ = writeln!(io::stderr(), "fetch: {line}");

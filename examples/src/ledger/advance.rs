@@ -1,11 +1,13 @@
-//! Moving the bank's clock: new transactions, pending ones that post or vanish.
+//! Advancing the bank's clock: new transactions appear, pending ones post or vanish.
 //!
-//! Everything follows from the seed and the dates, so moving by 7 days twice gives the
-//! same books as moving by 14.
+//! Everything follows from the seed and the dates, so advancing by 7 days twice gives the same data
+//! as advancing by 14.
 
-use super::{Ledger, LedgerError, Result, meta, next_change, set_meta, today, told, write};
+use super::{
+    Ledger, LedgerError, Result, meta, next_change, notifications, set_meta, today, write,
+};
 use crate::seed::{
-    Day, LONGEST_PENDING,
+    Day, MAX_PENDING_DAYS,
     account::{Sums, moved},
     date_of, day_of, drift,
     event::{Event, State},
@@ -23,26 +25,26 @@ use px_types::{
 use sqlx::SqliteConnection;
 use std::collections::BTreeSet;
 
-/// The most days that the clock moves at a time.
-pub const MOST_DAYS: i64 = 3650;
+/// Maximum number of days that the clock advances at a time.
+pub const MAX_ADVANCE_DAYS: i64 = 3650;
 
-/// What moving the clock did.
+/// The result of advancing the clock.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Advanced {
+pub struct AdvanceReport {
     /// The bank's date before.
     pub from: Date,
     /// The bank's date now.
     pub to: Date,
-    /// Transactions that are new.
+    /// The number of new transactions.
     pub new: u64,
-    /// Transactions that were pending and posted or changed.
+    /// The number of pending transactions that posted or changed.
     pub changed: u64,
-    /// Transactions that vanished.
+    /// The number of transactions that vanished.
     pub gone: u64,
 }
 
-/// The changes of the books that have yet to be written.
+/// Changes of the ledger that are not yet written.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) put: Vec<write::Row>,
@@ -53,13 +55,13 @@ pub(super) struct Changes {
 }
 
 impl Ledger {
-    /// Moves the bank's clock by some days.
+    /// Advances the bank's clock by a number of days.
     ///
     /// # Errors
-    /// When the number of days is out of range or the database fails.
-    pub async fn advance(&self, days: i64) -> Result<Advanced> {
-        if !(1..=MOST_DAYS).contains(&days) {
-            return Err(LedgerError::Days(MOST_DAYS));
+    /// If the number of days is out of range or the database fails.
+    pub async fn advance(&self, days: i64) -> Result<AdvanceReport> {
+        if !(1..=MAX_ADVANCE_DAYS).contains(&days) {
+            return Err(LedgerError::Days(MAX_ADVANCE_DAYS));
         }
         let mut tx = self.write().await?;
         let from = today(&mut tx).await?;
@@ -83,11 +85,11 @@ impl Ledger {
         let gone = changes.gone.len() as u64;
         write::delete(&mut tx, &changes.gone).await?;
         write::put(&mut tx, &changes.put).await?;
-        told::note(&mut tx, &changes).await?;
+        notifications::record_booked(&mut tx, &changes).await?;
         let change = next_change(&mut tx).await?;
         write::touch(&mut tx, change, changes.touched).await?;
         tx.commit().await?;
-        Ok(Advanced {
+        Ok(AdvanceReport {
             from: date_of(from),
             to: date_of(to),
             new: changes.new,
@@ -98,8 +100,9 @@ impl Ledger {
 }
 
 impl Changes {
-    /// Notes how an event moved from one day to another; answers what it adds to the sums.
-    fn note(
+    /// Records the change of an event between two days. Returns the amounts that it adds to the
+    /// sums.
+    fn record(
         &mut self,
         account_n: i64,
         event: &Event,
@@ -131,7 +134,7 @@ impl Changes {
     }
 }
 
-/// The latest day with a transaction, after the changes.
+/// Returns the latest day with a transaction, after the changes.
 fn latest(stored: Option<Date>, changes: &Changes, account_n: i64) -> Option<Date> {
     let changed = changes.put.iter().filter(|row| row.account_n == account_n);
     changed.map(|row| date_of(-row.before)).max().max(stored)
@@ -154,11 +157,11 @@ async fn households(
         let accounts: Vec<(i64, i64, i64, i64, i64, String)> =
             sqlx::query_as(sql).bind(user_n).fetch_all(&mut *connection).await?;
         let mut sums = vec![Sums::default(); accounts.len()];
-        for day in (from - LONGEST_PENDING).max(household.first)..=to {
+        for day in (from - MAX_PENDING_DAYS).max(household.first)..=to {
             for event in household.events(day) {
                 let Some((account_n, ..)) = accounts.get(event.account) else { continue };
                 let show = |state| household.transaction(&event, state);
-                let added = changes.note(*account_n, &event, (from, to), show);
+                let added = changes.record(*account_n, &event, (from, to), show);
                 sums[event.account].posted += added.posted;
                 sums[event.account].held += added.held;
             }
@@ -197,7 +200,7 @@ async fn imported(
         let scale = money::scale_of(&account.unit);
         let mut added = Sums::default();
         if matches!(kind, AccountType::Depository | AccountType::Credit) {
-            for day in (from - LONGEST_PENDING).max(since + 1)..=to {
+            for day in (from - MAX_PENDING_DAYS).max(since + 1)..=to {
                 for event in drift::events(seed, &account_id, opening, day) {
                     let show = |state| {
                         let unit = &account.unit;
@@ -211,7 +214,7 @@ async fn imported(
                             None,
                         )
                     };
-                    let sums = changes.note(account_n, &event, (from, to), show);
+                    let sums = changes.record(account_n, &event, (from, to), show);
                     added.posted += sums.posted;
                     added.held += sums.held;
                 }
@@ -236,8 +239,7 @@ async fn imported(
     Ok(())
 }
 
-/// Posts the pending transactions that came with the import; the imported balance is held
-/// to count them already.
+/// Posts the pending transactions of the import. The imported balance is assumed to include them.
 async fn settle(
     connection: &mut SqliteConnection,
     seed: u64,
@@ -253,7 +255,7 @@ async fn settle(
         let read = decode::<Transaction>(body.as_bytes());
         let what = "transaction";
         let mut transaction = read.map_err(|source| LedgerError::Damaged { what, source })?;
-        // Never before it was made, which a ledger may date in the bank's future.
+        // Never before it was made. A ledger may date that in the bank's future.
         let posts = since.max(-before) + drift::posts_after(seed, transaction.id.as_str());
         if (from + 1..=to).contains(&posts) {
             transaction.settled_at = Some(date_of(posts).into());

@@ -1,4 +1,4 @@
-//! The first filling of the books with made-up customers.
+//! The initial, generated customers of a bank.
 
 use super::{Ledger, Result, meta, set_meta, today, write};
 use crate::{
@@ -15,35 +15,35 @@ use crate::{
 };
 use sqlx::SqliteConnection;
 
-/// What the books are filled with.
+/// The settings of the generated customers.
 #[derive(Clone, Copy, Debug)]
-pub struct Filling {
-    /// Decides everything; the same seed on the same date gives the same books.
+pub struct FillOptions {
+    /// The seed. The same seed on the same date gives the same data.
     pub seed: u64,
-    /// Made-up users beside the scenario users.
+    /// The number of generated users beside the scenario users.
     pub users: u32,
-    /// Whether `user_busy` is among them. Its 100,000 transactions are most of the work.
+    /// Whether `user_busy` is created. Its 100,000 transactions are most of the work.
     pub busy: bool,
 }
 
-impl Default for Filling {
+impl Default for FillOptions {
     fn default() -> Self {
         Self { seed: 1, users: 6, busy: true }
     }
 }
 
 impl Ledger {
-    /// Fills the books unless that was done before. Answers whether it was done now.
+    /// Fills the database if that was not done before. Returns `true` if this call filled it.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn fill(&self, filling: Filling) -> Result<bool> {
+    /// If the database fails.
+    pub async fn fill(&self, fill_options: FillOptions) -> Result<bool> {
         let mut tx = self.write().await?;
         if meta(&mut tx, "seed").await?.is_some() {
             return Ok(false);
         }
         let start = today(&mut tx).await?;
-        set_meta(&mut tx, "seed", &filling.seed.to_string()).await?;
+        set_meta(&mut tx, "seed", &fill_options.seed.to_string()).await?;
         set_meta(&mut tx, "filled on", &start.to_string()).await?;
         for security in Household::securities(start) {
             let sql =
@@ -52,12 +52,12 @@ impl Ledger {
             query.execute(&mut *tx).await?;
         }
         let named = SCENARIOS.iter().map(|scenario| (scenario.username.to_owned(), scenario.plan));
-        let others = (0..filling.users).map(|n| (format!("user_{:03}", n + 1), Plan::Mixed));
+        let others = (0..fill_options.users).map(|n| (format!("user_{:03}", n + 1), Plan::Mixed));
         for (number, (username, plan)) in named.chain(others).enumerate() {
-            if plan == Plan::Busy && !filling.busy {
+            if plan == Plan::Busy && !fill_options.busy {
                 continue;
             }
-            add(&mut tx, filling.seed, number as u64, &username, plan, start).await?;
+            add(&mut tx, fill_options.seed, number as u64, &username, plan, start).await?;
         }
         password::store(&mut tx).await?;
         tx.commit().await?;
@@ -84,7 +84,7 @@ async fn add(
         .bind(number as i64);
     let added = query.execute(&mut *connection).await?;
     if added.rows_affected() == 0 {
-        // An imported user has that name already and keeps it.
+        // An imported user has that name, and keeps it.
         return Ok(());
     }
     let user_n = added.last_insert_rowid();
@@ -119,16 +119,16 @@ async fn add(
         sums.opening = opening;
     }
     let mut numbers = Vec::new();
-    for (place, plot) in household.accounts.iter().enumerate() {
+    for (place, spec) in household.accounts.iter().enumerate() {
         let Some(mut account) = household.account(place, start, sums[place]) else {
             continue;
         };
-        account.last_activity_at = Some(latest[place].unwrap_or(date_of(plot.opened)).into());
+        account.last_activity_at = Some(latest[place].unwrap_or(date_of(spec.opened)).into());
         let sql =
             "INSERT INTO accounts (account_id, body, user_n, place, since, opening, posted, held)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(sql)
-            .bind(&plot.id)
+            .bind(&spec.id)
             .bind(write::text(&account))
             .bind(user_n)
             .bind(place as i64)

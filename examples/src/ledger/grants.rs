@@ -4,16 +4,16 @@ use super::{Ledger, write};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_core::Digest;
-use px_server::oauth::{GrantRecord, GrantStore, StoreError, Swap, Versioned};
+use px_server::oauth::{GrantRecord, GrantStore, StoreError, Swap, VersionedGrant};
 use px_types::UserId;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-/// Keeps grants in the bank's database, where several processes may share them.
+/// The OAuth grant store in the bank's database, which several processes may share.
 #[derive(Clone, Debug)]
 pub struct SqliteGrants(Ledger);
 
 impl SqliteGrants {
-    /// The grants of a ledger.
+    /// Creates the grant store of a ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
         Self(ledger)
@@ -29,14 +29,14 @@ impl GrantStore for SqliteGrants {
         let query = sqlx::query(sql)
             .bind(&record.id)
             .bind(record.principal.as_str())
-            .bind(record.keep_until().timestamp_millis())
+            .bind(record.retain_until().timestamp_millis())
             .bind(write::text(&record));
         query.execute(&mut *tx).await?;
         index(&mut tx, &record).await?;
         Ok(tx.commit().await?)
     }
 
-    async fn find(&self, digest: &Digest) -> Result<Option<Versioned>, StoreError> {
+    async fn find(&self, digest: &Digest) -> Result<Option<VersionedGrant>, StoreError> {
         let sql = "SELECT g.version, g.body FROM grant_digests d JOIN grants g ON g.id = d.grant_id
             WHERE d.digest = ?";
         let row =
@@ -44,12 +44,15 @@ impl GrantStore for SqliteGrants {
         row.as_ref().map(versioned).transpose()
     }
 
-    async fn find_by_id(&self, id: &str) -> Result<Option<Versioned>, StoreError> {
+    async fn find_by_id(&self, id: &str) -> Result<Option<VersionedGrant>, StoreError> {
         let query = sqlx::query("SELECT version, body FROM grants WHERE id = ?").bind(id);
         query.fetch_optional(self.0.pool()).await?.as_ref().map(versioned).transpose()
     }
 
-    async fn of_principal(&self, principal: &UserId) -> Result<Vec<Versioned>, StoreError> {
+    async fn find_by_principal(
+        &self,
+        principal: &UserId,
+    ) -> Result<Vec<VersionedGrant>, StoreError> {
         let sql = "SELECT version, body FROM grants WHERE principal = ? ORDER BY id";
         let rows = sqlx::query(sql).bind(principal.as_str()).fetch_all(self.0.pool()).await?;
         rows.iter().map(versioned).collect()
@@ -60,7 +63,7 @@ impl GrantStore for SqliteGrants {
         // The comparison and the change are one statement.
         let sql = "UPDATE grants SET version = version + 1, keep_until = ?, body = ? WHERE id = ? AND version = ?";
         let query = sqlx::query(sql)
-            .bind(record.keep_until().timestamp_millis())
+            .bind(record.retain_until().timestamp_millis())
             .bind(write::text(&record))
             .bind(&record.id)
             .bind(i64::try_from(expected)?);
@@ -90,7 +93,7 @@ async fn index(connection: &mut SqliteConnection, record: &GrantRecord) -> Resul
     Ok(())
 }
 
-fn versioned(row: &SqliteRow) -> Result<Versioned, StoreError> {
+fn versioned(row: &SqliteRow) -> Result<VersionedGrant, StoreError> {
     let (version, body): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Versioned::new(serde_json::from_str(&body)?, u64::try_from(version)?))
+    Ok(VersionedGrant::new(serde_json::from_str(&body)?, u64::try_from(version)?))
 }

@@ -1,7 +1,7 @@
-//! Taking over a ledger: NDJSON, plain or gzip, one message per line.
+//! The import of a ledger: NDJSON, plain or gzip, one message per line.
 //!
-//! Every line is read and every reference checked before anything is written, and all of
-//! it is written in one transaction: a ledger with a bad line changes nothing.
+//! Every line is read and every reference checked before anything is written, and everything is
+//! written in one transaction. A ledger with an invalid line changes nothing.
 
 use super::{Ledger, LedgerError, Result, next_change, today, write};
 use crate::{
@@ -31,63 +31,63 @@ use std::{
     path::Path,
 };
 
-/// The most faults that a report lists.
-const MOST_FAULTS: usize = 20;
-/// The most accounts of a user; a page is one statement over all of them.
-const MOST_ACCOUNTS: usize = 200;
-/// The most bytes that a line may have.
-const LONGEST_LINE: u64 = 1 << 20;
+/// Maximum number of faults that a report lists.
+const MAX_LISTED_FAULTS: usize = 20;
+/// Maximum number of accounts of a user. A page is one statement over all of them.
+const MAX_ACCOUNTS_PER_USER: usize = 200;
+/// Maximum length of a line, in bytes.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// What was imported.
+/// The numbers of imported objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Imported {
-    /// Users.
+pub struct ImportCounts {
+    /// The number of users.
     pub users: u64,
-    /// Identities.
+    /// The number of identities.
     pub identities: u64,
-    /// Accounts.
+    /// The number of accounts.
     pub accounts: u64,
-    /// Securities.
+    /// The number of securities.
     pub securities: u64,
-    /// Transactions.
+    /// The number of transactions.
     pub transactions: u64,
 }
 
-/// Why nothing was imported.
+/// The faults of a ledger that was not imported.
 #[derive(Clone, Debug, Default)]
 pub struct ImportReport {
     faults: Vec<Fault>,
     more: u64,
 }
 
-/// A bad line: its number, the path in it and the reason. Never the value.
+/// An invalid line: its number, the path in it and the reason. Never contains the value.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Fault {
-    /// The number of the line, from 1.
+    /// The line number, from 1.
     pub line: u64,
-    /// The path in the line, `transaction.amount`.
+    /// The path in the line, such as `transaction.amount`.
     pub path: String,
-    /// What is wrong there.
+    /// The reason.
     pub reason: String,
 }
 
 impl ImportReport {
-    /// The faults that are listed.
+    /// Returns the listed faults.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// How many faults there are.
+    /// Returns the number of all faults.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.faults.len() as u64 + self.more
     }
 
     fn add(&mut self, line: u64, path: impl Into<String>, reason: impl Into<String>) {
-        if self.faults.len() < MOST_FAULTS {
+        if self.faults.len() < MAX_LISTED_FAULTS {
             self.faults.push(Fault { line, path: path.into(), reason: reason.into() });
         } else {
             self.more += 1;
@@ -109,20 +109,20 @@ impl fmt::Display for ImportReport {
     }
 }
 
-/// What an import is doing.
+/// The progress of an import.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Progress {
-    /// It reads and checks; so many bytes of the file are behind it.
+    /// Reading and checking. The value is the number of bytes read of the file.
     Reading(u64),
-    /// It writes; so many of so many transactions are written.
+    /// Writing. The values are the numbers of written and of all transactions.
     Writing(u64, u64),
 }
 
 /// A line of a ledger: an object with exactly one key.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+enum LedgerLine {
     User(UserLine),
     Identity(Box<Identity>),
     Account(Box<Account>),
@@ -140,7 +140,7 @@ struct UserLine {
     account_ids: Vec<AccountId>,
 }
 
-/// A ledger, read and not yet checked. Each message has the number of its line.
+/// A parsed ledger, not yet checked. Each message has its line number.
 #[derive(Debug, Default)]
 struct Parsed {
     users: Vec<(u64, UserLine)>,
@@ -151,21 +151,22 @@ struct Parsed {
 }
 
 impl Ledger {
-    /// Imports a file. Users of it sign in with the password that all users have.
+    /// Imports a file. The imported users sign in with the common password.
     ///
     /// # Errors
-    /// [`LedgerError::Import`] lists the bad lines; then nothing was imported.
+    /// [`LedgerError::Import`] lists the invalid lines; then nothing was imported. Other variants
+    /// if the file cannot be read or the database fails.
     pub async fn import(
         &self,
         file: &Path,
         mut progress: impl FnMut(Progress),
-    ) -> Result<Imported> {
+    ) -> Result<ImportCounts> {
         let file = std::fs::File::open(file)?;
-        let mut counted = Counted { inner: file, read: 0 };
+        let mut counted = CountingReader { inner: file, read: 0 };
         let mut report = ImportReport::default();
         let parsed = read(&mut counted, &mut report, &mut progress)?;
         let mut tx = self.write().await?;
-        let known = Known::load(&mut tx).await?;
+        let known = KnownIds::load(&mut tx).await?;
         check(&parsed, &known, &mut report);
         rules(&parsed, &mut report);
         report.faults.sort_by_key(|fault| fault.line);
@@ -179,13 +180,13 @@ impl Ledger {
     }
 }
 
-/// Counts the bytes that were read of the file itself, whatever becomes of them.
-struct Counted<R> {
+/// A reader that counts the bytes read of the file itself, before decompression.
+struct CountingReader<R> {
     inner: R,
     read: u64,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.read += count as u64;
@@ -193,51 +194,51 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// A reader that the progress of the one below it can be asked of.
-trait Lines: BufRead {
-    fn behind(&self) -> u64;
+/// A reader of lines that knows how much of the file was read.
+trait LedgerReader: BufRead {
+    fn bytes_read(&self) -> u64;
 }
 
-impl<R: Read> Lines for BufReader<&mut Counted<R>> {
-    fn behind(&self) -> u64 {
+impl<R: Read> LedgerReader for BufReader<&mut CountingReader<R>> {
+    fn bytes_read(&self) -> u64 {
         self.get_ref().read
     }
 }
 
-impl<R: Read> Lines for BufReader<MultiGzDecoder<BufReader<&mut Counted<R>>>> {
-    fn behind(&self) -> u64 {
+impl<R: Read> LedgerReader for BufReader<MultiGzDecoder<BufReader<&mut CountingReader<R>>>> {
+    fn bytes_read(&self) -> u64 {
         self.get_ref().get_ref().get_ref().read
     }
 }
 
 fn read<R: Read>(
-    file: &mut Counted<R>,
+    file: &mut CountingReader<R>,
     report: &mut ImportReport,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Parsed> {
     let mut start = BufReader::new(file);
     let gzip = start.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    let mut lines: Box<dyn Lines + '_> =
+    let mut lines: Box<dyn LedgerReader + '_> =
         if gzip { Box::new(BufReader::new(MultiGzDecoder::new(start))) } else { Box::new(start) };
     let mut parsed = Parsed::default();
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        if (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut bytes)? == 0 {
+        if (&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes)? == 0 {
             break;
         }
-        if bytes.len() as u64 == LONGEST_LINE && bytes.last() != Some(&b'\n') {
+        if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
             report.add(number, ".", "the line is longer than 1 MiB");
             return Ok(parsed);
         }
         let text = bytes.trim_ascii();
-        // A byte order mark at the beginning is no fault of the first line.
+        // A byte order mark at the beginning is valid.
         let text =
             if number == 1 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text };
         if text.is_empty() {
             continue;
         }
-        match decode::<Line>(text) {
+        match decode::<LedgerLine>(text) {
             Ok(line) => parsed.add(number, line),
             Err(error) => match wrong_keys(text) {
                 Some(reason) => report.add(number, ".", reason),
@@ -245,14 +246,14 @@ fn read<R: Read>(
             },
         }
         if number % 1_000 == 0 {
-            progress(Progress::Reading(lines.behind()));
+            progress(Progress::Reading(lines.bytes_read()));
         }
     }
-    progress(Progress::Reading(lines.behind()));
+    progress(Progress::Reading(lines.bytes_read()));
     Ok(parsed)
 }
 
-/// What is wrong with the keys of a line, if they are what is wrong with it.
+/// Returns the fault in the keys of a line. Returns `None` if the keys are valid.
 fn wrong_keys(text: &[u8]) -> Option<String> {
     let keys = KEYS.join("`, `");
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(text) else {
@@ -271,20 +272,20 @@ fn wrong_keys(text: &[u8]) -> Option<String> {
 }
 
 impl Parsed {
-    fn add(&mut self, number: u64, line: Line) {
+    fn add(&mut self, number: u64, line: LedgerLine) {
         match line {
-            Line::User(user) => self.users.push((number, user)),
-            Line::Identity(identity) => self.identities.push((number, *identity)),
-            Line::Account(account) => self.accounts.push((number, *account)),
-            Line::Security(security) => self.securities.push((number, *security)),
-            Line::Transaction(transaction) => self.transactions.push((number, *transaction)),
+            LedgerLine::User(user) => self.users.push((number, user)),
+            LedgerLine::Identity(identity) => self.identities.push((number, *identity)),
+            LedgerLine::Account(account) => self.accounts.push((number, *account)),
+            LedgerLine::Security(security) => self.securities.push((number, *security)),
+            LedgerLine::Transaction(transaction) => self.transactions.push((number, *transaction)),
         }
     }
 }
 
-/// The ids that the database has already.
+/// The ids that the database contains.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownIds {
     users: HashSet<String>,
     usernames: HashSet<String>,
     identities: HashSet<String>,
@@ -294,7 +295,7 @@ struct Known {
     accounts: HashMap<String, (i64, String)>,
 }
 
-impl Known {
+impl KnownIds {
     async fn load(connection: &mut SqliteConnection) -> Result<Self> {
         async fn set(
             connection: &mut SqliteConnection,
@@ -317,12 +318,12 @@ impl Known {
     }
 }
 
-/// Tells of an id that comes twice, within the file or with what is known.
-struct Unique<'a> {
+/// Reports ids that occur twice, in the file or in the file and the database.
+struct UniqueIds<'a> {
     seen: HashMap<&'a str, u64>,
 }
 
-impl<'a> Unique<'a> {
+impl<'a> UniqueIds<'a> {
     fn new() -> Self {
         Self { seen: HashMap::new() }
     }
@@ -343,13 +344,13 @@ impl<'a> Unique<'a> {
     }
 }
 
-fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
-    let mut identities = Unique::new();
+fn check(parsed: &Parsed, known: &KnownIds, report: &mut ImportReport) {
+    let mut identities = UniqueIds::new();
     for (line, identity) in &parsed.identities {
         let id = identity.id.as_str();
         identities.check(*line, id, "identity.id", known.identities.contains(id), report);
     }
-    let mut securities = Unique::new();
+    let mut securities = UniqueIds::new();
     for (line, security) in &parsed.securities {
         let id = security.id.as_str();
         securities.check(*line, id, "security.id", known.securities.contains(id), report);
@@ -359,7 +360,7 @@ fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
     }
     let has_identity = |id: &str| known.identities.contains(id) || identities.seen.contains_key(id);
     let has_security = |id: &str| known.securities.contains(id) || securities.seen.contains_key(id);
-    let mut accounts = Unique::new();
+    let mut accounts = UniqueIds::new();
     let mut types = HashMap::new();
     for (line, account) in &parsed.accounts {
         let id = account.id.as_str();
@@ -382,14 +383,14 @@ fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
                 report.add(*line, format!("account.{field}[{n}]"), "no such identity");
             }
         }
-        for (n, security) in super::read::held(account).iter().enumerate() {
+        for (n, security) in super::read::held_securities(account).iter().enumerate() {
             if !has_security(security) {
                 report.add(*line, format!("account.holdings[{n}].security_id"), "no such security");
             }
         }
     }
     let has_account = |id: &str| known.accounts.contains_key(id) || types.contains_key(id);
-    let (mut users, mut usernames) = (Unique::new(), Unique::new());
+    let (mut users, mut usernames) = (UniqueIds::new(), UniqueIds::new());
     for (line, user) in &parsed.users {
         let (id, name) = (user.user_id.as_str(), user.username.as_str());
         users.check(*line, id, "user.user_id", known.users.contains(id), report);
@@ -400,8 +401,12 @@ fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
         if !has_identity(user.identity_id.as_str()) {
             report.add(*line, "user.identity_id", "no such identity");
         }
-        if user.account_ids.len() > MOST_ACCOUNTS {
-            report.add(*line, "user.account_ids", format!("more than {MOST_ACCOUNTS} accounts"));
+        if user.account_ids.len() > MAX_ACCOUNTS_PER_USER {
+            report.add(
+                *line,
+                "user.account_ids",
+                format!("more than {MAX_ACCOUNTS_PER_USER} accounts"),
+            );
         }
         let mut named = HashSet::new();
         for (n, account) in user.account_ids.iter().enumerate() {
@@ -413,7 +418,7 @@ fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
             }
         }
     }
-    let mut transactions = Unique::new();
+    let mut transactions = UniqueIds::new();
     for (line, transaction) in &parsed.transactions {
         let id = transaction.id.as_str();
         transactions.check(*line, id, "transaction.id", known.transactions.contains(id), report);
@@ -437,45 +442,45 @@ fn check(parsed: &Parsed, known: &Known, report: &mut ImportReport) {
 
 /// Checks the rules within each message: checksums, digits, fields that belong together.
 ///
-/// Each is validated as the only one of an answer, because references are checked already.
+/// Each message is validated alone in a response, because references are checked already.
 fn rules(parsed: &Parsed, report: &mut ImportReport) {
     let mut add = |line: u64, from: &str, to: &str, found: &Report| {
         for breach in found.errors().filter(|breach| breach.path.starts_with(from)) {
-            // Real ledgers hold accounts that no payment network reaches.
+            // Real ledgers contain accounts that no payment network reaches.
             if breach.rule != rule::TRANSFER_CODES_PRESENT {
                 report.add(line, breach.path.replacen(from, to, 1), breach.text.clone());
             }
         }
     };
-    let anyone = IdentityId::new("anyone").ok();
-    let Some(anyone) = anyone else { return };
+    let owner_id = IdentityId::new("anyone").ok();
+    let Some(owner_id) = owner_id else { return };
     let context = UserContext::full();
     for (line, identity) in &parsed.identities {
-        let answer =
+        let response =
             UserAccountInfoResponse::new(identity.id.clone(), vec![identity.clone()], [], []);
-        add(*line, "identities[0]", "identity", &answer.validate(&context));
+        add(*line, "identities[0]", "identity", &response.validate(&context));
     }
     for (line, security) in &parsed.securities {
-        let someone = vec![Identity::new(anyone.clone(), "")];
-        let answer =
-            UserAccountInfoResponse::new(anyone.clone(), someone, vec![security.clone()], []);
-        add(*line, "securities[0]", "security", &answer.validate(&context));
+        let owner = vec![Identity::new(owner_id.clone(), "")];
+        let response =
+            UserAccountInfoResponse::new(owner_id.clone(), owner, vec![security.clone()], []);
+        add(*line, "securities[0]", "security", &response.validate(&context));
     }
     for (line, account) in &parsed.accounts {
         let people = account.identity_ids().map(|id| Identity::new(id.clone(), ""));
-        let held = super::read::held(account).into_iter().collect::<HashSet<_>>();
+        let held = super::read::held_securities(account).into_iter().collect::<HashSet<_>>();
         let held = held.iter().filter_map(|id| {
             let id = SecurityId::new(id).ok()?;
             Some(Security::new(id, SecurityType::Other, account.unit.clone()))
         });
         let (people, held) = (people.collect::<Vec<_>>(), held.collect::<Vec<_>>());
-        let answer =
-            UserAccountInfoResponse::new(anyone.clone(), people, held, vec![account.clone()]);
-        add(*line, "accounts[0]", "account", &answer.validate(&context));
+        let response =
+            UserAccountInfoResponse::new(owner_id.clone(), people, held, vec![account.clone()]);
+        add(*line, "accounts[0]", "account", &response.validate(&context));
     }
     for (line, transaction) in &parsed.transactions {
-        let answer = TransactionsResponse::new(1_u64, vec![transaction.clone()]);
-        let found = answer.validate(&PageContext::new());
+        let response = TransactionsResponse::new(1_u64, vec![transaction.clone()]);
+        let found = response.validate(&PageContext::new());
         add(*line, "transactions[0]", "transaction", &found);
     }
 }
@@ -483,9 +488,9 @@ fn rules(parsed: &Parsed, report: &mut ImportReport) {
 async fn store(
     connection: &mut SqliteConnection,
     parsed: &Parsed,
-    known: Known,
+    known: KnownIds,
     progress: &mut impl FnMut(Progress),
-) -> Result<Imported> {
+) -> Result<ImportCounts> {
     let since = today(connection).await?;
     for (_, identity) in &parsed.identities {
         let query = sqlx::query("INSERT INTO identities (identity_id, body) VALUES (?, ?)");
@@ -534,7 +539,7 @@ async fn store(
         let rows = some.iter().map(|(_, transaction)| {
             let account = transaction.account_id.as_str();
             let row = write::Row::new(number(account)?, transaction);
-            // Only an account that was there before can have cursors on it.
+            // Only an account that existed before can have cursors.
             if known.accounts.contains_key(account) {
                 touched.insert((row.account_n, row.before));
             }
@@ -545,7 +550,7 @@ async fn store(
     progress(Progress::Writing(total, total));
     let change = next_change(connection).await?;
     write::touch(connection, change, touched).await?;
-    Ok(Imported {
+    Ok(ImportCounts {
         users: parsed.users.len() as u64,
         identities: parsed.identities.len() as u64,
         accounts: parsed.accounts.len() as u64,
@@ -554,7 +559,7 @@ async fn store(
     })
 }
 
-/// The balance in minor units, as a measure of what happens later; not used as money.
+/// Returns the balance in minor units. It scales later generated amounts; it is not used as money.
 fn minor_units(account: &Account) -> i64 {
     let scale = money::scale_of(&account.unit);
     let factor = Decimal::from(10_u64.pow(scale));

@@ -1,34 +1,35 @@
-//! What customers share, in the bank's database: the records of the connected-apps page.
+//! The records of the connected-apps page, in the bank's database.
 //!
-//! What Plaid is told is in [`told`](super::told). A commit outlives the program; the books are
-//! not synced at each one, so the last moment before the machine loses power may be lost.
+//! The notifications to Plaid are in [`notifications`](super::notifications). A commit survives a
+//! crash of the program. The database is not synced at each commit, so a power failure may lose the
+//! last ones.
 
 use super::{Ledger, LedgerError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::portal::{
-    Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore,
+    Disconnection, DisconnectionState, Notice, NoticeKind, NoticeOutcome, PortalStore,
 };
 use px_types::{ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::SqliteConnection;
 use std::error::Error as StdError;
 
-type Failed = Box<dyn StdError + Send + Sync>;
-type Answer<T> = Result<T, Failed>;
+type BoxError = Box<dyn StdError + Send + Sync>;
+type StoreResult<T> = Result<T, BoxError>;
 
-/// The records of the connected-apps page, in the bank's database.
+/// The store of the connected-apps page, in the bank's database.
 #[derive(Clone, Debug)]
 pub struct SqlitePortal(Ledger);
 
 impl SqlitePortal {
-    /// The records of a ledger.
+    /// Creates the store of a ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
         Self(ledger)
     }
 
-    async fn tx(&self) -> Answer<sqlx::Transaction<'static, sqlx::Sqlite>> {
+    async fn tx(&self) -> StoreResult<sqlx::Transaction<'static, sqlx::Sqlite>> {
         Ok(self.0.write().await?)
     }
 }
@@ -46,7 +47,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Deletes the entry of a customer who was sent to Plaid's page.
+    /// Deletes the stored time of a customer who was sent to Plaid's page.
     ///
     /// # Errors
     /// If the database fails.
@@ -56,7 +57,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Returns at most 100 customers whose link tokens have expired.
+    /// Returns at most 100 customers with expired link tokens.
     ///
     /// # Errors
     /// If the database fails.
@@ -77,44 +78,48 @@ impl Ledger {
     }
 }
 
-/// Row name to which a customer's sealed token is bound.
+/// Returns the row name to which a customer's sealed token is bound.
 fn token_row(user: &UserId) -> String {
     format!("the token of {user}")
 }
 
-/// A row's body. What it says stays out of the error: it is a customer's.
-fn read<T: DeserializeOwned>(body: &str) -> Answer<T> {
+/// Decodes a row's body. The error does not contain customer data.
+fn read<T: DeserializeOwned>(body: &str) -> StoreResult<T> {
     serde_json::from_str(body)
         .map_err(|error| format!("a record cannot be read: {:?}", error.classify()).into())
 }
 
-fn read_all<T: DeserializeOwned>(bodies: &[String]) -> Answer<Vec<T>> {
+fn read_all<T: DeserializeOwned>(bodies: &[String]) -> StoreResult<Vec<T>> {
     bodies.iter().map(|body| read(body)).collect()
 }
 
-fn text<T: Serialize>(record: &T) -> Answer<String> {
+fn text<T: Serialize>(record: &T) -> StoreResult<String> {
     Ok(serde_json::to_string(record)?)
 }
 
 #[async_trait]
 impl PortalStore for SqlitePortal {
-    async fn token(&self, user: &UserId) -> Answer<Option<ItemAccessToken>> {
+    async fn token(&self, user: &UserId) -> StoreResult<Option<ItemAccessToken>> {
         let sql = "SELECT token FROM plaid_tokens WHERE user_id = ?";
         let found: Option<String> =
             sqlx::query_scalar(sql).bind(user.as_str()).fetch_optional(self.0.pool()).await?;
         Ok(found.map(|sealed| self.0.unseal_token(user, &sealed)).transpose()?)
     }
 
-    async fn keep_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<ItemAccessToken> {
+    async fn save_token(
+        &self,
+        user: &UserId,
+        token: &ItemAccessToken,
+    ) -> StoreResult<ItemAccessToken> {
         let sql = "INSERT INTO plaid_tokens (user_id, token) VALUES (?, ?)
             ON CONFLICT (user_id) DO UPDATE SET token = token RETURNING token";
         let sealed = self.0.seal(token.expose(), &token_row(user))?;
         let query = sqlx::query_scalar(sql).bind(user.as_str()).bind(sealed);
-        let kept: String = query.fetch_one(self.0.pool()).await?;
-        Ok(self.0.unseal_token(user, &kept)?)
+        let stored: String = query.fetch_one(self.0.pool()).await?;
+        Ok(self.0.unseal_token(user, &stored)?)
     }
 
-    async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<()> {
+    async fn delete_token(&self, user: &UserId, token: &ItemAccessToken) -> StoreResult<()> {
         let mut tx = self.tx().await?;
         let sql = "SELECT token FROM plaid_tokens WHERE user_id = ?";
         let found: Option<String> =
@@ -128,18 +133,18 @@ impl PortalStore for SqlitePortal {
         Ok(())
     }
 
-    async fn applications(&self, user: &UserId) -> Answer<Vec<ConnectedApplication>> {
+    async fn applications(&self, user: &UserId) -> StoreResult<Vec<ConnectedApplication>> {
         let sql = "SELECT body FROM connected_applications WHERE user_id = ? ORDER BY place";
         let bodies: Vec<String> =
             sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.0.pool()).await?;
         read_all(&bodies)
     }
 
-    async fn keep_applications(
+    async fn save_applications(
         &self,
         user: &UserId,
         applications: &[ConnectedApplication],
-    ) -> Answer<()> {
+    ) -> StoreResult<()> {
         let mut tx = self.tx().await?;
         let sql = "DELETE FROM connected_applications WHERE user_id = ?";
         sqlx::query(sql).bind(user.as_str()).execute(&mut *tx).await?;
@@ -149,14 +154,14 @@ impl PortalStore for SqlitePortal {
         Ok(tx.commit().await?)
     }
 
-    async fn disconnections(&self, user: &UserId) -> Answer<Vec<Disconnection>> {
+    async fn disconnections(&self, user: &UserId) -> StoreResult<Vec<Disconnection>> {
         let sql = "SELECT body FROM disconnections WHERE user_id = ? ORDER BY application_id";
         let bodies: Vec<String> =
             sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.0.pool()).await?;
         read_all(&bodies)
     }
 
-    async fn keep_disconnection(&self, disconnection: &Disconnection) -> Answer<()> {
+    async fn save_disconnection(&self, disconnection: &Disconnection) -> StoreResult<()> {
         let due = match disconnection.state {
             DisconnectionState::Pending { next_try, .. } => Some(next_try.utc().timestamp_millis()),
             DisconnectionState::Done { .. } => None,
@@ -173,7 +178,11 @@ impl PortalStore for SqlitePortal {
         Ok(())
     }
 
-    async fn forget_disconnection(&self, user: &UserId, application: &ApplicationId) -> Answer<()> {
+    async fn delete_disconnection(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> StoreResult<()> {
         let sql = "DELETE FROM disconnections WHERE user_id = ? AND application_id = ?";
         let query = sqlx::query(sql).bind(user.as_str()).bind(application.as_str());
         query.execute(self.0.pool()).await?;
@@ -184,7 +193,7 @@ impl PortalStore for SqlitePortal {
         &self,
         now: DateTime<Utc>,
         at_most: usize,
-    ) -> Answer<Vec<Disconnection>> {
+    ) -> StoreResult<Vec<Disconnection>> {
         let sql = "SELECT body FROM disconnections WHERE due <= ? ORDER BY due LIMIT ?";
         let query = sqlx::query_scalar(sql).bind(now.timestamp_millis());
         let query = query.bind(i64::try_from(at_most)?);
@@ -192,13 +201,13 @@ impl PortalStore for SqlitePortal {
         read_all(&bodies)
     }
 
-    async fn add_notice(&self, notice: &Notice) -> Answer<Noted> {
+    async fn add_notice(&self, notice: &Notice) -> StoreResult<NoticeOutcome> {
         let user = &notice.user_id;
         let mut tx = self.tx().await?;
         let sql = "SELECT count(*) FROM users WHERE user_id = ?";
         let known: i64 = sqlx::query_scalar(sql).bind(user.as_str()).fetch_one(&mut *tx).await?;
         if known == 0 {
-            return Err("a notification names a customer that the bank has not".into());
+            return Err("a notification names a customer that does not exist".into());
         }
         let is_latest = is_latest(&mut tx, notice).await?;
         let sql = "INSERT INTO notices (notification_id, user_id, occurred, seen, body)
@@ -210,13 +219,13 @@ impl PortalStore for SqlitePortal {
             .bind(text(notice)?);
         let is_new = query.execute(&mut *tx).await?.rows_affected() > 0;
         if is_new && is_latest {
-            follow(&mut tx, notice).await?;
+            apply(&mut tx, notice).await?;
         }
         tx.commit().await?;
-        Ok(Noted { is_new, is_latest })
+        Ok(NoticeOutcome { is_new, is_latest })
     }
 
-    async fn notices(&self, user: &UserId, at_most: usize) -> Answer<Vec<Notice>> {
+    async fn notices(&self, user: &UserId, at_most: usize) -> StoreResult<Vec<Notice>> {
         let sql = "SELECT body, seen FROM notices WHERE user_id = ?
             ORDER BY occurred DESC, notification_id DESC LIMIT ?";
         let query = sqlx::query_as(sql).bind(user.as_str()).bind(i64::try_from(at_most)?);
@@ -229,7 +238,7 @@ impl PortalStore for SqlitePortal {
         rows.iter().map(notice).collect()
     }
 
-    async fn mark_notices_read(&self, user: &UserId) -> Answer<()> {
+    async fn mark_notices_read(&self, user: &UserId) -> StoreResult<()> {
         let sql = "UPDATE notices SET seen = 1 WHERE user_id = ? AND seen = 0";
         sqlx::query(sql).bind(user.as_str()).execute(self.0.pool()).await?;
         Ok(())
@@ -241,7 +250,7 @@ async fn put_application(
     user: &UserId,
     place: i64,
     application: &ConnectedApplication,
-) -> Answer<()> {
+) -> StoreResult<()> {
     let sql = "INSERT INTO connected_applications (user_id, place, application_id, body)
         VALUES (?, ?, ?, ?) ON CONFLICT (user_id, application_id)
         DO UPDATE SET place = excluded.place, body = excluded.body";
@@ -254,10 +263,10 @@ async fn put_application(
     Ok(())
 }
 
-/// Whether the bank knows nothing later of a notice's application.
-async fn is_latest(connection: &mut SqliteConnection, notice: &Notice) -> Answer<bool> {
+/// Returns whether the bank knows nothing later about a notice's application.
+async fn is_latest(connection: &mut SqliteConnection, notice: &Notice) -> StoreResult<bool> {
     let user = &notice.user_id;
-    // Earlier ones do not count, and a customer may have many.
+    // Earlier notices do not count, and a customer may have many.
     let sql = "SELECT body FROM notices WHERE user_id = ? AND occurred >= ?";
     let query = sqlx::query_scalar(sql).bind(user.as_str());
     let query = query.bind(notice.occurred_at.utc().timestamp_micros());
@@ -270,8 +279,8 @@ async fn is_latest(connection: &mut SqliteConnection, notice: &Notice) -> Answer
     Ok(notice.is_latest(&notices, &disconnections))
 }
 
-/// The list of the user's applications, as a notice has it.
-async fn follow(connection: &mut SqliteConnection, notice: &Notice) -> Answer<()> {
+/// Updates the list of the user's applications according to a notice.
+async fn apply(connection: &mut SqliteConnection, notice: &Notice) -> StoreResult<()> {
     let (user, id) = (&notice.user_id, &notice.application.application_id);
     let sql = "DELETE FROM connected_applications WHERE user_id = ? AND application_id = ?";
     sqlx::query(sql).bind(user.as_str()).bind(id.as_str()).execute(&mut *connection).await?;

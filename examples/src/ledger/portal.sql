@@ -1,5 +1,5 @@
--- What the bank's customers share, and what Plaid has yet to be told. Bodies are JSON text.
--- Laid out at each opening: books from before there was a Plaid get it too.
+-- Data that the bank's customers share, and pending notifications to Plaid. Bodies are JSON text.
+-- The tables are created at each opening, because a database may be older than they are.
 CREATE TABLE IF NOT EXISTS plaid_tokens (user_id TEXT PRIMARY KEY, token TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS connected_applications (
@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS connected_applications (
     PRIMARY KEY (user_id, application_id)
 ) STRICT, WITHOUT ROWID;
 
--- due is the moment of the next try, and NULL once Plaid has done it.
+-- due is the time of the next attempt, and NULL once Plaid has ended the access.
 CREATE TABLE IF NOT EXISTS disconnections (
     user_id TEXT NOT NULL,
     application_id TEXT NOT NULL,
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS notices (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS notices_of_user ON notices (user_id, occurred);
 
--- A number is never given twice: AUTOINCREMENT.
+-- AUTOINCREMENT, because a number must never be used twice.
 CREATE TABLE IF NOT EXISTS notifications (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     lane TEXT NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS notifications (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS notifications_in_order ON notifications (lane, n);
 
--- Transactions that were booked and that no notification tells of yet.
+-- Booked transactions that are not yet in a notification.
 CREATE TABLE IF NOT EXISTS booked (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id TEXT NOT NULL,

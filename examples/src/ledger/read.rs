@@ -1,4 +1,4 @@
-//! Reading the books: a user's accounts, and pages of a window of transactions.
+//! Reads of the ledger: a user's accounts, and pages of transactions in a window.
 
 use super::{Ledger, LedgerError, Result};
 use crate::seed::{Day, day_of};
@@ -15,9 +15,9 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct User {
-    /// Its number in the database.
+    /// The row number in the database.
     pub n: i64,
-    /// The principal.
+    /// The id, which is the principal of the user's tokens.
     pub user_id: UserId,
     /// The name that the user signs in with.
     pub username: String,
@@ -25,7 +25,7 @@ pub struct User {
     pub identity_id: IdentityId,
 }
 
-/// What a user has, without transactions.
+/// The accounts of a user and everything that they name, without transactions.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Holdings {
@@ -37,7 +37,7 @@ pub struct Holdings {
     pub accounts: Vec<Account>,
 }
 
-/// Dates, first and last included.
+/// A range of dates, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first date.
@@ -46,24 +46,24 @@ pub struct Window {
     pub end: Date,
 }
 
-/// The place after a transaction in the order of pages.
+/// The position after a transaction in the order of pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PagePosition {
     /// The negated day of the transaction.
     pub before: Day,
-    /// Its id.
+    /// The id of the transaction.
     pub id: String,
 }
 
-/// Where a page begins.
+/// The start of a page.
 #[derive(Clone, Debug)]
-pub enum Begin {
-    /// So many transactions into the window.
+pub enum PageStart {
+    /// The number of transactions to skip from the start of the window.
     Offset(u64),
-    /// After a place, in the window as it was at a change of the books.
+    /// After a position, in the window as it was at a change of the ledger.
     After {
-        /// The place.
-        place: Place,
+        /// The position.
+        position: PagePosition,
         /// The number of the change.
         change: i64,
     },
@@ -75,29 +75,29 @@ pub enum Begin {
 pub struct Page {
     /// The transactions.
     pub transactions: Vec<Transaction>,
-    /// The place after the last of them, if more follow.
-    pub next: Option<Place>,
-    /// How many the window has; counted only where the page begins at an offset.
+    /// The position after the last of them, if more follow.
+    pub next: Option<PagePosition>,
+    /// The number of transactions in the window. Counted only if the page starts at an offset.
     pub total: Option<u64>,
-    /// The number of the latest change of the books.
+    /// The number of the latest change of the ledger.
     pub change: i64,
     /// Securities that the page names and that no account holds.
     pub securities: Vec<Security>,
 }
 
 impl Ledger {
-    /// The user of an id.
+    /// Returns the user of an id. Returns `None` if there is no such user.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn user(&self, id: &UserId) -> Result<Option<User>> {
         self.find_user("user_id", id.as_str()).await
     }
 
-    /// The user who signs in with a name.
+    /// Returns the user of a username. Returns `None` if there is no such user.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn user_by_name(&self, username: &str) -> Result<Option<User>> {
         self.find_user("username", username).await
     }
@@ -117,19 +117,19 @@ impl Ledger {
         }))
     }
 
-    /// The names of all users, in the order in which they came.
+    /// Returns the names of all users in the order of their creation.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn usernames(&self) -> Result<Vec<String>> {
         let sql = "SELECT username FROM users ORDER BY n";
         Ok(sqlx::query_scalar(sql).fetch_all(self.pool()).await?)
     }
 
-    /// The accounts of a user that a grant permits, with all that they name.
+    /// Returns the accounts of a user that a grant permits, with everything that they name.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn holdings(&self, user: &User, permits: impl Fn(&str) -> bool) -> Result<Holdings> {
         let mut tx = self.pool().begin().await?;
         let sql = "SELECT a.account_id, a.body FROM holders h JOIN accounts a ON a.n = h.account_n
@@ -143,7 +143,7 @@ impl Ledger {
         let mut security_ids = BTreeSet::new();
         for account in &accounts {
             identity_ids.extend(account.identity_ids().map(|id| id.as_str().to_owned()));
-            security_ids.extend(held(account));
+            security_ids.extend(held_securities(account));
         }
         let mut identities = Vec::new();
         for id in identity_ids {
@@ -154,20 +154,20 @@ impl Ledger {
         Ok(Holdings { identities, securities, accounts })
     }
 
-    /// A page of the transactions of a user's permitted accounts; `None` when the window
-    /// changed since the change that it is to be read at.
+    /// Returns a page of the transactions of a user's permitted accounts. Returns `None` if the
+    /// window has changed since the change named in `start`.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn page(
         &self,
         user: &User,
         permits: impl Fn(&str) -> bool,
         window: Window,
-        begin: Begin,
+        start: PageStart,
         limit: u64,
     ) -> Result<Option<Page>> {
-        // One transaction, so that count and rows are of one moment.
+        // One transaction, so that the count and the rows are consistent.
         let mut tx = self.pool().begin().await?;
         let sql = "SELECT a.n, a.account_id FROM holders h JOIN accounts a ON a.n = h.account_n
             WHERE h.user_n = ? ORDER BY h.place";
@@ -181,8 +181,8 @@ impl Ledger {
         let sql = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'changes'";
         let change: i64 = sqlx::query_scalar(sql).fetch_one(&mut *tx).await?;
         let (mut total, mut change_of_page) = (None, change);
-        let (place, offset) = match begin {
-            Begin::Offset(offset) => {
+        let (after, offset) = match start {
+            PageStart::Offset(offset) => {
                 let sql = format!(
                     "SELECT count(*) FROM transactions WHERE account_n IN ({list}) AND before BETWEEN ? AND ?"
                 );
@@ -191,7 +191,7 @@ impl Ledger {
                 total = Some(count.unsigned_abs());
                 (None, offset)
             }
-            Begin::After { place, change: then } => {
+            PageStart::After { position, change: then } => {
                 let sql = format!(
                     "SELECT max(change) FROM touched WHERE account_n IN ({list}) AND before BETWEEN ? AND ?"
                 );
@@ -201,20 +201,20 @@ impl Ledger {
                     return Ok(None);
                 }
                 change_of_page = then;
-                (Some(place), 0)
+                (Some(position), 0)
             }
         };
         let past_the_end = total.is_some_and(|total| offset >= total);
         let mut rows = Vec::new();
         if !accounts.is_empty() && !past_the_end {
-            let sql = page_sql(&accounts, place.is_some());
-            let place = place.unwrap_or(Place { before: first, id: String::new() });
-            // One more than asked for tells whether more follow.
+            let sql = page_sql(&accounts, after.is_some());
+            let after = after.unwrap_or(PagePosition { before: first, id: String::new() });
+            // One row more than requested shows whether more follow.
             let query = sqlx::query_as(AssertSqlSafe(sql))
-                .bind(first.max(place.before))
+                .bind(first.max(after.before))
                 .bind(last)
-                .bind(place.before)
-                .bind(place.id)
+                .bind(after.before)
+                .bind(after.id)
                 .bind(limit.min(1000) as i64 + 1)
                 .bind(i64::try_from(offset).unwrap_or(i64::MAX));
             rows = query.fetch_all(&mut *tx).await?;
@@ -233,7 +233,7 @@ async fn page(
     let more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let last = rows.last().filter(|_| more);
-    let next = last.map(|(before, id, _)| Place { before: *before, id: id.clone() });
+    let next = last.map(|(before, id, _)| PagePosition { before: *before, id: id.clone() });
     let transactions: Vec<Transaction> =
         rows.iter().map(|(.., body)| read("transaction", body)).collect::<Result<_>>()?;
     let named = transactions.iter().filter_map(|transaction| {
@@ -243,10 +243,10 @@ async fn page(
     Ok(Page { transactions, next, total, change, securities })
 }
 
-/// The statement for a page: each account in the order of its index, merged.
+/// Returns the statement for a page, which merges the accounts in the order of their index.
 ///
-/// Written as a union, which SQLite merges lazily; `account_n IN (…)` would sort the whole
-/// window for every page.
+/// It is a union, which SQLite merges lazily. `account_n IN (…)` would sort the whole window for
+/// every page.
 fn page_sql(accounts: &[String], after: bool) -> String {
     let after = if after { " AND (before, id) > (?3, ?4)" } else { " AND ?3 = ?3 AND ?4 = ?4" };
     let arms = accounts.iter().map(|account| {
@@ -263,9 +263,9 @@ fn page_sql(accounts: &[String], after: bool) -> String {
     )
 }
 
-/// The securities that an account holds.
+/// Returns the ids of the securities that an account holds.
 #[must_use]
-pub fn held(account: &Account) -> Vec<String> {
+pub fn held_securities(account: &Account) -> Vec<String> {
     use px_types::model::account::AccountKind;
     match &account.kind {
         AccountKind::Investment(investment) => {

@@ -1,9 +1,9 @@
--- The bank's books. Bodies are PX messages as JSON text.
+-- The bank's data. Bodies are PX messages as JSON text.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE passwords (n INTEGER PRIMARY KEY, salt BLOB NOT NULL, rounds INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
 
--- A made-up user has a household (plan, number); an imported one has none.
+-- A generated user has a household (plan, number); an imported one has none.
 CREATE TABLE users (
     n INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,
@@ -16,7 +16,7 @@ CREATE TABLE users (
 CREATE TABLE identities (identity_id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE securities (security_id TEXT PRIMARY KEY, body TEXT NOT NULL, made_up INTEGER NOT NULL) STRICT;
 
--- opening, posted and held are minor units. user_n and place say whose household an account is of.
+-- opening, posted and held are minor units. user_n and place identify the household of an account.
 CREATE TABLE accounts (
     n INTEGER PRIMARY KEY,
     account_id TEXT NOT NULL UNIQUE,
@@ -29,7 +29,7 @@ CREATE TABLE accounts (
     held INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- Which accounts a user sees, in which order.
+-- The accounts that a user sees, in order.
 CREATE TABLE holders (
     user_n INTEGER NOT NULL REFERENCES users (n),
     place INTEGER NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE holders (
     PRIMARY KEY (user_n, place)
 ) STRICT, WITHOUT ROWID;
 
--- before is the sort date negated, so that the order of pages is the order of an index.
+-- before is the negated sort date, so that the order of pages is the order of the index.
 CREATE TABLE transactions (
     n INTEGER PRIMARY KEY,
     account_n INTEGER NOT NULL REFERENCES accounts (n),
@@ -49,7 +49,7 @@ CREATE TABLE transactions (
 CREATE INDEX transactions_in_order ON transactions (account_n, before, id);
 CREATE INDEX transactions_pending ON transactions (account_n) WHERE pending = 1;
 
--- The latest change that touched a date of an account, for cursors to see.
+-- The latest change that touched a date of an account. Cursors compare it.
 CREATE TABLE touched (
     account_n INTEGER NOT NULL,
     before INTEGER NOT NULL,

@@ -1,7 +1,7 @@
-//! Sealed values in the books: tokens, and the keys of pages and cursors.
+//! Sealed values in the database: tokens, and the keys of pages and cursors.
 //!
 //! The sealing key is in a file beside the database, so that a copy of the database alone reveals
-//! no token. New books get a new key. Books in memory have a key in memory.
+//! no token. A new database gets a new key. A database in memory has a key in memory.
 
 use super::{Database, Ledger, LedgerError, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-/// Opens the sealing key of the books, and creates it if they are new.
+/// Opens the sealing key of a database, and creates it for a new one.
 pub(super) async fn open(
     connection: &mut SqliteConnection,
     database: &Database,
@@ -30,7 +30,7 @@ pub(super) async fn open(
             return Err(LedgerError::NoKey(file));
         }
         match FileKeys::create_file(&file, random.clone()) {
-            // Another process may have made it meanwhile.
+            // Another process may have created it meanwhile.
             Err(error) if !file.exists() => return Err(error.into()),
             _ => {}
         }
@@ -91,17 +91,16 @@ impl Ledger {
         String::from_utf8(opened.to_vec()).map_err(|_| damaged())
     }
 
-    /// Returns the key of 256 bits that the books hold, sealed, under a name. The first call creates
-    /// it.
+    /// Returns the 256-bit key that is stored, sealed, under a name. The first call creates it.
     ///
     /// # Errors
-    /// If the database fails, or the sealing key is not the one of these books.
+    /// If the database fails, or the sealing key does not belong to this database.
     pub async fn key_once(&self, name: &str, random: &dyn Random) -> Result<[u8; 32]> {
         let mut bytes = [0; 32];
         random.fill(&mut bytes);
         let sealed = self.seal(&BASE64.encode(bytes), name)?;
-        let kept = self.note_once(name, &sealed).await?;
-        let bytes = BASE64.decode(self.unseal(&kept, name)?).ok();
+        let stored = self.meta_value_or_insert(name, &sealed).await?;
+        let bytes = BASE64.decode(self.unseal(&stored, name)?).ok();
         bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(LedgerError::NotABank)
     }
 }

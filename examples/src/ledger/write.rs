@@ -1,14 +1,14 @@
-//! Writing many rows at once.
+//! Writes of many rows at once.
 
 use super::Result;
 use crate::seed::{Day, day_of};
 use px_types::model::transaction::Transaction;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-/// Rows per statement; each has five values, and a statement takes 32,766 of them.
-const ROWS: usize = 500;
+/// The number of rows per statement. Each has five values, and SQLite accepts 32,766 per statement.
+const ROWS_PER_STATEMENT: usize = 500;
 
-/// A transaction on its way into the database.
+/// A transaction to be written.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) account_n: i64,
@@ -30,15 +30,15 @@ impl Row {
     }
 }
 
-/// A message as the JSON text that is stored.
+/// Serializes a message to the JSON text that is stored.
 pub(super) fn text<T: serde::Serialize>(message: &T) -> String {
     // Messages have string keys and no fallible `Serialize`, so this cannot fail.
     serde_json::to_string(message).unwrap_or_default()
 }
 
-/// Inserts transactions; one that has the id of a stored one replaces it.
+/// Inserts transactions. Replaces stored transactions of the same id.
 pub(super) async fn put(connection: &mut SqliteConnection, rows: &[Row]) -> Result<()> {
-    for rows in rows.chunks(ROWS) {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
         let sql = "INSERT INTO transactions (account_n, before, id, pending, body) ";
         let mut query = QueryBuilder::<Sqlite>::new(sql);
         query.push_values(rows, |mut values, row| {
@@ -67,7 +67,7 @@ pub(super) async fn delete(connection: &mut SqliteConnection, ids: &[String]) ->
     Ok(())
 }
 
-/// Notes that a change touched dates of accounts.
+/// Records that a change touched dates of accounts.
 pub(super) async fn touch(
     connection: &mut SqliteConnection,
     change: i64,

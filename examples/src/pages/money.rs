@@ -1,8 +1,8 @@
-//! Balances as people read them.
+//! Display format of amounts.
 
 use px_types::{Amount, Unit};
 
-/// An amount with its unit: `$1,234.50`, `1,234.50 CZK`.
+/// Formats an amount with its unit: `$1,234.50`, `1,234.50 CZK`.
 pub(crate) fn readable(amount: Amount, unit: &Unit) -> String {
     let text = amount.to_string();
     let (sign, digits) = match text.strip_prefix('-') {

@@ -1,4 +1,4 @@
-//! What the pages look like. Everything that came from outside is escaped by maud.
+//! The HTML of the pages. maud escapes all external text.
 
 use super::{money::readable, visit::Visit};
 use crate::{
@@ -19,29 +19,29 @@ use px_types::{
     },
 };
 
-/// What a form is shown again with.
+/// The message of a form that is shown again.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Message {
     /// A step of the sign-in was refused.
     Refused(Refusal),
-    /// No account is picked.
+    /// No account is selected.
     NonePicked,
     /// Neither button was pressed.
     Undecided,
 }
 
-/// Why there is no form.
+/// The reason for a page without a form.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Stop {
-    /// The request cannot be answered to anyone.
+pub(super) enum ErrorPage {
+    /// The authorization request is invalid and has no redirect URI to respond to.
     Refused(&'static str),
-    /// The page is too old, or the form is not from it.
+    /// The page has expired, or the form is not from it.
     Expired,
-    /// The request was answered.
-    Answered,
-    /// The bank cannot answer now.
+    /// The user has consented or declined already.
+    Decided,
+    /// The bank is unavailable.
     Unavailable,
-    /// Nothing asked for this page.
+    /// The page was opened without an authorization request.
     NoEntry,
 }
 
@@ -95,19 +95,19 @@ fn hidden(visit: &Visit) -> Markup {
     }
 }
 
-/// Who asks, as the user knows it.
-fn asker(request: &AuthorizationRequest) -> String {
+/// Returns the requesting application's name, or the client's.
+fn requester_name(request: &AuthorizationRequest) -> String {
     isolated(request.application_name.as_deref().unwrap_or(&request.client_name))
 }
 
-/// The page to sign in on.
+/// Renders the sign-in page.
 pub(super) fn sign_in(
     request: &AuthorizationRequest,
     sealed: &str,
     username: &str,
     refusal: Option<Refusal>,
 ) -> Markup {
-    let app = asker(request);
+    let app = requester_name(request);
     let hidden = html! { input type="hidden" name="csrf" value=(sealed); };
     let forms = Forms { action: "/sign-in", hidden };
     layout(
@@ -130,7 +130,7 @@ pub(super) fn sign_in(
     )
 }
 
-/// The page of a challenge.
+/// Renders the page of a challenge.
 pub(super) fn challenge(
     visit: &Visit,
     challenge: &Challenge,
@@ -144,13 +144,13 @@ pub(super) fn challenge(
         &html! {
             section class="card" {
                 (sign_in_forms::challenge(&forms, challenge, sent, refusal))
-                p class="note" { "You are signing in to continue to " (asker(&visit.request)) "." }
+                p class="note" { "You are signing in to continue to " (requester_name(&visit.request)) "." }
             }
         },
     )
 }
 
-/// The page to pick accounts and to consent on.
+/// Renders the page for the choice of accounts and the consent.
 pub(super) fn consent(
     visit: &Visit,
     user: &User,
@@ -158,7 +158,7 @@ pub(super) fn consent(
     ends_online: bool,
     message: Option<Message>,
 ) -> Markup {
-    let app = asker(&visit.request);
+    let app = requester_name(&visit.request);
     let through = visit.request.application_name.is_some();
     layout(
         "Share your accounts",
@@ -189,8 +189,8 @@ pub(super) fn consent(
                 aside class="scopes" {
                     h2 { "What " (app) " will be able to see" }
                     ul {
-                        @for scope in in_order(visit) {
-                            li { (PreEscaped(CHECK)) span { (words(scope)) } }
+                        @for scope in scopes_in_order(visit) {
+                            li { (PreEscaped(CHECK)) span { (scope_text(scope)) } }
                             @if scope.as_str() == "accounts" {
                                 @for detail in details(accounts) {
                                     li { (PreEscaped(CHECK)) span { "Of " (detail.kind) ", if it asks: " (detail.about) } }
@@ -240,18 +240,20 @@ fn row(n: usize, account: &Account) -> Markup {
     }
 }
 
-/// What accounts of some kind show beside their balance, to an application that asks for it.
+/// Data that some kinds of accounts show beside their balance, to an application that requests it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detail {
     pub(crate) title: &'static str,
-    /// The same within a sentence.
+    /// The title within a sentence.
     pub(crate) kind: &'static str,
     pub(crate) about: &'static str,
 }
 
-/// What these accounts show beside their balances. No scope and no product that a bank can switch
-/// off has a name for it, and the bank does not hear whether an application asks: who shares such
-/// an account shares it, so a page must say it.
+/// Returns the data that these accounts show beside their balances.
+///
+/// No scope and no product that a bank can switch off covers this data, and the bank does not learn
+/// whether an application requests it. Sharing such an account shares the data, so the page must
+/// say so.
 pub(crate) fn details<'a>(
     accounts: impl IntoIterator<Item = &'a Account>,
 ) -> impl Iterator<Item = Detail> {
@@ -282,17 +284,17 @@ pub(crate) fn subtype(account: &Account) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The scopes that are asked for, the plainest first.
-fn in_order(visit: &Visit) -> Vec<&Scope> {
+/// Returns the requested scopes in display order.
+fn scopes_in_order(visit: &Visit) -> Vec<&Scope> {
     const ORDER: [&str; 5] = ["accounts", "transactions", "identity", "auth", "offline_access"];
-    let place = |scope: &&Scope| ORDER.iter().position(|name| *name == scope.as_str());
+    let position = |scope: &&Scope| ORDER.iter().position(|name| *name == scope.as_str());
     let mut scopes: Vec<_> = visit.request.scopes.iter().collect();
-    scopes.sort_by_key(|scope| place(scope).unwrap_or(ORDER.len()));
+    scopes.sort_by_key(|scope| position(scope).unwrap_or(ORDER.len()));
     scopes
 }
 
-/// A scope in words.
-fn words(scope: &Scope) -> &str {
+/// Describes a scope.
+fn scope_text(scope: &Scope) -> &str {
     match scope.as_str() {
         "accounts" => "Names, types and balances of these accounts",
         "identity" => "Your name, address, phone number and email",
@@ -303,30 +305,30 @@ fn words(scope: &Scope) -> &str {
     }
 }
 
-/// A page without a form.
-pub(super) fn stop(stop: Stop) -> Markup {
-    let (title, text, help) = match stop {
-        Stop::Refused(why) => (
+/// Renders a page without a form.
+pub(super) fn error_page(page: ErrorPage) -> Markup {
+    let (title, text, help) = match page {
+        ErrorPage::Refused(why) => (
             "This link doesn’t work",
             why,
             "Go back to the app that you came from and start again. Nothing has been shared.",
         ),
-        Stop::Expired => (
+        ErrorPage::Expired => (
             "This page has expired",
             "It was open for too long, or it was opened in another browser.",
             "Go back to the app that you came from and start again. Nothing has been shared.",
         ),
-        Stop::Answered => (
+        ErrorPage::Decided => (
             "You have already answered",
             "This request has been answered and cannot be answered again.",
             "Go back to the app that you came from.",
         ),
-        Stop::Unavailable => (
+        ErrorPage::Unavailable => (
             "We’ll be right back",
             "Larkfield Bank cannot answer at the moment.",
             "Please try again in a few minutes. Nothing has been shared.",
         ),
-        Stop::NoEntry => (
+        ErrorPage::NoEntry => (
             "Nothing to see here",
             "This page opens when an app asks to connect to your accounts.",
             "Start in the app that you want to connect.",

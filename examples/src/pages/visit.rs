@@ -1,7 +1,7 @@
-//! Visits after the password: one authorization request on its way through the pages, in one browser
-//! tab.
+//! Visits after the password check: one authorization request on its way through the pages, in one
+//! browser tab.
 //!
-//! Before the password, the sign-in page carries its request sealed ([`px_server::visits`]) and no
+//! Before that check, the sign-in page carries its request sealed ([`px_server::visits`]) and no
 //! visit exists. Visits are bounded per user, so that one user cannot evict another's.
 
 use crate::ledger::read::User;
@@ -20,9 +20,9 @@ use std::{
 use subtle::ConstantTimeEq as _;
 
 /// Lifetime of a visit, from its latest step.
-pub(super) const LIFE: TimeDelta = TimeDelta::minutes(10);
+pub(super) const VISIT_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 /// Time during which a form that is sent twice gets the same response.
-const TWICE: TimeDelta = TimeDelta::seconds(10);
+const RESUBMIT_WINDOW: TimeDelta = TimeDelta::seconds(10);
 /// Maximum number of visits; the oldest is evicted first.
 const MAX_VISITS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 /// Maximum number of visits of one user; the user's oldest is evicted first.
@@ -31,17 +31,17 @@ const MAX_VISITS_OF_USER: usize = 5;
 /// The current step of a visit.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// The user must answer a challenge. `sent` says whether a code was sent.
+    /// The user must answer a challenge. `sent` is true once a code was sent.
     Challenge { challenge: Box<Challenge>, sent: bool },
-    /// The user has signed in and decides.
+    /// The user has signed in and must consent or decline.
     Consent { user: Box<User>, accounts: Vec<Account> },
-    /// The user has decided.
-    Answered(Answered),
+    /// The user has consented or declined.
+    Decided(Decided),
 }
 
-/// Where the user was sent, and when.
+/// The redirect after a decision, and its time.
 #[derive(Clone, Debug)]
-pub(super) struct Answered {
+pub(super) struct Decided {
     pub(super) location: String,
     at: DateTime<Utc>,
 }
@@ -58,20 +58,20 @@ pub(super) struct Visit {
     user: UserId,
     secret: String,
     until: DateTime<Utc>,
-    /// Whether a request is deciding it at the moment.
-    taken: bool,
+    /// Whether a request is processing the decision.
+    claimed: bool,
 }
 
-/// What a form's visit is.
+/// The result of looking up the visit of a form.
 #[derive(Debug)]
-pub(super) enum Found {
-    /// It goes on.
+pub(super) enum VisitLookup {
+    /// The visit can continue.
     Visit(Box<Visit>),
-    /// It was decided a moment ago; the same response is due.
-    Answered(Answered),
-    /// It was decided long ago, or is being decided.
+    /// The user decided a moment ago. The form gets the same response again.
+    Decided(Decided),
+    /// The user decided earlier, or another request is processing the decision.
     Over,
-    /// There is none, it is over, or the form is not from its page.
+    /// There is no such visit, it has expired, or the form is not from its page.
     Unknown,
 }
 
@@ -103,8 +103,8 @@ impl Visits {
             new_cookie: Some(secret.clone()),
             user,
             secret,
-            until: self.clock.now() + LIFE,
-            taken: false,
+            until: self.clock.now() + VISIT_LIFETIME,
+            claimed: false,
         };
         let mut visits = self.visits();
         // The latest ones come first.
@@ -117,39 +117,39 @@ impl Visits {
         visit
     }
 
-    /// The visit of a form, if cookie and token are those of its page.
-    pub(super) fn find(&self, id: &str, secret: &str, csrf: &str) -> Found {
+    /// Looks up the visit of a form, and checks the cookie and the CSRF token.
+    pub(super) fn find(&self, id: &str, secret: &str, csrf: &str) -> VisitLookup {
         let now = self.clock.now();
         let mut visits = self.visits();
         let Some(visit) = visits.get(id) else {
-            return Found::Unknown;
+            return VisitLookup::Unknown;
         };
         let same = |a: &str, b: &str| a.as_bytes().ct_eq(b.as_bytes());
         let right: bool = (same(&visit.secret, secret) & same(&visit.csrf, csrf)).into();
         if !right || visit.until <= now {
-            return Found::Unknown;
+            return VisitLookup::Unknown;
         }
         match &visit.step {
-            Step::Answered(answered) if now - answered.at < TWICE => {
-                Found::Answered(answered.clone())
+            Step::Decided(decided) if now - decided.at < RESUBMIT_WINDOW => {
+                VisitLookup::Decided(decided.clone())
             }
-            Step::Answered(_) => Found::Over,
-            _ if visit.taken => Found::Over,
+            Step::Decided(_) => VisitLookup::Over,
+            _ if visit.claimed => VisitLookup::Over,
             _ => {
                 let mut visit = visit.clone();
                 visit.new_cookie = None;
-                Found::Visit(Box::new(visit))
+                VisitLookup::Visit(Box::new(visit))
             }
         }
     }
 
-    /// Moves a visit to its next step, with a new cookie and a new token: those of the step before
-    /// are worth nothing. Returns `None` if the visit is over.
-    pub(super) fn go_on(&self, visit: &mut Visit, step: Step) -> Option<()> {
+    /// Moves a visit to its next step, with a new cookie and a new CSRF token; the previous ones
+    /// become invalid. Returns `None` if the visit does not exist any more.
+    pub(super) fn advance(&self, visit: &mut Visit, step: Step) -> Option<()> {
         visit.secret = random::secret(&*self.random);
         visit.csrf = random::secret(&*self.random);
         visit.new_cookie = Some(visit.secret.clone());
-        visit.until = self.clock.now() + LIFE;
+        visit.until = self.clock.now() + VISIT_LIFETIME;
         visit.step = step;
         let mut visits = self.visits();
         let stored = visits.get_mut(&visit.id)?;
@@ -157,31 +157,31 @@ impl Visits {
         Some(())
     }
 
-    /// Claims the decision for this request. Returns `false` if another request has it.
-    pub(super) fn take(&self, visit: &mut Visit) -> bool {
+    /// Claims the decision for this request. Returns `false` if another request has claimed it.
+    pub(super) fn claim(&self, visit: &mut Visit) -> bool {
         let mut visits = self.visits();
         let free =
-            |stored: &&mut Visit| !stored.taken && matches!(stored.step, Step::Consent { .. });
+            |stored: &&mut Visit| !stored.claimed && matches!(stored.step, Step::Consent { .. });
         match visits.get_mut(&visit.id).filter(free) {
             Some(stored) => {
-                stored.taken = true;
+                stored.claimed = true;
                 true
             }
             None => false,
         }
     }
 
-    /// The decision could not be stored; the user may try again.
-    pub(super) fn give_back(&self, visit: &Visit) {
+    /// Releases the claim, because the decision could not be stored. The user may try again.
+    pub(super) fn release(&self, visit: &Visit) {
         if let Some(stored) = self.visits().get_mut(&visit.id) {
-            stored.taken = false;
+            stored.claimed = false;
         }
     }
 
-    pub(super) fn answered(&self, visit: &Visit, location: &str) {
+    pub(super) fn record_decision(&self, visit: &Visit, location: &str) {
         let at = self.clock.now();
         if let Some(stored) = self.visits().get_mut(&visit.id) {
-            stored.step = Step::Answered(Answered { location: location.to_owned(), at });
+            stored.step = Step::Decided(Decided { location: location.to_owned(), at });
         }
     }
 }

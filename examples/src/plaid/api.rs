@@ -1,7 +1,7 @@
 //! The endpoints that banks and applications call (`px.md` section 6), over Items.
 //!
-//! Whose tokens a call may name is decided once: every method begins with the caller's own view
-//! of the Items ([`SharedItems::by`]), to which any other's token is unknown. `links` makes link
+//! Access control is in one place: each method begins with the client's view of the Items
+//! ([`SharedItems::by`]), which treats the tokens of other clients as unknown. `links` creates link
 //! tokens.
 
 mod links;
@@ -16,7 +16,7 @@ use http::StatusCode;
 use px_client::oauth::TokenSet;
 use px_core::Clock;
 use px_items::{
-    items::{Holder, Items, ItemsError, SharedItems},
+    items::{Items, ItemsError, SharedItems, TokenOwner},
     store::Store,
     webhook::Signer,
 };
@@ -36,7 +36,7 @@ use px_types::{
 };
 use std::{fmt, sync::Arc};
 
-/// The endpoints.
+/// The implementation of the endpoints.
 pub(super) struct Api {
     pub(super) config: Arc<Config>,
     pub(super) registry: Registry,
@@ -53,38 +53,41 @@ impl fmt::Debug for Api {
     }
 }
 
-/// An error of Items, as a caller is told it.
-pub(super) fn refusal(error: ItemsError) -> Error {
+/// Converts an error of Items to the response to a client.
+pub(super) fn items_error(error: ItemsError) -> Error {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let told = Error::from_plaid_error(status, error.to_plaid_error(""));
-    if status.is_server_error() { told.with_source(error) } else { told }
+    let response = Error::from_plaid_error(status, error.to_plaid_error(""));
+    if status.is_server_error() { response.with_source(error) } else { response }
 }
 
 impl Api {
-    /// Who calls. A client that was authenticated and is nobody is a fault of this side.
-    fn holder(&self, caller: &Caller) -> Result<&Holder, Error> {
+    /// Returns the token owner of the client. An authenticated client without one is a fault of
+    /// this service.
+    fn holder(&self, caller: &Caller) -> Result<&TokenOwner, Error> {
         let holder = self.registry.holder(caller.client_id());
-        holder.ok_or_else(|| Error::internal("a client is neither a bank nor an application"))
+        holder.ok_or_else(|| {
+            Error::internal("an authenticated client is neither a bank nor an application")
+        })
     }
 
-    /// The Items as the caller meets them.
+    /// Returns the client's view of the Items.
     fn items_of(&self, caller: &Caller) -> Result<Items, Error> {
         Ok(self.items.by(self.holder(caller)?.clone()))
     }
 
-    /// For endpoints of banks alone.
+    /// Returns the view and the institution of a bank. Refuses applications.
     fn bank(&self, caller: &Caller) -> Result<(Items, &InstitutionId), Error> {
         match self.holder(caller)? {
-            holder @ Holder::Partner(id) => Ok((self.items.by(holder.clone()), id)),
-            Holder::Application(_) => Err(Error::unauthorized_route()),
+            holder @ TokenOwner::Partner(id) => Ok((self.items.by(holder.clone()), id)),
+            TokenOwner::Application(_) => Err(Error::unauthorized_route()),
         }
     }
 
-    /// For endpoints of applications alone.
+    /// Returns the view and the id of an application. Refuses banks.
     fn application_of(&self, caller: &Caller) -> Result<(Items, &ApplicationId), Error> {
         match self.holder(caller)? {
-            holder @ Holder::Application(id) => Ok((self.items.by(holder.clone()), id)),
-            Holder::Partner(_) => Err(Error::unauthorized_route()),
+            holder @ TokenOwner::Application(id) => Ok((self.items.by(holder.clone()), id)),
+            TokenOwner::Partner(_) => Err(Error::unauthorized_route()),
         }
     }
 
@@ -99,7 +102,7 @@ impl Api {
     }
 }
 
-fn done(caller: &Caller) -> Acknowledged {
+fn acknowledged(caller: &Caller) -> Acknowledged {
     Acknowledged::new(caller.request_id())
 }
 
@@ -111,8 +114,8 @@ impl Plaid for Api {
         request: NewTransactionsNotification,
     ) -> Result<Acknowledged, Error> {
         let (items, bank) = self.bank(caller)?;
-        items.handle_transactions_notification(bank, &request).await.map_err(refusal)?;
-        Ok(done(caller))
+        items.handle_transactions_notification(bank, &request).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
     async fn notify_accounts(
@@ -121,8 +124,8 @@ impl Plaid for Api {
         request: AccountsNotification,
     ) -> Result<Acknowledged, Error> {
         let (items, bank) = self.bank(caller)?;
-        items.handle_accounts_notification(bank, &request).await.map_err(refusal)?;
-        Ok(done(caller))
+        items.handle_accounts_notification(bank, &request).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
     async fn notify_tokens(
@@ -131,12 +134,12 @@ impl Plaid for Api {
         request: TokensNotification,
     ) -> Result<Acknowledged, Error> {
         let (items, bank) = self.bank(caller)?;
-        items.handle_tokens_notification(bank, &request).await.map_err(refusal)?;
-        Ok(done(caller))
+        items.handle_tokens_notification(bank, &request).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
-    /// The bank's token is shown to the bank before anything is made of it: that it lives, and
-    /// whose it is, only the bank can say.
+    /// Imports an Item. First checks the token with a request to the bank, because only the bank
+    /// knows whether it is valid and which user it belongs to.
     async fn import(
         &self,
         caller: &Caller,
@@ -144,33 +147,34 @@ impl Plaid for Api {
     ) -> Result<ImportItemResponse, Error> {
         let (items, bank) = self.bank(caller)?;
         if request.options.is_some_and(|options| options.webhook.is_some()) {
-            // Applications have one each. What a bank is told comes to its `/applications/notify`.
+            // Applications have one webhook address each. Notifications to a bank go to its
+            // `/applications/notify`.
             let what = "options.webhook is not offered: a bank's Item has no address for webhooks";
             return Err(Error::invalid_field(what));
         }
         let client = self.banks.client(bank);
         let client = client.ok_or_else(|| Error::internal("a bank without a client"))?;
         let (user, token) = (request.user_auth.user_id, request.user_auth.auth_token);
-        let asked_at = self.clock.now();
-        let whose = client.with_token(token.clone()).current_user().await;
-        match whose {
-            Ok(whose) if whose.user_id == user => {}
+        let requested_at = self.clock.now();
+        let principal = client.with_token(token.clone()).current_user().await;
+        match principal {
+            Ok(principal) if principal.user_id == user => {}
             Err(error) if !matches!(error.status(), Some(401 | 403)) => {
                 let code = "INSTITUTION_NOT_RESPONDING";
-                let what = "the institution could not be asked whose user_auth.auth_token is";
+                let what = "the institution could not be reached to check user_auth.auth_token";
                 return Err(Error::new(PlaidErrorType::InstitutionError, code, what)
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
                     .with_source(error));
             }
-            // Another user's token is answered as one that never was.
+            // Another user's token gets the same response as an unknown token.
             _ => {
-                let what = "the institution does not know user_auth.auth_token as one of that user";
+                let what = "user_auth.auth_token is not a valid token of user_auth.user_id at the institution";
                 return Err(Error::new(PlaidErrorType::InvalidInput, "INVALID_CREDENTIALS", what));
             }
         }
-        let mut tokens = TokenSet::new(token, asked_at);
+        let mut tokens = TokenSet::new(token, requested_at);
         tokens.user_id = Some(user.clone());
-        let imported = items.import(bank, &user, tokens).await.map_err(refusal)?;
+        let imported = items.import(bank, &user, tokens).await.map_err(items_error)?;
         Ok(ImportItemResponse::new(imported.access_token, caller.request_id()))
     }
 
@@ -180,7 +184,7 @@ impl Plaid for Api {
         request: ListApplications,
     ) -> Result<ListApplicationsResponse, Error> {
         let (items, _) = self.bank(caller)?;
-        let all = items.applications(&request.access_token).await.map_err(refusal)?;
+        let all = items.applications(&request.access_token).await.map_err(items_error)?;
         let all = all.into_iter().map(|one| one.application).collect::<Vec<_>>();
         Ok(ListApplicationsResponse::new(all, caller.request_id()))
     }
@@ -192,8 +196,8 @@ impl Plaid for Api {
     ) -> Result<Acknowledged, Error> {
         let (items, _) = self.bank(caller)?;
         let (token, application) = (&request.access_token, &request.application_id);
-        items.unlink_application(token, application).await.map_err(refusal)?;
-        Ok(done(caller))
+        items.unlink_application(token, application).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
     async fn update_scopes(
@@ -203,8 +207,8 @@ impl Plaid for Api {
     ) -> Result<Acknowledged, Error> {
         let (items, _) = self.bank(caller)?;
         let (token, application) = (&request.access_token, &request.application_id);
-        items.update_scopes(token, application, &request.scopes).await.map_err(refusal)?;
-        Ok(done(caller))
+        items.update_scopes(token, application, &request.scopes).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
     async fn list_activity(
@@ -216,14 +220,14 @@ impl Plaid for Api {
         let page = items
             .list_activity(&request.access_token, request.cursor.as_deref(), request.count)
             .await
-            .map_err(refusal)?;
-        let mut answer = ListActivityResponse::new(
+            .map_err(items_error)?;
+        let mut response = ListActivityResponse::new(
             page.activities,
             page.last_data_access_times,
             caller.request_id(),
         );
-        answer.cursor = page.cursor;
-        Ok(answer)
+        response.cursor = page.cursor;
+        Ok(response)
     }
 
     async fn application(
@@ -232,7 +236,7 @@ impl Plaid for Api {
         request: GetApplication,
     ) -> Result<GetApplicationResponse, Error> {
         let app = self.registered(&request.application_id)?;
-        let shown = clients::shown(app, &self.config.public_url);
+        let shown = clients::public_data(app, &self.config.public_url);
         Ok(GetApplicationResponse::new(shown, caller.request_id()))
     }
 
@@ -241,9 +245,9 @@ impl Plaid for Api {
         caller: &Caller,
         request: CreateLinkToken,
     ) -> Result<CreateLinkTokenResponse, Error> {
-        let (order, life) = self.order(caller, request).await?;
-        let tickets = self.items.by_anyone().tickets();
-        let minted = tickets.mint_link(&order, life).await.map_err(refusal)?;
+        let (link_request, sync_state) = self.link_request(caller, request).await?;
+        let tickets = self.items.for_any_owner().tickets();
+        let minted = tickets.mint_link(&link_request, sync_state).await.map_err(items_error)?;
         let ends = minted.expires_at;
         Ok(CreateLinkTokenResponse::new(minted.token, ends, caller.request_id()))
     }
@@ -255,7 +259,7 @@ impl Plaid for Api {
     ) -> Result<ExchangePublicTokenResponse, Error> {
         let (items, app) = self.application_of(caller)?;
         let linked =
-            items.exchange_public_token(app, &request.public_token).await.map_err(refusal)?;
+            items.exchange_public_token(app, &request.public_token).await.map_err(items_error)?;
         let (token, item) = (linked.access_token, linked.item_id);
         Ok(ExchangePublicTokenResponse::new(token, item, caller.request_id()))
     }
@@ -264,18 +268,18 @@ impl Plaid for Api {
         let items = self.items_of(caller)?;
         let token = &request.access_token;
         let (item, status) = match self.holder(caller)? {
-            Holder::Application(_) => {
-                let status = items.status(token).await.map_err(refusal)?;
+            TokenOwner::Application(_) => {
+                let status = items.status(token).await.map_err(items_error)?;
                 (status.item, status.status)
             }
-            Holder::Partner(_) => items.item_for_partner(token).await.map_err(refusal)?,
+            TokenOwner::Partner(_) => items.item_for_partner(token).await.map_err(items_error)?,
         };
         let mut item = item;
         let bank = item.institution_id.as_ref().and_then(|id| self.config.institution(id));
         item.institution_name = bank.map(|bank| bank.name.clone());
-        let mut answer = GetItemResponse::new(item, caller.request_id());
-        answer.status = Some(status);
-        Ok(answer)
+        let mut response = GetItemResponse::new(item, caller.request_id());
+        response.status = Some(status);
+        Ok(response)
     }
 
     async fn remove_item(
@@ -283,8 +287,8 @@ impl Plaid for Api {
         caller: &Caller,
         request: RemoveItem,
     ) -> Result<Acknowledged, Error> {
-        self.items_of(caller)?.unlink(&request.access_token).await.map_err(refusal)?;
-        Ok(done(caller))
+        self.items_of(caller)?.unlink(&request.access_token).await.map_err(items_error)?;
+        Ok(acknowledged(caller))
     }
 
     async fn update_webhook(
@@ -296,7 +300,7 @@ impl Plaid for Api {
         let status = items
             .update_webhook(&request.access_token, request.webhook.as_deref())
             .await
-            .map_err(refusal)?;
+            .map_err(items_error)?;
         Ok(UpdateWebhookResponse::new(status.item, caller.request_id()))
     }
 
@@ -306,7 +310,7 @@ impl Plaid for Api {
         request: InvalidateToken,
     ) -> Result<InvalidateTokenResponse, Error> {
         let items = self.items_of(caller)?;
-        let new = items.rotate_access(&request.access_token).await.map_err(refusal)?;
+        let new = items.rotate_access(&request.access_token).await.map_err(items_error)?;
         Ok(InvalidateTokenResponse::new(new, caller.request_id()))
     }
 
@@ -318,7 +322,7 @@ impl Plaid for Api {
         let key = self.signer.verification_key(&request.key_id, self.clock.now());
         let key = key.ok_or_else(|| {
             let code = "INVALID_WEBHOOK_VERIFICATION_KEY_ID";
-            Error::new(PlaidErrorType::InvalidInput, code, "key_id names no key of this side")
+            Error::new(PlaidErrorType::InvalidInput, code, "key_id names no key of this service")
         })?;
         Ok(GetVerificationKeyResponse::new(key, caller.request_id()))
     }

@@ -1,4 +1,4 @@
-//! The banks as this service calls them: one client for each.
+//! The clients with which this service calls the banks.
 
 use super::config::Config;
 use px_client::{PartnerClient, RetryPolicy};
@@ -10,12 +10,12 @@ use px_items::{
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The banks. Cheap to clone.
+/// The clients of all banks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Banks(Arc<BTreeMap<InstitutionId, Partner>>);
 
 impl Banks {
-    /// A client for each bank of a configuration.
+    /// Creates a client for each bank of a configuration.
     pub(super) fn new(
         config: &Config,
         transport: &Arc<dyn HttpTransport>,
@@ -25,7 +25,7 @@ impl Banks {
         let mut banks = BTreeMap::new();
         for bank in &config.institutions {
             let mut retry = RetryPolicy::default();
-            // The engine plans the next attempt, and users do not wait long.
+            // The engine schedules further attempts, and users do not wait long.
             retry.attempts = 2;
             let builder = PartnerClient::builder(bank.base_url.clone(), Arc::clone(transport))
                 .client(bank.own_client_id.clone(), bank.own_secret.clone())
@@ -37,7 +37,7 @@ impl Banks {
         Ok(Self(Arc::new(banks)))
     }
 
-    /// The client of a bank.
+    /// Returns the client of a bank.
     pub(super) fn client(&self, id: &InstitutionId) -> Option<&PartnerClient> {
         self.0.get(id).map(|partner| &partner.client)
     }

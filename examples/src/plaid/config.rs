@@ -1,8 +1,8 @@
-//! What a demo Plaid is set up with: where it listens, what it keeps, who its clients are.
+//! The configuration of a demo Plaid: addresses, database, keys and clients.
 //!
-//! `layer` reads the settings (file, then environment, then flags: the later one wins), `parties`
-//! names banks and applications, `check` says what is refused, `files` what is wrong with the files
-//! that are named, `show` prints it without secrets. Nothing here listens, or makes anything.
+//! `layer` reads the settings from the file, the environment and the flags; the later source wins.
+//! `parties` has the banks and applications, `check` the validation, `files` the check of the named
+//! files, `show` the output without secrets. Nothing here listens or creates files.
 
 mod check;
 mod files;
@@ -19,19 +19,19 @@ pub use self::{
 use px_types::{ApplicationId, ClientId, ClientSecret, InstitutionId, webhook::Environment};
 use std::path::PathBuf;
 
-/// What the program is run for.
+/// The purpose for which the program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// To look at: comes with example clients whose secrets everybody knows.
+    /// A demonstration, with example clients and published secrets.
     #[default]
     Demo,
-    /// To be reached by others: refuses to start with anything that is only fit for a demo.
+    /// A public service. Refuses settings that are suitable for a demo only.
     Production,
 }
 
 impl Profile {
-    /// Its name in settings.
+    /// Returns the name of the profile in settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,66 +41,66 @@ impl Profile {
     }
 }
 
-/// How TLS is spoken.
+/// The TLS setup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Tls {
-    /// Not at all: this machine only.
+    /// No TLS: this machine only.
     #[default]
     None,
-    /// By this program, with a certificate chain and its key, both PEM.
+    /// TLS by this program, with a certificate chain and its key, both PEM.
     Files {
         /// The chain, leaf first.
         certificate: PathBuf,
         /// The private key.
         key: PathBuf,
     },
-    /// By a proxy in front of this program, which says so.
+    /// TLS by a proxy in front of this program.
     Proxy,
 }
 
-/// Where Items are kept.
+/// The database of the Items.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
-    /// In memory, for as long as the program runs.
+    /// In memory, until the program ends.
     Memory,
     /// One SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL server; the address may hold a password.
+    /// A PostgreSQL server. The URL may contain a password.
     Postgres(url::Url),
 }
 
-/// The settings, complete.
+/// The complete settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What it is run for.
+    /// The profile.
     pub profile: Profile,
-    /// Where API and Link page listen; port 0 lets the system choose.
+    /// The address at which the API and the Link page listen. Port 0 lets the system choose.
     pub listen: String,
-    /// The address that browsers and clients know it by, without a slash at the end.
+    /// The public URL for browsers and clients, without a slash at the end.
     pub public_url: String,
-    /// Where health and metrics listen; nowhere when `None`.
+    /// The address of the health and metrics endpoints. `None` turns them off.
     pub metrics_listen: Option<String>,
-    /// Where the example application listens; nowhere when `None`.
+    /// The address of the example applications. `None` turns them off.
     pub app_listen: Option<String>,
-    /// Where Items are kept.
+    /// The database of the Items.
     pub database: Database,
-    /// The key that seals tokens; beside an SQLite database when `None`.
+    /// The file of the key that seals tokens. With `None`, it is beside the SQLite database.
     pub key_file: Option<PathBuf>,
-    /// The key that signs webhooks; beside an SQLite database when `None`.
+    /// The file of the key that signs webhooks. With `None`, it is beside the SQLite database.
     pub webhook_key_file: Option<PathBuf>,
-    /// How TLS is spoken.
+    /// The TLS setup.
     pub tls: Tls,
     /// Whether webhooks may go to this machine, over plain http.
     pub local_webhooks: bool,
     /// Whether webhooks may go to any private address, over plain http.
     pub private_webhooks: bool,
-    /// Whether the program starts although others can reach what is fit for a demo only.
+    /// Whether the program starts if others can reach what is suitable for a demo only.
     pub allow_insecure: bool,
     /// The environment that tokens and webhooks name.
     pub environment: Environment,
-    /// Items that are worked on at once.
+    /// The number of Items that are processed concurrently.
     pub workers: usize,
-    /// Calls per second for each client; no limit when `None`.
+    /// The rate limit of each client, in requests per second. `None` means no limit.
     pub rate_limit: Option<u32>,
     /// The banks.
     pub institutions: Vec<Institution>,
@@ -109,19 +109,19 @@ pub struct Config {
 }
 
 impl Config {
-    /// The bank of an id.
+    /// Returns the bank of an id.
     #[must_use]
     pub fn institution(&self, id: &InstitutionId) -> Option<&Institution> {
         self.institutions.iter().find(|institution| institution.id == *id)
     }
 
-    /// The application of an id.
+    /// Returns the application of an id.
     #[must_use]
     pub fn application(&self, id: &ApplicationId) -> Option<&Application> {
         self.applications.iter().find(|application| application.id == *id)
     }
 
-    /// Every client of this service with its secret: banks, then applications.
+    /// Returns every client of this service with its secret: banks, then applications.
     pub fn clients(&self) -> impl Iterator<Item = (&ClientId, &ClientSecret)> {
         let banks = self.institutions.iter().map(|bank| (&bank.client_id, &bank.secret));
         banks.chain(self.applications.iter().map(|app| (&app.client_id, &app.secret)))

@@ -1,16 +1,15 @@
-//! The developer's side: what an application reads of an Item.
+//! The endpoints from which applications read an Item.
 //!
-//! Paths, field names of requests and error codes are those that Plaid publishes. What is
-//! answered are PX's own models, amounts as decimal strings; there is no second set of them.
-//! `messages` has requests and answers.
+//! Paths, field names of requests and error codes are those that Plaid publishes. Responses contain
+//! PX's models, with amounts as decimal strings. `messages` has the requests and responses.
 
 mod messages;
 
 use self::messages::{
-    AccountsAnswer, Asked, Balance, BalancesAnswer, HoldingsAnswer, IdentityAnswer, Read,
-    SyncAnswer, SyncRequest, TransactionsAnswer, TransactionsGetRequest,
+    AccountsResponse, Balance, BalancesResponse, HoldingsResponse, IdentityResponse, ReadRequest,
+    SyncRequest, SyncResponse, TransactionsGetRequest, TransactionsResponse, WithRequestId,
 };
-use super::{api::refusal, clients::Registry, web};
+use super::{api::items_error, clients::Registry, web};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -20,7 +19,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use px_client::Window;
 use px_core::Random;
-use px_items::items::{Holder, Items, SharedItems, TransactionsRequest};
+use px_items::items::{Items, SharedItems, TokenOwner, TransactionsRequest};
 use px_server::{
     guard::CallerAddr,
     plaid::{Error, PlaidService},
@@ -36,17 +35,17 @@ use px_types::{
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, sync::Arc};
 
-/// The most bytes of a body.
-const LONGEST_BODY: usize = 1 << 20;
+/// Maximum size of a request body, in bytes.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// The developer's side. Cheap to clone.
+/// The endpoints for developers of applications. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Developer(Arc<Inner>);
+pub(super) struct Developer(Arc<DeveloperState>);
 
-struct Inner {
+struct DeveloperState {
     items: SharedItems,
     registry: Registry,
-    /// Knows who calls.
+    /// Authenticates the clients.
     service: PlaidService,
     random: Arc<dyn Random>,
 }
@@ -57,7 +56,7 @@ impl fmt::Debug for Developer {
     }
 }
 
-/// The answer that tells an error.
+/// Returns the response for an error.
 fn refused(error: &Error, request_id: &str) -> Response {
     if error.status().is_server_error() {
         let source = std::error::Error::source(error);
@@ -76,16 +75,16 @@ fn invalid_request(status: StatusCode, code: &str, what: &str) -> Error {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    web::answer(status, "application/json", px_types::encode(body))
+    web::response(status, "application/json", px_types::encode(body))
 }
 
-/// One endpoint: what is asked, by whom, and what is answered.
+/// Routes an endpoint to the method that handles its request.
 macro_rules! route {
     ($method:ident) => {
-        post(|State(developer): State<Developer>, request: Request| async move {
+        post(|State(developer): State<Developer>, http_request: Request| async move {
             developer
-                .serve(request, async |developer: &Developer, items, asked| {
-                    developer.$method(&items, asked).await
+                .serve(http_request, async |developer: &Developer, items, request| {
+                    developer.$method(&items, request).await
                 })
                 .await
         })
@@ -99,10 +98,10 @@ impl Developer {
         service: PlaidService,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self(Arc::new(Inner { items, registry, service, random }))
+        Self(Arc::new(DeveloperState { items, registry, service, random }))
     }
 
-    /// The endpoints.
+    /// Returns the endpoints.
     pub(super) fn router(&self) -> Router {
         Router::new()
             .route("/accounts/get", route!(accounts))
@@ -117,28 +116,28 @@ impl Developer {
                 |State(developer): State<Self>, headers: HeaderMap| async move {
                     let id = web::request_id(&headers, &*developer.0.random);
                     let status = StatusCode::METHOD_NOT_ALLOWED;
-                    let what = "this endpoint takes POST alone";
+                    let what = "this endpoint accepts POST only";
                     with_id(refused(&invalid_request(status, "INVALID_METHOD", what), &id), &id)
                 },
             )
-            .layer(DefaultBodyLimit::max(LONGEST_BODY))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(self.clone())
     }
 
-    /// Who asks, and for what; then what is answered.
+    /// Authenticates the client, decodes the request, calls the handler and encodes the response.
     async fn serve<Q, A>(
         &self,
-        request: Request,
-        answer: impl AsyncFnOnce(&Self, Items, Q) -> Result<A, Error>,
+        http_request: Request,
+        handler: impl AsyncFnOnce(&Self, Items, Q) -> Result<A, Error>,
     ) -> Response
     where
         Q: DeserializeOwned,
         A: Serialize,
     {
-        let id = web::request_id(request.headers(), &*self.0.random);
-        let answered = async {
-            let (parts, body) = request.into_parts();
-            let body = axum::body::to_bytes(body, LONGEST_BODY).await.map_err(|_| {
+        let id = web::request_id(http_request.headers(), &*self.0.random);
+        let handled = async {
+            let (parts, body) = http_request.into_parts();
+            let body = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
                 let what = "the body was cut off, or is longer than 1 MiB";
                 invalid_request(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_BODY", what)
             })?;
@@ -146,78 +145,94 @@ impl Developer {
                 kind.to_str().is_ok_and(|kind| kind.trim_start().starts_with("application/json"))
             });
             if !is_json {
-                let what = "the body must be JSON and say so: Content-Type: application/json";
+                let what = "the body must be JSON, with Content-Type: application/json";
                 return Err(invalid_request(StatusCode::BAD_REQUEST, "INVALID_HEADERS", what));
             }
             let items = self.items_of(&parts, &body).await?;
-            let asked: Q = px_types::decode(&body).map_err(|error| {
-                // The path of a field, never its value.
+            let request: Q = px_types::decode(&body).map_err(|error| {
+                // The path of the field, never its value.
                 let what = format!("{}: {}", error.path(), error.reason());
                 Error::invalid_field(what)
             })?;
-            answer(self, items, asked).await
+            handler(self, items, request).await
         };
-        let response = match answered.await {
-            Ok(answer) => json(StatusCode::OK, &Read { answer, request_id: &id }),
+        let response = match handled.await {
+            Ok(response) => json(StatusCode::OK, &WithRequestId { response, request_id: &id }),
             Err(error) => refused(&error, &id),
         };
         with_id(response, &id)
     }
 
-    /// The Items of the application whose id and secret are shown: by the rules of the API, and
-    /// counted with what the application calls there.
+    /// Authenticates the application and returns its view of the Items. The checks and the rate
+    /// limit are those of the API.
     async fn items_of(&self, parts: &Parts, body: &[u8]) -> Result<Items, Error> {
         let address = CallerAddr::of(&parts.extensions);
         let id = self.0.service.authenticate(&parts.headers, body, address).await?;
         match self.0.registry.holder(&id) {
-            Some(who @ Holder::Application(_)) => Ok(self.0.items.by(who.clone())),
-            // A bank names Items, and reads nothing of them.
-            Some(Holder::Partner(_)) | None => Err(Error::unauthorized_route()),
+            Some(who @ TokenOwner::Application(_)) => Ok(self.0.items.by(who.clone())),
+            // Banks read no data of Items.
+            Some(TokenOwner::Partner(_)) | None => Err(Error::unauthorized_route()),
         }
     }
 
-    async fn accounts(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
-        self.answer_accounts(items, &asked, None, |_| true).await
-    }
-
-    async fn auth(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
-        let has_numbers = |account: &Account| matches!(&account.kind, AccountKind::Depository(depository) if depository.transfer_codes.is_some());
-        self.answer_accounts(items, &asked, Some(Product::Auth), has_numbers).await
-    }
-
-    async fn liabilities(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
-        let is_one = |account: &Account| {
-            matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_))
-        };
-        self.answer_accounts(items, &asked, Some(Product::Liabilities), is_one).await
-    }
-
-    async fn answer_accounts(
+    async fn accounts(
         &self,
         items: &Items,
-        asked: &Asked,
+        request: ReadRequest,
+    ) -> Result<AccountsResponse, Error> {
+        self.read_accounts(items, &request, None, |_| true).await
+    }
+
+    async fn auth(&self, items: &Items, request: ReadRequest) -> Result<AccountsResponse, Error> {
+        let has_numbers = |account: &Account| matches!(&account.kind, AccountKind::Depository(depository) if depository.transfer_codes.is_some());
+        self.read_accounts(items, &request, Some(Product::Auth), has_numbers).await
+    }
+
+    async fn liabilities(
+        &self,
+        items: &Items,
+        request: ReadRequest,
+    ) -> Result<AccountsResponse, Error> {
+        let is_liability = |account: &Account| {
+            matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_))
+        };
+        self.read_accounts(items, &request, Some(Product::Liabilities), is_liability).await
+    }
+
+    async fn read_accounts(
+        &self,
+        items: &Items,
+        request: &ReadRequest,
         product: Option<Product>,
-        fits: impl Fn(&Account) -> bool,
-    ) -> Result<AccountsAnswer, Error> {
-        let item = self.item(items, &asked.access_token, product.as_ref()).await?;
-        let read = items.accounts(&asked.access_token).await.map_err(refusal)?;
-        let accounts = asked.filter(read.data, |account| &account.id)?;
-        Ok(AccountsAnswer { accounts: accounts.into_iter().filter(fits).collect(), item })
+        include: impl Fn(&Account) -> bool,
+    ) -> Result<AccountsResponse, Error> {
+        let item = self.item(items, &request.access_token, product.as_ref()).await?;
+        let read = items.accounts(&request.access_token).await.map_err(items_error)?;
+        let accounts = request.filter(read.data, |account| &account.id)?;
+        Ok(AccountsResponse { accounts: accounts.into_iter().filter(include).collect(), item })
     }
 
-    async fn balances(&self, items: &Items, asked: Asked) -> Result<BalancesAnswer, Error> {
-        let item = self.item(items, &asked.access_token, None).await?;
-        let read = items.balances(&asked.access_token).await.map_err(refusal)?;
-        let balances = asked.filter(read.data, |balance| &balance.account_id)?;
-        Ok(BalancesAnswer { accounts: balances.into_iter().map(Balance::from).collect(), item })
+    async fn balances(
+        &self,
+        items: &Items,
+        request: ReadRequest,
+    ) -> Result<BalancesResponse, Error> {
+        let item = self.item(items, &request.access_token, None).await?;
+        let read = items.balances(&request.access_token).await.map_err(items_error)?;
+        let balances = request.filter(read.data, |balance| &balance.account_id)?;
+        Ok(BalancesResponse { accounts: balances.into_iter().map(Balance::from).collect(), item })
     }
 
-    async fn identity(&self, items: &Items, asked: Asked) -> Result<IdentityAnswer, Error> {
-        let item = self.item(items, &asked.access_token, None).await?;
-        let read = items.identities(&asked.access_token).await.map_err(refusal)?.data;
-        let accounts = items.accounts(&asked.access_token).await.map_err(refusal)?.data;
-        let accounts = asked.filter(accounts, |account| &account.id)?;
-        Ok(IdentityAnswer {
+    async fn identity(
+        &self,
+        items: &Items,
+        request: ReadRequest,
+    ) -> Result<IdentityResponse, Error> {
+        let item = self.item(items, &request.access_token, None).await?;
+        let read = items.identities(&request.access_token).await.map_err(items_error)?.data;
+        let accounts = items.accounts(&request.access_token).await.map_err(items_error)?.data;
+        let accounts = request.filter(accounts, |account| &account.id)?;
+        Ok(IdentityResponse {
             accounts,
             identities: read.identities,
             user_identity_id: read.user_identity_id,
@@ -225,29 +240,34 @@ impl Developer {
         })
     }
 
-    async fn holdings(&self, items: &Items, asked: Asked) -> Result<HoldingsAnswer, Error> {
-        let item = self.item(items, &asked.access_token, None).await?;
-        let read = items.holdings(&asked.access_token).await.map_err(refusal)?.data;
-        let accounts = asked.filter(read.accounts, |account| &account.id)?;
-        Ok(HoldingsAnswer { accounts, securities: read.securities, item })
+    async fn holdings(
+        &self,
+        items: &Items,
+        request: ReadRequest,
+    ) -> Result<HoldingsResponse, Error> {
+        let item = self.item(items, &request.access_token, None).await?;
+        let read = items.holdings(&request.access_token).await.map_err(items_error)?.data;
+        let accounts = request.filter(read.accounts, |account| &account.id)?;
+        Ok(HoldingsResponse { accounts, securities: read.securities, item })
     }
 
     async fn transactions(
         &self,
         items: &Items,
-        asked: TransactionsGetRequest,
-    ) -> Result<TransactionsAnswer, Error> {
-        let item = self.item(items, &asked.access_token, None).await?;
-        let window = Window::new(asked.start_date, asked.end_date)
+        request: TransactionsGetRequest,
+    ) -> Result<TransactionsResponse, Error> {
+        let item = self.item(items, &request.access_token, None).await?;
+        let window = Window::new(request.start_date, request.end_date)
             .ok_or_else(|| Error::invalid_field("start_date: must not be after end_date"))?;
-        let options = asked.options.unwrap_or_default();
-        let mut request = TransactionsRequest::new(window);
-        request.account_ids = options.account_ids;
-        request.cursor = options.cursor;
-        request.limit = options.count.unwrap_or(request.limit);
-        let read = items.transactions(&asked.access_token, &request).await.map_err(refusal)?.data;
-        let accounts = items.accounts(&asked.access_token).await.map_err(refusal)?.data;
-        Ok(TransactionsAnswer {
+        let options = request.options.unwrap_or_default();
+        let mut query = TransactionsRequest::new(window);
+        query.account_ids = options.account_ids;
+        query.cursor = options.cursor;
+        query.limit = options.count.unwrap_or(query.limit);
+        let read =
+            items.transactions(&request.access_token, &query).await.map_err(items_error)?.data;
+        let accounts = items.accounts(&request.access_token).await.map_err(items_error)?.data;
+        Ok(TransactionsResponse {
             accounts,
             transactions: read.transactions,
             securities: read.securities,
@@ -257,25 +277,24 @@ impl Developer {
         })
     }
 
-    async fn sync(&self, items: &Items, asked: SyncRequest) -> Result<SyncAnswer, Error> {
-        let (cursor, count) = (asked.cursor.as_deref(), asked.count);
-        let read = items.transactions_sync(&asked.access_token, cursor, count).await;
-        Ok(SyncAnswer::from(read.map_err(refusal)?.data))
+    async fn sync(&self, items: &Items, request: SyncRequest) -> Result<SyncResponse, Error> {
+        let (cursor, count) = (request.cursor.as_deref(), request.count);
+        let read = items.transactions_sync(&request.access_token, cursor, count).await;
+        Ok(SyncResponse::from(read.map_err(items_error)?.data))
     }
 
-    /// The Item as the application sees it, if the token is that application's.
+    /// Returns the Item as the application sees it. Checks the token and, if given, the product.
     async fn item(
         &self,
         items: &Items,
         token: &ItemAccessToken,
         product: Option<&Product>,
     ) -> Result<px_types::model::item::Item, Error> {
-        let item = items.status(token).await.map_err(refusal)?.item;
+        let item = items.status(token).await.map_err(items_error)?.item;
         match product.filter(|product| !item.products.contains(product)) {
             None => Ok(item),
             Some(product) => {
-                let what =
-                    format!("the user did not let this application use {product}: ask for it");
+                let what = format!("the user has not consented to {product} for this application");
                 let code = "ADDITIONAL_CONSENT_REQUIRED";
                 Err(Error::new(PlaidErrorType::InvalidInput, code, what))
             }
@@ -290,21 +309,23 @@ fn with_id(mut response: Response, id: &str) -> Response {
     response
 }
 
-impl Asked {
-    /// Those that were asked for, in the order in which they are.
+impl ReadRequest {
+    /// Returns the requested accounts in their stored order.
     fn filter<T>(
         &self,
         all: Vec<T>,
         id: impl Fn(&T) -> &px_types::AccountId,
     ) -> Result<Vec<T>, Error> {
-        let Some(wanted) = self.options.as_ref().and_then(|o| o.account_ids.as_ref()) else {
+        let Some(requested) = self.options.as_ref().and_then(|o| o.account_ids.as_ref()) else {
             return Ok(all);
         };
-        if let Some(n) = wanted.iter().position(|wanted| !all.iter().any(|one| id(one) == wanted)) {
+        if let Some(n) =
+            requested.iter().position(|wanted| !all.iter().any(|one| id(one) == wanted))
+        {
             let what =
                 format!("the Item has no account of the id at index {n} of options.account_ids");
             return Err(Error::new(PlaidErrorType::InvalidInput, "INVALID_ACCOUNT_ID", what));
         }
-        Ok(all.into_iter().filter(|one| wanted.contains(id(one))).collect())
+        Ok(all.into_iter().filter(|one| requested.contains(id(one))).collect())
     }
 }

@@ -1,9 +1,9 @@
-//! An application of a developer, with a page of its own: starts Link, reads, takes webhooks.
+//! An example of an application with a website: it opens Link, reads data and receives webhooks.
 //!
 //! It is as small as possible and serves one household, which signs in with a password that the
 //! program prints. It shows nothing before the sign-in, accepts a return from Link only in the
-//! browser that was sent there, accepts webhooks only with a valid signature, and takes both as a
-//! hint to read. It knows of Plaid what any client does.
+//! browser that was sent there, and accepts webhooks only with a valid signature. Both only cause a
+//! read. It uses Plaid like any other client.
 
 mod view;
 
@@ -26,7 +26,7 @@ use px_client::PlaidClient;
 use px_core::{Clock, Digest, HttpLimits, HttpTransport, Random, digest::constant_time_eq, random};
 use px_server::{
     guard::CallerAddr,
-    webhook::{AskedKeys, Verifier},
+    webhook::{KeySourceFn, Verifier},
 };
 use px_types::{
     ItemAccessToken, ItemId, LinkToken, PublicToken,
@@ -47,8 +47,8 @@ use std::{
 };
 
 const STYLE: &str = include_str!("example_app/style.css");
-/// The webhooks that the page lists; what comes twice in a row is listed once.
-const LATEST: usize = 12;
+/// Maximum number of webhooks on the page. Equal successive ones are listed once.
+const MAX_LISTED_WEBHOOKS: usize = 12;
 /// Lifetime of a session, in which the browser may be away at Plaid and its bank.
 const SESSION_LIFETIME: TimeDelta = TimeDelta::hours(4);
 /// Maximum number of sessions; the oldest is evicted first. Only the right password begins one.
@@ -56,18 +56,18 @@ const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the application finds Plaid.
+/// The application's access to Plaid.
 #[derive(Clone)]
 pub struct Plaid {
-    /// As a server: its API.
+    /// The base URL of the API.
     pub api: String,
-    /// As its users' browsers do: the Link page.
+    /// The base URL of the Link page, for browsers.
     pub link: String,
-    /// How it is called.
+    /// The HTTP transport.
     pub transport: Arc<dyn HttpTransport>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// For its cookies.
+    /// The source of cookie secrets.
     pub random: Arc<dyn Random>,
 }
 
@@ -77,13 +77,13 @@ impl fmt::Debug for Plaid {
     }
 }
 
-/// An application. Cheap to clone.
+/// An example application. Cheap to clone.
 #[derive(Clone)]
-pub struct ExampleApp(Arc<Inner>);
+pub struct ExampleApp(Arc<AppState>);
 
-struct Inner {
+struct AppState {
     app: Application,
-    /// Where it is on its host: "" or "/tax".
+    /// The path of the application on its host: "" or "/tax".
     path: String,
     plaid: Plaid,
     client: PlaidClient,
@@ -91,43 +91,43 @@ struct Inner {
     password: String,
     /// Start of each session, by the digest of its cookie's secret.
     sessions: Mutex<LruCache<[u8; 32], DateTime<Utc>>>,
-    book: Mutex<Book>,
+    data: Mutex<AppData>,
 }
 
-/// A browser that has signed in.
+/// A signed-in browser.
 struct Session {
-    /// Secret of its cookie.
+    /// The secret of its cookie.
     secret: String,
-    /// Link token with which the browser was sent to Plaid; empty before that.
+    /// The link token with which the browser was sent to Plaid; empty before that.
     link_token: String,
 }
 
 impl Session {
-    /// Returns the token of its forms. It is derived from the cookie's secret and is no cookie itself.
+    /// Returns the CSRF token of its forms. It is derived from the cookie's secret.
     fn csrf(&self) -> String {
         Digest::of(format!("form {}", self.secret)).to_string()
     }
 }
 
 #[derive(Default)]
-struct Book {
-    connected: Vec<Connected>,
+struct AppData {
+    connected: Vec<ConnectedBank>,
     webhooks: VecDeque<String>,
 }
 
 /// A bank that the household connected.
 #[derive(Clone, Debug)]
-struct Connected {
+struct ConnectedBank {
     item_id: ItemId,
     access_token: ItemAccessToken,
     /// The name of the bank.
     bank: Option<String>,
-    /// Whether the household came from its bank's site.
+    /// Whether the connection was made from the bank's site.
     from_bank: bool,
 }
 
-/// What the page shows of a connected bank.
-struct Shown {
+/// The data of a connected bank on the page.
+struct BankView {
     item_id: ItemId,
     bank: Option<String>,
     from_bank: bool,
@@ -145,7 +145,7 @@ impl ExampleApp {
     /// Creates the site of a registered application. Its household signs in with `password`.
     ///
     /// # Errors
-    /// When Plaid's address is none.
+    /// If Plaid's URL is invalid.
     pub fn new(
         app: Application,
         plaid: Plaid,
@@ -156,12 +156,12 @@ impl ExampleApp {
             .clock(plaid.clock.clone())
             .build()?;
         let published = client.clone();
-        let keys = AskedKeys::new(move |kid| {
+        let keys = KeySourceFn::new(move |kid| {
             let client = published.clone();
             async move {
                 match client.verification_key(GetVerificationKey::new(kid)).await {
-                    Ok(answer) => Ok(Some(answer.key)),
-                    // Plaid understood, and has no such key.
+                    Ok(response) => Ok(Some(response.key)),
+                    // Plaid understood the request and has no such key.
                     Err(error) if error.status() == Some(400) => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -172,13 +172,13 @@ impl ExampleApp {
             .clock(plaid.clock.clone());
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-        let (password, book) = (password.into(), Mutex::default());
+        let (password, data) = (password.into(), Mutex::default());
         let sessions = Mutex::new(LruCache::new(MAX_SESSIONS));
-        let inner = Inner { app, path, plaid, client, verifier, password, sessions, book };
+        let inner = AppState { app, path, plaid, client, verifier, password, sessions, data };
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Its page and its webhooks.
+    /// Returns the page and the webhook endpoint.
     pub fn router(&self) -> Router {
         let at = |path: &str| format!("{}{path}", self.0.path);
         let home = if self.0.path.is_empty() { "/".to_owned() } else { self.0.path.clone() };
@@ -190,13 +190,13 @@ impl ExampleApp {
             .route(&at("/disconnect"), post(disconnect))
             .route(&at("/webhooks"), post(receive))
             .route(&at("/style.css"), get(async || web::file("text/css; charset=utf-8", STYLE)))
-            .layer(DefaultBodyLimit::max(web::LONGEST_FORM))
+            .layer(DefaultBodyLimit::max(web::MAX_FORM_BYTES))
             .with_state(self.clone())
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn data(&self) -> MutexGuard<'_, AppData> {
         // Each change is complete before anything can panic, so a poisoned lock is sound.
-        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn home(&self) -> String {
@@ -217,9 +217,9 @@ impl ExampleApp {
         let cookie = web::cookie_of(headers, &self.cookie())?;
         let (secret, link_token) = cookie.split_once('.')?;
         let began = self.sessions().get(Digest::of(secret).as_bytes()).copied()?;
-        let lives = self.0.plaid.clock.now() - began < SESSION_LIFETIME;
+        let is_valid = self.0.plaid.clock.now() - began < SESSION_LIFETIME;
         let (secret, link_token) = (secret.to_owned(), link_token.to_owned());
-        lives.then_some(Session { secret, link_token })
+        is_valid.then_some(Session { secret, link_token })
     }
 
     fn with_session(&self, response: Response, session: &Session) -> Response {
@@ -233,7 +233,7 @@ impl ExampleApp {
         web::page(status, view::sign_in(&self.0.app, &self.0.path, wrong, link), [])
     }
 
-    /// Asks the developer's side.
+    /// Sends a request to a developer endpoint.
     async fn read<T: for<'de> Deserialize<'de>>(
         &self,
         path: &str,
@@ -244,14 +244,14 @@ impl ExampleApp {
             .header("PLAID-CLIENT-ID", self.0.app.client_id.as_str())
             .header("PLAID-SECRET", self.0.app.secret.expose())
             .body(Bytes::from(body.to_string()))?;
-        let answer = self.0.plaid.transport.send(request, &HttpLimits::default()).await?;
-        if answer.status() == StatusCode::OK {
-            return Ok(Ok(px_types::decode(answer.body())?));
+        let response = self.0.plaid.transport.send(request, &HttpLimits::default()).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(Ok(px_types::decode(response.body())?));
         }
-        Ok(Err(px_types::decode(answer.body())?))
+        Ok(Err(px_types::decode(response.body())?))
     }
 
-    async fn shown(&self, connected: Connected) -> Result<Shown, Failure> {
+    async fn view_of(&self, connected: ConnectedBank) -> Result<BankView, Failure> {
         #[derive(Deserialize)]
         struct Accounts {
             accounts: Vec<Account>,
@@ -263,31 +263,31 @@ impl ExampleApp {
         let token = connected.access_token.expose();
         let accounts: Result<Accounts, _> =
             self.read("/accounts/get", json!({ "access_token": token })).await?;
-        let ask = json!({ "access_token": token, "count": 500 });
-        let changes: Result<Changes, PlaidError> = self.read("/transactions/sync", ask).await?;
+        let request = json!({ "access_token": token, "count": 500 });
+        let changes: Result<Changes, PlaidError> = self.read("/transactions/sync", request).await?;
         let mut transactions = changes.map(|changes| changes.added).unwrap_or_default();
         transactions.sort_by_key(|row| std::cmp::Reverse(row.date()));
         transactions.truncate(8);
-        Ok(Shown {
+        Ok(BankView {
             item_id: connected.item_id,
             bank: connected.bank,
             from_bank: connected.from_bank,
-            accounts: accounts.map(|answer| answer.accounts),
+            accounts: accounts.map(|response| response.accounts),
             transactions,
         })
     }
 
-    /// Gives a public token for an access token.
+    /// Exchanges a public token for an access token.
     async fn exchange(&self, token: PublicToken, from_bank: bool) -> Result<(), px_client::Error> {
-        let answer = self.0.client.exchange_public_token(ExchangePublicToken::new(token)).await?;
-        // Without the name of the bank the page is as good as with it.
-        let item = self.0.client.item(GetItem::new(answer.access_token.clone())).await;
-        let bank = item.ok().and_then(|answer| answer.item.institution_name);
-        let mut book = self.book();
-        book.connected.retain(|connected| connected.item_id != answer.item_id);
-        book.connected.push(Connected {
-            item_id: answer.item_id,
-            access_token: answer.access_token,
+        let response = self.0.client.exchange_public_token(ExchangePublicToken::new(token)).await?;
+        // The page works without the name of the bank.
+        let item = self.0.client.item(GetItem::new(response.access_token.clone())).await;
+        let bank = item.ok().and_then(|response| response.item.institution_name);
+        let mut data = self.data();
+        data.connected.retain(|connected| connected.item_id != response.item_id);
+        data.connected.push(ConnectedBank {
+            item_id: response.item_id,
+            access_token: response.access_token,
             bank,
             from_bank,
         });
@@ -297,7 +297,7 @@ impl ExampleApp {
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Response {
         tracing::error!(error, "the example application failed");
         let what = format!("{PLAID_NAME} cannot be reached at the moment. Please try again.");
-        web::page(StatusCode::BAD_GATEWAY, view::fault(&self.0.app, &self.0.path, &what), [])
+        web::page(StatusCode::BAD_GATEWAY, view::error_page(&self.0.app, &self.0.path, &what), [])
     }
 }
 
@@ -306,12 +306,12 @@ async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
         return app.sign_in_page(StatusCode::OK, false);
     };
     let (connected, webhooks) = {
-        let book = app.book();
-        (book.connected.clone(), book.webhooks.iter().cloned().collect::<Vec<_>>())
+        let data = app.data();
+        (data.connected.clone(), data.webhooks.iter().cloned().collect::<Vec<_>>())
     };
     let mut shown = Vec::new();
     for connected in connected {
-        match app.shown(connected).await {
+        match app.view_of(connected).await {
             Ok(one) => shown.push(one),
             Err(error) => return app.failed(&*error),
         }
@@ -321,7 +321,7 @@ async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
     web::page(StatusCode::OK, page, [link])
 }
 
-/// Signs the household in. Its password is random, so attempts need no limit.
+/// Signs the household in. The password is random, so attempts need no limit.
 async fn enter(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
     let form = Form::read(&headers, &body);
     let given = form.as_ref().map(|form| form.one("password").trim()).unwrap_or_default();
@@ -339,15 +339,15 @@ async fn to_home(State(app): State<ExampleApp>) -> Response {
     web::redirect(&app.home())
 }
 
-/// Returns the session and the fields of a form from one of the household's pages. Returns `None`
-/// for any other form.
+/// Returns the session and the fields of a form of the household's own pages. Returns `None` for
+/// any other form.
 fn own_form(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<(Session, Form)> {
     let (session, form) = (app.session(headers)?, Form::read(headers, body)?);
     let is_own = constant_time_eq(session.csrf().as_bytes(), form.one("csrf").as_bytes());
     is_own.then_some((session, form))
 }
 
-/// Sends the household to Link. The cookie remembers with which link token.
+/// Sends the household to Link. The cookie stores the link token.
 async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
     let Some((mut session, _)) = own_form(&app, &headers, &body) else {
         return web::redirect(&app.home());
@@ -370,7 +370,7 @@ async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes)
     }
 }
 
-/// The household comes back from Link.
+/// Handles the return from Link.
 async fn linked(
     State(app): State<ExampleApp>,
     headers: HeaderMap,
@@ -381,8 +381,8 @@ async fn linked(
         let found = url::form_urlencoded::parse(query.as_bytes()).find(|(field, _)| field == name);
         found.map(|(_, value)| value.into_owned())
     };
-    // Only in the browser that went there with this token: else a stranger's bank could be
-    // slipped to this household.
+    // Accepted only in the browser that was sent there with this token. Otherwise an attacker could
+    // connect a bank of his own to this household.
     let Some(session) = app.session(&headers) else { return web::redirect(&app.home()) };
     let sent = &session.link_token;
     let came = field("link_token").unwrap_or_default();
@@ -399,14 +399,14 @@ async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Byt
     let Some((_, form)) = own_form(&app, &headers, &body) else {
         return web::redirect(&app.home());
     };
-    let left = {
-        let mut book = app.book();
+    let removed = {
+        let mut data = app.data();
         let found =
-            book.connected.iter().position(|one| one.item_id.as_str() == form.one("item_id"));
-        found.map(|n| book.connected.remove(n))
+            data.connected.iter().position(|one| one.item_id.as_str() == form.one("item_id"));
+        found.map(|n| data.connected.remove(n))
     };
-    if let Some(left) = left
-        && let Err(error) = app.0.client.remove_item(RemoveItem::new(left.access_token)).await
+    if let Some(removed) = removed
+        && let Err(error) = app.0.client.remove_item(RemoveItem::new(removed.access_token)).await
         && error.plaid_error_code() != Some("INVALID_ACCESS_TOKEN")
     {
         return app.failed(&error);
@@ -414,7 +414,8 @@ async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Byt
     web::redirect(&app.home())
 }
 
-/// A webhook: checked, noted, and nothing but a hint. One that brings a public token is used.
+/// Receives a webhook: checks and lists it. A webhook is only a hint to read, except that a public
+/// token in it is exchanged.
 async fn receive(
     State(app): State<ExampleApp>,
     extensions: Extensions,
@@ -427,23 +428,23 @@ async fn receive(
     if let Err(error) = verified {
         return StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     }
-    // Of a later version: nothing to do.
+    // A webhook of a later version needs no action.
     let Ok(webhook) = px_types::decode::<Webhook>(&body) else { return StatusCode::OK };
-    let line = view::news(&webhook.event);
+    let line = view::describe(&webhook.event);
     {
-        let mut book = app.book();
-        if book.webhooks.front() != Some(&line) {
-            book.webhooks.push_front(line);
+        let mut data = app.data();
+        if data.webhooks.front() != Some(&line) {
+            data.webhooks.push_front(line);
         }
-        book.webhooks.truncate(LATEST);
+        data.webhooks.truncate(MAX_LISTED_WEBHOOKS);
     }
     if let WebhookEvent::ItemAddResult(added) = webhook.event
         && let Err(error) = app.exchange(added.public_token, true).await
     {
         tracing::warn!(%error, "a public token of a webhook could not be exchanged");
-        // It comes again, with the same token; one that was used already is of no use.
-        let spent = error.plaid_error_code() == Some("INVALID_PUBLIC_TOKEN");
-        return if spent { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        // Plaid repeats the webhook with the same token. A used token is of no further use.
+        let is_used = error.plaid_error_code() == Some("INVALID_PUBLIC_TOKEN");
+        return if is_used { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     }
     StatusCode::OK
 }

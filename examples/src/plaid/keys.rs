@@ -1,7 +1,7 @@
-//! Opening the store, with the keys that seal tokens and sign webhooks.
+//! The store, and the keys that seal tokens and sign webhooks.
 //!
-//! A key that is missing is made for a demo and beside an SQLite file that is new. Elsewhere its
-//! absence is an error: tokens that are sealed under another key could not be opened.
+//! A missing key is created for a database in memory and beside a new SQLite file. Elsewhere a
+//! missing key is an error, because tokens sealed under another key could not be opened.
 
 use super::{
     OpenError, Parts,
@@ -22,12 +22,12 @@ use std::{
     time::Duration,
 };
 
-/// Connections to a database server.
-const CONNECTIONS: u32 = 16;
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum number of connections to a database server.
+const MAX_CONNECTIONS: u32 = 16;
+/// Time limit of connecting to a database server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The store that a configuration names.
+/// Opens the store of a configuration.
 pub(super) async fn open_store(
     config: &Config,
     parts: &Parts,
@@ -54,7 +54,7 @@ pub(super) async fn open_store(
             }
             let key = FileKeys::open_file(&key_file, random)?;
             if !file.exists() {
-                // Its data are their owner's alone.
+                // Only the owner may read the file.
                 new_file(file, b"").map_err(|error| OpenError::file(file, &error))?;
             }
             Arc::new(SqliteStore::open(file, options(key)).await?)
@@ -63,15 +63,15 @@ pub(super) async fn open_store(
             let file = config.key_file.clone().ok_or(OpenError::NoKey("key_file"))?;
             let key = FileKeys::open_file(&file, random)?;
             let connected = tokio::select! {
-                connected = PostgresStore::connect(url, CONNECTIONS, options(key)) => connected,
-                () = parts.clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
+                connected = PostgresStore::connect(url, MAX_CONNECTIONS, options(key)) => connected,
+                () = parts.clock.sleep(CONNECT_TIMEOUT) => return Err(OpenError::NoDatabase),
             };
             Arc::new(connected?)
         }
     })
 }
 
-/// The key that signs webhooks.
+/// Opens the key that signs webhooks, and creates it where that is allowed.
 pub(super) fn signing_key(config: &Config, now: DateTime<Utc>) -> Result<SigningKey, OpenError> {
     let beside = match &config.database {
         Database::Sqlite(file) => Some(file.with_extension("webhook.pem")),
@@ -79,34 +79,34 @@ pub(super) fn signing_key(config: &Config, now: DateTime<Utc>) -> Result<Signing
     };
     let Some(file) = config.webhook_key_file.clone().or(beside) else {
         return match config.database {
-            Database::Memory => Ok(SigningKey::generate(unnamed()?, now)?),
+            Database::Memory => Ok(SigningKey::generate(temporary_id()?, now)?),
             _ => Err(OpenError::NoKey("webhook_key_file")),
         };
     };
     if !file.exists() && config.webhook_key_file.is_none() {
-        let key = SigningKey::generate(unnamed()?, now)?;
+        let key = SigningKey::generate(temporary_id()?, now)?;
         match new_file(&file, key.to_pem().as_bytes()) {
             Err(error) if !file.exists() => return Err(OpenError::file(&file, &error)),
-            // Made, or another process made it meanwhile.
+            // Created here, or by another process meanwhile.
             _ => {}
         }
     }
     let pem = fs::read_to_string(&file).map_err(|error| OpenError::file(&file, &error))?;
     let made = fs::metadata(&file).and_then(|data| data.modified());
     let made = made.map_or(now, |time| DateTime::<Utc>::from(time).min(now));
-    let key = SigningKey::from_pem(unnamed()?, &pem, made)?;
-    // Every machine that has the file gives the key the same name.
+    let key = SigningKey::from_pem(temporary_id()?, &pem, made)?;
+    // All machines with the same file derive the same key id.
     let name: String = key.verification_key(now).x.chars().take(16).collect();
     let name = KeyId::new(name).map_err(|_| OpenError::NoKey("webhook_key_file"))?;
     Ok(SigningKey::from_pem(name, &pem, made)?)
 }
 
-/// The name of a key until its public half is known.
-fn unnamed() -> Result<KeyId, OpenError> {
+/// Returns a temporary key id, until the public half is known.
+fn temporary_id() -> Result<KeyId, OpenError> {
     KeyId::new("demo-1").map_err(|_| OpenError::NoKey("webhook_key_file"))
 }
 
-/// A new file for its owner alone.
+/// Creates a file that only its owner can read.
 fn new_file(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,8 +1,8 @@
 //! The Link pages: choose a bank, sign in there or here, share accounts. Plain forms, no script.
 //!
-//! A link token opens one visit, in one browser, once. `visit` keeps what happens between the
-//! pages, `view` draws them, `sign_in` talks to banks, `connect` makes the connection. Every form
-//! is answered by a redirect to the visit's page, so that reloading sends nothing twice.
+//! A link token opens one visit, in one browser, once. `visit` has the state between the pages,
+//! `view` renders them, `sign_in` calls the banks, `connect` creates the connection. The response
+//! to every form is a redirect to the visit's page, so that a reload sends nothing twice.
 
 mod connect;
 mod sign_in;
@@ -14,9 +14,9 @@ pub(super) use self::visit::Authorized;
 use super::{
     banks::Banks,
     config::{Application, Config, Institution},
-    desk::Desk,
+    link_items::LinkItems,
+    link_request::Purpose,
     logo,
-    order::Purpose,
     web::{self, Form},
 };
 use axum::{
@@ -33,22 +33,22 @@ use px_items::items::ItemsError;
 use px_types::{ApplicationId, InstitutionId, LinkToken};
 use serde::Deserialize;
 use std::{fmt, sync::Arc};
-use view::{Frame, Message, Onward, Stop};
-use visit::{Kept, Step, Visit, Visits};
+use view::{Frame, Message, ReturnTarget, StopPage};
+use visit::{Step, StoredVisit, Visit, Visits};
 
 const STYLE: &str = include_str!("link/style.css");
 
-/// The pages. Cheap to clone.
+/// The Link pages. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Inner>);
+pub(super) struct Link(Arc<LinkState>);
 
-struct Inner {
+struct LinkState {
     config: Arc<Config>,
-    desk: Desk,
+    link_items: LinkItems,
     banks: Banks,
     visits: Visits,
     random: Arc<dyn Random>,
-    /// Whether the pages are reached by https, so that cookies must be too.
+    /// Whether the public URL is https, so that cookies need `Secure`.
     secure: bool,
 }
 
@@ -58,42 +58,42 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Why a step could not be taken, other than by the user's fault.
-enum Fault {
-    /// Something of this side failed.
+/// The error of a step, other than a mistake of the user.
+enum LinkError {
+    /// An operation of this service failed.
     Items(ItemsError),
-    /// What the visit is about is gone.
+    /// The Item, application or bank of the visit does not exist any more.
     Gone,
 }
 
-impl From<ItemsError> for Fault {
+impl From<ItemsError> for LinkError {
     fn from(error: ItemsError) -> Self {
         Self::Items(error)
     }
 }
 
-/// Where a form leads.
-enum Next {
-    /// To the visit's page.
-    Page,
-    /// Away.
+/// The target of the redirect after a form.
+enum Redirect {
+    /// The visit's page.
+    Visit,
+    /// A URL outside the visit.
     Away(String),
 }
 
 impl Link {
     pub(super) fn new(
         config: Arc<Config>,
-        desk: Desk,
+        link_items: LinkItems,
         banks: Banks,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
         let secure = config.public_url.starts_with("https:");
         let visits = Visits::new(clock, random.clone());
-        Self(Arc::new(Inner { config, desk, banks, visits, random, secure }))
+        Self(Arc::new(LinkState { config, link_items, banks, visits, random, secure }))
     }
 
-    /// The pages, their style sheet, and the logos.
+    /// Returns the pages, their style sheet, and the logos.
     pub(super) fn router(&self) -> Router {
         Router::new()
             .route("/link", get(open))
@@ -103,7 +103,7 @@ impl Link {
             .route("/link/style.css", get(style))
             .route("/logos/applications/{file}", get(application_logo))
             .route("/logos/institutions/{file}", get(institution_logo))
-            .layer(DefaultBodyLimit::max(web::LONGEST_FORM))
+            .layer(DefaultBodyLimit::max(web::MAX_FORM_BYTES))
             .layer(middleware::from_fn_with_state(self.0.random.clone(), web::with_request_id))
             .with_state(self.clone())
     }
@@ -124,59 +124,59 @@ impl Link {
         move |visit| web::cookie_of(headers, &self.cookie_name(visit))
     }
 
-    fn stop(status: StatusCode, stop: Stop) -> Response {
-        web::page(status, view::stop(&stop), [])
+    fn stop(status: StatusCode, page: StopPage) -> Response {
+        web::page(status, view::stop(&page), [])
     }
 
-    fn failed(fault: &Fault) -> Response {
-        match fault {
-            Fault::Gone => Self::stop(StatusCode::GONE, Stop::Gone),
-            Fault::Items(error) => {
+    fn failed(error: &LinkError) -> Response {
+        match error {
+            LinkError::Gone => Self::stop(StatusCode::GONE, StopPage::Gone),
+            LinkError::Items(error) => {
                 let error: &(dyn std::error::Error + 'static) = error;
                 tracing::error!(error, "a Link page could not be shown");
-                Self::stop(StatusCode::SERVICE_UNAVAILABLE, Stop::Unavailable)
+                Self::stop(StatusCode::SERVICE_UNAVAILABLE, StopPage::Unavailable)
             }
         }
     }
 
-    /// Opens the page: takes the link token, and binds the visit to this browser.
-    async fn open(&self, headers: &HeaderMap, token: &LinkToken) -> Result<Response, Fault> {
-        // The browser that opened it comes again: by a reload, or the back button.
-        if let Some(kept) = self.0.visits.of_token(token, self.cookie_of(headers)) {
-            return Ok(web::redirect(&page_of(&kept)));
+    /// Opens a visit: takes the link token, and binds the visit to this browser.
+    async fn open(&self, headers: &HeaderMap, token: &LinkToken) -> Result<Response, LinkError> {
+        // The same browser opens the page again, by a reload or the back button.
+        if let Some(stored) = self.0.visits.of_token(token, self.cookie_of(headers)) {
+            return Ok(web::redirect(&page_of(&stored)));
         }
-        let Some(order) = self.0.desk.take_link_token(token).await? else {
-            return Ok(Self::stop(StatusCode::GONE, Stop::NoToken));
+        let Some(link_request) = self.0.link_items.take_link_token(token).await? else {
+            return Ok(Self::stop(StatusCode::GONE, StopPage::NoToken));
         };
-        let step = match &order.purpose {
+        let step = match &link_request.purpose {
             Purpose::Connect | Purpose::Repair { .. } => Step::Welcome,
             Purpose::CrossApp { .. } => Step::Consent,
         };
-        let kept = self.0.visits.begin(token.clone(), order, step);
+        let stored = self.0.visits.begin(token.clone(), link_request, step);
         let cookie = web::cookie(
-            &self.cookie_name(&kept.id),
-            &kept.secret,
-            visit::LIFE.num_seconds(),
+            &self.cookie_name(&stored.id),
+            &stored.secret,
+            visit::VISIT_LIFETIME.num_seconds(),
             self.0.secure,
         );
-        Ok(web::with_cookie(web::redirect(&page_of(&kept)), &cookie))
+        Ok(web::with_cookie(web::redirect(&page_of(&stored)), &cookie))
     }
 
-    /// The page at which a visit stands.
-    async fn show(&self, kept: &Kept) -> Result<Response, Fault> {
-        let mut visit = kept.visit.lock().await;
+    /// Renders the page of a visit's current step.
+    async fn show(&self, stored: &StoredVisit) -> Result<Response, LinkError> {
+        let mut visit = stored.visit.lock().await;
         let message = visit.message.take();
-        let app = self.application(&visit.order.application).ok_or(Fault::Gone)?;
-        let asked = visit.order.products.clone();
+        let app = self.application(&visit.link_request.application).ok_or(LinkError::Gone)?;
+        let requested = visit.link_request.products.clone();
         let frame = Frame {
-            visit: &kept.id,
-            csrf: &kept.csrf,
+            visit: &stored.id,
+            csrf: &stored.csrf,
             app,
-            asked: &asked,
+            requested: &requested,
             message: message.as_ref(),
         };
         let bank =
-            visit.step.institution().map(|id| self.bank(id).ok_or(Fault::Gone)).transpose()?;
+            visit.step.institution().map(|id| self.bank(id).ok_or(LinkError::Gone)).transpose()?;
         let body = match (&visit.step, bank) {
             (Step::Welcome, _) => view::welcome(&frame),
             (Step::Choose, _) => view::choose(&frame, &self.0.config.institutions),
@@ -193,38 +193,43 @@ impl Link {
             }
             (Step::Consent, _) => return self.show_consent(&frame, &visit).await,
             (Step::Done(connected), Some(bank)) => {
-                view::done(&frame, bank, &connected.accounts, self.onward(&visit, app))
+                view::done(&frame, bank, &connected.accounts, self.return_target(&visit, app))
             }
-            _ => return Ok(Self::stop(StatusCode::OK, Stop::Cancelled)),
+            _ => return Ok(Self::stop(StatusCode::OK, StopPage::Cancelled)),
         };
         Ok(web::page(StatusCode::OK, body, self.targets(&visit)))
     }
 
-    /// Where the forms of a visit can lead: to banks, and back to who sent the user.
+    /// Returns the URLs to which the forms of a visit may lead: the banks, and the redirect URI.
     fn targets<'v>(&'v self, visit: &'v Visit) -> Vec<&'v str> {
         let banks = self.0.config.institutions.iter().map(|bank| bank.base_url.as_str());
-        banks.chain(visit.order.redirect_uri.as_deref()).collect()
+        banks.chain(visit.link_request.redirect_uri.as_deref()).collect()
     }
 
-    fn onward<'v>(&'v self, visit: &Visit, app: &'v Application) -> Onward<'v> {
-        match (&visit.order.redirect_uri, &visit.order.purpose) {
-            (None, _) => Onward::Nowhere,
-            (Some(_), Purpose::CrossApp { institution, .. }) => {
-                self.bank(institution).map_or(Onward::To(&app.name), |bank| Onward::To(&bank.name))
-            }
-            (Some(_), _) => Onward::To(&app.name),
+    fn return_target<'v>(&'v self, visit: &Visit, app: &'v Application) -> ReturnTarget<'v> {
+        match (&visit.link_request.redirect_uri, &visit.link_request.purpose) {
+            (None, _) => ReturnTarget::Nowhere,
+            (Some(_), Purpose::CrossApp { institution, .. }) => self
+                .bank(institution)
+                .map_or(ReturnTarget::To(&app.name), |bank| ReturnTarget::To(&bank.name)),
+            (Some(_), _) => ReturnTarget::To(&app.name),
         }
     }
 
-    /// A form of a page.
-    async fn act(&self, kept: &Kept, action: &str, form: &Form) -> Result<Response, Fault> {
-        // One form of a visit at a time: of two that come at once, the later one finds the step
-        // that the first one left.
-        let mut visit = kept.visit.lock().await;
+    /// Processes a form of a page.
+    async fn act(
+        &self,
+        stored: &StoredVisit,
+        action: &str,
+        form: &Form,
+    ) -> Result<Response, LinkError> {
+        // Processes one form of a visit at a time. Of two concurrent forms, the second finds the
+        // step that the first one left.
+        let mut visit = stored.visit.lock().await;
         visit.message = None;
         let next = match action {
-            "begin" => self.begin(&mut visit, &kept.id).await?,
-            "bank" => self.choose(&mut visit, &kept.id, form).await?,
+            "begin" => self.begin(&mut visit, &stored.id).await?,
+            "bank" => self.choose(&mut visit, &stored.id, form).await?,
             "back" => self.go_back(&mut visit),
             "sign-in" => self.sign_in(&mut visit, form).await?,
             "delivery" => self.send_code(&mut visit, form).await?,
@@ -233,54 +238,55 @@ impl Link {
             "answers" => self.check_answers(&mut visit, form).await?,
             "accounts" => self.share(&mut visit, form).await?,
             "consent" => self.consent(&mut visit, form).await?,
-            "finish" => self.finish(kept, &mut visit),
-            "cancel" => self.cancel(kept, &mut visit),
-            _ => Next::Page,
+            "finish" => self.finish(stored, &mut visit),
+            "cancel" => self.cancel(stored, &mut visit),
+            _ => Redirect::Visit,
         };
         Ok(match next {
-            Next::Page => web::redirect(&page_of(kept)),
-            Next::Away(location) => web::redirect(&location),
+            Redirect::Visit => web::redirect(&page_of(stored)),
+            Redirect::Away(location) => web::redirect(&location),
         })
     }
 
-    /// The end: the application gets its public token, the bank its user back.
-    fn finish(&self, kept: &Kept, visit: &mut Visit) -> Next {
-        let Step::Done(connected) = &mut visit.step else { return Next::Page };
-        let Some(uri) = &visit.order.redirect_uri else { return Next::Page };
+    /// Finishes a visit: sends the public token to the application, or a bank's user back to the
+    /// bank.
+    fn finish(&self, stored: &StoredVisit, visit: &mut Visit) -> Redirect {
+        let Step::Done(connected) = &mut visit.step else { return Redirect::Visit };
+        let Some(uri) = &visit.link_request.redirect_uri else { return Redirect::Visit };
         let token = connected.public_token.take();
         let mut fields = vec![("link_token", visit.link_token.expose())];
-        match (&token, &visit.order.purpose) {
+        match (&token, &visit.link_request.purpose) {
             (Some(token), _) => fields.push(("public_token", token.expose())),
             (None, Purpose::CrossApp { .. }) => {
-                fields.push(("application_id", visit.order.application.as_str()));
+                fields.push(("application_id", visit.link_request.application.as_str()));
                 fields.push(("status", "connected"));
             }
             (None, _) => {}
         }
         let location = with_fields(uri, &fields);
-        self.0.visits.forget(kept);
-        Next::Away(location)
+        self.0.visits.forget(stored);
+        Redirect::Away(location)
     }
 
-    /// The user leaves.
-    fn cancel(&self, kept: &Kept, visit: &mut Visit) -> Next {
+    /// Ends a visit because the user cancelled it.
+    fn cancel(&self, stored: &StoredVisit, visit: &mut Visit) -> Redirect {
         if matches!(visit.step, Step::Done(_)) {
-            return Next::Page;
+            return Redirect::Visit;
         }
         visit.step = Step::Ended;
-        let Some(uri) = &visit.order.redirect_uri else { return Next::Page };
+        let Some(uri) = &visit.link_request.redirect_uri else { return Redirect::Visit };
         let fields = [("link_token", visit.link_token.expose()), ("error", "user_cancelled")];
         let location = with_fields(uri, &fields);
-        self.0.visits.forget(kept);
-        Next::Away(location)
+        self.0.visits.forget(stored);
+        Redirect::Away(location)
     }
 }
 
-fn page_of(kept: &Kept) -> String {
-    format!("/link/visit/{}", kept.id)
+fn page_of(stored: &StoredVisit) -> String {
+    format!("/link/visit/{}", stored.id)
 }
 
-/// An address with further fields in its query.
+/// Adds fields to the query of a URL.
 fn with_fields(uri: &str, fields: &[(&str, &str)]) -> String {
     match url::Url::parse(uri) {
         Ok(mut url) => {
@@ -292,7 +298,7 @@ fn with_fields(uri: &str, fields: &[(&str, &str)]) -> String {
 }
 
 #[derive(Deserialize)]
-struct Opened {
+struct OpenQuery {
     #[serde(default)]
     token: String,
 }
@@ -300,16 +306,16 @@ struct Opened {
 async fn open(
     State(link): State<Link>,
     headers: HeaderMap,
-    Query(Opened { token }): Query<Opened>,
+    Query(OpenQuery { token }): Query<OpenQuery>,
 ) -> Response {
     let opened = link.open(&headers, &LinkToken::new(token)).await;
-    opened.unwrap_or_else(|fault| Link::failed(&fault))
+    opened.unwrap_or_else(|error| Link::failed(&error))
 }
 
 async fn show(State(link): State<Link>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match link.0.visits.find(&id, link.cookie_of(&headers)) {
-        Some(kept) => link.show(&kept).await.unwrap_or_else(|fault| Link::failed(&fault)),
-        None => Link::stop(StatusCode::FORBIDDEN, Stop::Expired),
+        Some(stored) => link.show(&stored).await.unwrap_or_else(|error| Link::failed(&error)),
+        None => Link::stop(StatusCode::FORBIDDEN, StopPage::Expired),
     }
 }
 
@@ -319,16 +325,16 @@ async fn act(
     Path((id, action)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
-    let refused = || Link::stop(StatusCode::FORBIDDEN, Stop::Expired);
+    let refused = || Link::stop(StatusCode::FORBIDDEN, StopPage::Expired);
     let Some(form) = Form::read(&headers, &body) else { return refused() };
-    let Some(kept) = link.0.visits.find(&id, link.cookie_of(&headers)) else { return refused() };
-    if web::is_cross_site(&headers) || !kept.is_from_its_page(form.one("csrf")) {
+    let Some(stored) = link.0.visits.find(&id, link.cookie_of(&headers)) else { return refused() };
+    if web::is_cross_site(&headers) || !stored.is_from_its_page(form.one("csrf")) {
         return refused();
     }
-    link.act(&kept, &action, &form).await.unwrap_or_else(|fault| Link::failed(&fault))
+    link.act(&stored, &action, &form).await.unwrap_or_else(|error| Link::failed(&error))
 }
 
-/// Someone reloads the address of a form.
+/// Redirects a GET of a form's URL, such as a reload, to the visit's page.
 async fn reload(Path((id, _)): Path<(String, String)>) -> Response {
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
     web::redirect(&format!("/link/visit/{id}"))
@@ -337,13 +343,13 @@ async fn reload(Path((id, _)): Path<(String, String)>) -> Response {
 async fn back_from_bank(State(link): State<Link>, headers: HeaderMap, uri: http::Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let state = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state");
-    let id = state.and_then(|(_, state)| link.0.visits.expecting(&state));
-    let kept = id.and_then(|id| link.0.visits.find(&id, link.cookie_of(&headers)));
-    let Some(kept) = kept else { return Link::stop(StatusCode::FORBIDDEN, Stop::Expired) };
-    let mut visit = kept.visit.lock().await;
-    match link.come_back(&mut visit, query).await {
-        Ok(()) => web::redirect(&page_of(&kept)),
-        Err(fault) => Link::failed(&fault),
+    let id = state.and_then(|(_, state)| link.0.visits.by_state(&state));
+    let stored = id.and_then(|id| link.0.visits.find(&id, link.cookie_of(&headers)));
+    let Some(stored) = stored else { return Link::stop(StatusCode::FORBIDDEN, StopPage::Expired) };
+    let mut visit = stored.visit.lock().await;
+    match link.handle_callback(&mut visit, query).await {
+        Ok(()) => web::redirect(&page_of(&stored)),
+        Err(error) => Link::failed(&error),
     }
 }
 
@@ -363,10 +369,10 @@ async fn institution_logo(State(link): State<Link>, Path(file): Path<String>) ->
     svg(logo)
 }
 
-/// A picture that pages of others show too, and in which nothing runs.
+/// Returns an SVG that other sites may embed, and in which no script runs.
 fn svg(logo: Option<String>) -> Response {
     let Some(logo) = logo else {
-        return web::answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "no such logo\n");
+        return web::response(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "no such logo\n");
     };
     let mut response = web::file("image/svg+xml", logo);
     for (name, value) in [

@@ -1,21 +1,21 @@
-//! Logos of applications and banks, drawn from their color and picture.
+//! Logos of applications and banks, drawn from their color and icon.
 
 use super::config::{Application, Icon, Institution};
 use maud::{Markup, PreEscaped, html};
 
-/// The color of a logo that has none of its own.
+/// The color of a logo if none is configured.
 const GREY: &str = "#4a5468";
 
 const CHART: &str = r#"<path d="M21 43V29m11 14V20m11 23v-9" stroke="white" stroke-width="6" stroke-linecap="round" fill="none"/>"#;
 const RECEIPT: &str = r#"<path d="M21 16h22v33l-5.5-4-5.5 4-5.5-4-5.5 4z" fill="white"/><path d="M26.5 25h11m-11 8h11" stroke="currentColor" stroke-width="3.4" stroke-linecap="round"/>"#;
 const BANK: &str = r#"<path d="M32 15 15 25v3h34v-3z" fill="white"/><path d="M20.5 32v10m7.7-10v10m7.6-10v10m7.7-10v10M16.5 47h31" stroke="white" stroke-width="4" stroke-linecap="round" fill="none"/>"#;
 
-/// An application's logo, an SVG file.
+/// Draws an application's logo as an SVG file.
 pub(super) fn of_application(app: &Application) -> String {
     draw(&app.name, app.color.as_deref(), app.icon).into_string()
 }
 
-/// A bank's logo, an SVG file.
+/// Draws a bank's logo as an SVG file.
 pub(super) fn of_institution(bank: &Institution) -> String {
     draw(&bank.name, bank.color.as_deref(), Icon::Bank).into_string()
 }
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_name_cannot_become_markup() {
         let logo = draw("<script>", None, Icon::Letter).into_string();
-        // A picture is XML: every element ends.
+        // SVG is XML: every element must be closed.
         assert!(logo.contains("</rect>") && logo.contains("</svg>"), "{logo}");
         assert!(logo.contains("&lt;</text>") && !logo.contains("<script"), "{logo}");
     }

@@ -1,10 +1,10 @@
-//! For operators: health and figures, at an address of their own.
+//! Endpoints for operators: health and metrics, at a separate address.
 //!
-//! | path | what |
+//! | path | response |
 //! |---|---|
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 while the store answers, else 503 |
-//! | `/metrics` | figures for Prometheus |
+//! | `/readyz` | 200 while the store responds, else 503 |
+//! | `/metrics` | metrics in Prometheus format |
 
 use super::web;
 use axum::{Router, extract::State, response::Response, routing::get};
@@ -14,23 +14,24 @@ use px_core::Clock;
 use px_items::store::Store;
 use std::{sync::Arc, time::Duration};
 
-/// How often figures that nobody asked for are tidied up.
-const UPKEEP: Duration = Duration::from_secs(5);
-/// How long the store may take to answer before it counts as out of reach.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The interval of upkeep between scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Time limit of the store's response before it counts as unreachable.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Figures of this process.
+/// The metrics of this process.
 #[derive(Clone, Debug)]
-pub struct Figures(PrometheusHandle);
+pub struct Metrics(PrometheusHandle);
 
-impl Figures {
-    /// Takes in the figures of this process from now on. Once in a process.
+impl Metrics {
+    /// Installs the metrics recorder of this process. Can be called once in a process.
     ///
     /// # Errors
-    /// When someone takes them in already.
+    /// If a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
-        // In seconds. Figures of many machines can be added up when they share their steps.
+        // In seconds. Histograms of several machines can be added up because they share their
+        // buckets.
         PrometheusBuilder::new()
             .set_buckets(&[
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -43,59 +44,59 @@ impl Figures {
             })
     }
 
-    /// Tidies up, for as long as it is polled.
-    pub async fn keep_up(&self, clock: &dyn Clock) {
+    /// Runs the recorder's upkeep for as long as the future is polled.
+    pub async fn run_upkeep(&self, clock: &dyn Clock) {
         loop {
-            clock.sleep(UPKEEP).await;
+            clock.sleep(UPKEEP_INTERVAL).await;
             self.0.run_upkeep();
         }
     }
 }
 
-/// What operators are answered from.
+/// The state of the endpoints for operators.
 #[derive(Clone)]
 struct Ops {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    figures: Option<Figures>,
+    metrics: Option<Metrics>,
 }
 
-/// The pages for operators.
+/// Returns the endpoints for operators.
 pub(super) fn router(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    figures: Option<Figures>,
+    metrics: Option<Metrics>,
 ) -> Router {
     Router::new()
-        .route("/healthz", get(async || web::answer(StatusCode::OK, TEXT, "ok\n")))
+        .route("/healthz", get(async || web::response(StatusCode::OK, TEXT, "ok\n")))
         .route("/readyz", get(ready))
         .route("/metrics", get(rendered))
-        .with_state(Ops { store, clock, figures })
+        .with_state(Ops { store, clock, metrics })
 }
 
 async fn ready(State(ops): State<Ops>) -> Response {
-    // One row: figures over everything would have each probe read the whole store.
-    let asked = ops.store.list(None, 1);
-    let answers = tokio::select! {
-        answer = asked => answer.map(drop).map_err(|error| error.to_string()),
-        () = ops.clock.sleep(PATIENCE) => Err("the store does not answer".to_owned()),
+    // Reads one row. Counts would read the whole store for each probe.
+    let read = ops.store.list(None, 1);
+    let result = tokio::select! {
+        result = read => result.map(drop).map_err(|error| error.to_string()),
+        () = ops.clock.sleep(STORE_TIMEOUT) => Err("the store does not respond".to_owned()),
     };
-    match answers {
-        Ok(()) => web::answer(StatusCode::OK, TEXT, "ready\n"),
+    match result {
+        Ok(()) => web::response(StatusCode::OK, TEXT, "ready\n"),
         Err(why) => {
             tracing::warn!(why, "not ready");
-            web::answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is out of reach\n")
+            web::response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is unreachable\n")
         }
     }
 }
 
 async fn rendered(State(ops): State<Ops>) -> Response {
-    match &ops.figures {
-        Some(figures) => web::answer(
+    match &ops.metrics {
+        Some(metrics) => web::response(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            figures.0.render(),
+            metrics.0.render(),
         ),
-        None => web::answer(StatusCode::NOT_FOUND, TEXT, "this process collects no figures\n"),
+        None => web::response(StatusCode::NOT_FOUND, TEXT, "this process collects no metrics\n"),
     }
 }

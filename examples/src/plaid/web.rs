@@ -1,4 +1,4 @@
-//! What all pages of this service share: headers that guard them, cookies, forms, redirects.
+//! Common parts of this service's pages: security headers, cookies, forms, redirects.
 
 use crate::text::safe_page;
 use axum::{
@@ -12,13 +12,13 @@ use maud::Markup;
 use px_core::Random;
 use std::sync::Arc;
 
-/// The most bytes of a form.
-pub(super) const LONGEST_FORM: usize = 64 << 10;
+/// Maximum size of a form, in bytes.
+pub(super) const MAX_FORM_BYTES: usize = 64 << 10;
 
-/// A page: no script, nothing from elsewhere, in no frame, kept nowhere.
+/// Returns a page with a policy against scripts, foreign content and frames. It is not cached.
 ///
-/// `targets` are where its forms may lead: browsers hold the redirect that follows a form to
-/// `form-action` too.
+/// `targets` are the URLs to which its forms may lead: browsers apply `form-action` to the redirect
+/// that follows a form, too.
 pub(super) fn page<'t>(
     status: StatusCode,
     body: Markup,
@@ -30,15 +30,15 @@ pub(super) fn page<'t>(
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{targets}; \
          frame-ancestors 'none'; base-uri 'none'"
     );
-    let mut response = answer(status, "text/html; charset=utf-8", safe_page(body.into_string()));
+    let mut response = response(status, "text/html; charset=utf-8", safe_page(body.into_string()));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
 }
 
-/// An answer that nobody keeps.
-pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
+/// Returns a response that is not cached.
+pub(super) fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     for (name, value) in [
@@ -53,17 +53,17 @@ pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Byt
     response
 }
 
-/// A file that may be kept for an hour.
+/// Returns a file that may be cached for an hour.
 pub(super) fn file(kind: &'static str, body: impl Into<Bytes>) -> Response {
-    let mut response = answer(StatusCode::OK, kind, body);
-    let kept = HeaderValue::from_static("public, max-age=3600");
-    response.headers_mut().insert(header::CACHE_CONTROL, kept);
+    let mut response = response(StatusCode::OK, kind, body);
+    let cached = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(header::CACHE_CONTROL, cached);
     response
 }
 
-/// A redirect that a browser follows with GET.
+/// Returns a redirect that a browser follows with GET.
 pub(super) fn redirect(location: &str) -> Response {
-    let mut response = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
+    let mut response = response(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", "");
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -78,32 +78,32 @@ pub(super) fn with_cookie(mut response: Response, cookie: &str) -> Response {
     response
 }
 
-/// A cookie that scripts do not see. It comes along when another site leads here by a link or a
-/// redirect, and not with a form of another site.
+/// Returns a cookie that scripts cannot read. The browser sends it when a link or a redirect of
+/// another site leads here, but not with a form of another site.
 pub(super) fn cookie(name: &str, value: &str, seconds: i64, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
     format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
 }
 
-/// The name of a cookie. Over https it is bound to this host (`__Host-`).
+/// Returns the name of a cookie. Over https it is bound to this host (`__Host-`).
 pub(super) fn cookie_name(name: &str, secure: bool) -> String {
     let prefix = if secure { "__Host-" } else { "" };
     format!("{prefix}{name}")
 }
 
-/// The value of a cookie.
+/// Returns the value of a cookie.
 pub(super) fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|p| p.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
 }
 
-/// Whether a browser says that a page of another site sent this.
+/// Returns whether the browser states that a page of another site sent the request.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
-/// The origin of a URL as `form-action` takes it.
+/// Returns the origin of a URL for `form-action`.
 fn origin(url: &str) -> Option<String> {
     let origin = url::Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
@@ -114,7 +114,7 @@ fn origin(url: &str) -> Option<String> {
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads a body; `None` when it is not a form.
+    /// Reads a body. Returns `None` if it is not a form.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         let kind = kind.split(';').next()?.trim();
@@ -132,15 +132,15 @@ impl Form {
     }
 }
 
-/// The request id of a caller, if it is fit; else a new one.
+/// Returns the client's request id if it is well-formed. Otherwise returns a new one.
 pub(super) fn request_id(headers: &HeaderMap, random: &dyn Random) -> String {
-    let fit = |id: &&str| {
+    let is_valid = |id: &&str| {
         (1..=64).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
     };
     let mut given = headers.get_all("x-request-id").iter();
     let only = given.next().filter(|_| given.next().is_none());
-    match only.and_then(|id| id.to_str().ok()).filter(fit) {
+    match only.and_then(|id| id.to_str().ok()).filter(is_valid) {
         Some(id) => id.to_owned(),
         None => {
             let mut bytes = [0; 16];
@@ -150,7 +150,7 @@ pub(super) fn request_id(headers: &HeaderMap, random: &dyn Random) -> String {
     }
 }
 
-/// Gives every page and redirect a request id, the caller's own if it is fit.
+/// Adds a request id to every page and redirect: the client's own if it is well-formed.
 pub(super) async fn with_request_id(
     State(random): State<Arc<dyn Random>>,
     request: Request,

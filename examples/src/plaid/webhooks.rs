@@ -1,12 +1,12 @@
-//! Addresses to which a demo sends webhooks: loopback, and public ones.
+//! The transport of a demo's webhooks: to loopback and public addresses only.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use px_core::{HttpLimits, HttpTransport, TransportError, is_loopback_host};
 
-/// Sends to loopback addresses and `localhost` through one transport, and to all other hosts through
-/// another one, which must reach public addresses only.
+/// A transport that sends to loopback addresses and `localhost` through one transport, and to all
+/// other hosts through another, which must reach public addresses only.
 #[derive(Debug)]
 pub(super) struct LocalOrPublic<L, P> {
     local: L,
@@ -54,7 +54,7 @@ mod tests {
     #[tokio::test]
     async fn the_network_of_this_machine_is_reached_by_no_webhook() {
         let transport = LocalOrPublic::new(Named("local"), Named("public"));
-        for (url, way) in [
+        for (url, transport_name) in [
             ("http://127.0.0.1:9200/webhooks", "local"),
             ("http://[::1]:9200/", "local"),
             ("http://localhost/", "local"),
@@ -67,7 +67,7 @@ mod tests {
         ] {
             let request = Request::post(url).body(Bytes::new()).unwrap();
             let response = transport.send(request, &HttpLimits::default()).await.unwrap();
-            assert_eq!(&**response.body(), way.as_bytes(), "{url}");
+            assert_eq!(&**response.body(), transport_name.as_bytes(), "{url}");
         }
     }
 }

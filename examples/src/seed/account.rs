@@ -1,8 +1,8 @@
-//! The accounts and people of a household as PX messages, as they stand on a day.
+//! The accounts and people of a household as PX messages, on a given day.
 
 use super::{
     Calendar, Day, HISTORY_DAYS, codes, date_of,
-    household::{Household, Kind, Person, Plot},
+    household::{Household, HouseholdAccount, Kind, Person},
     money::{cents, share},
     security::{CASH, LISTINGS, Listing},
 };
@@ -30,14 +30,14 @@ use px_types::{
 pub struct Sums {
     /// The balance before the first transaction.
     pub opening: i64,
-    /// All that posted; positive left the account.
+    /// The sum of posted transactions; positive amounts left the account.
     pub posted: i64,
-    /// What is pending and would leave the account.
+    /// The sum of pending transactions that would leave the account.
     pub held: i64,
 }
 
 impl Kind {
-    /// The type of the account on the wire.
+    /// Returns the account type on the wire.
     #[must_use]
     pub fn account_type(self) -> AccountType {
         match self {
@@ -48,13 +48,13 @@ impl Kind {
         }
     }
 
-    /// The currency of the account.
+    /// Returns the currency of the account.
     #[must_use]
     pub fn currency(self) -> &'static str {
         if self == Self::Euro { "EUR" } else { "USD" }
     }
 
-    /// The name by which the user knows the account, and the bank's own.
+    /// Returns the user's name for the account, and the bank's.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Checking => ("Everyday Checking", "Larkfield Everyday Checking"),
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// A usual balance, and the least that the balance may be within the first two years.
+    /// Returns a usual balance, and the lowest balance within the first two years.
     fn balances(self) -> (i64, i64) {
         match self {
             Self::Checking => (412_055, 361_240),
@@ -88,16 +88,16 @@ impl Kind {
 }
 
 impl Household {
-    /// The opening balances that make the history plausible: none runs dry within it.
+    /// Returns opening balances with which no account runs dry within the history.
     #[must_use]
     pub fn openings(&self, history: &[(usize, Day, i64)]) -> Vec<i64> {
         let mut by_day = history.to_vec();
         by_day.sort_unstable_by_key(|(account, day, _)| (*account, *day));
         let places = self.accounts.iter().enumerate();
-        let opening = places.map(|(place, plot)| {
-            let (usual, least) = plot.kind.balances();
-            let usual = usual + self.habit(&plot.id).range(0, usual / 3);
-            let sign = if plot.kind.is_debt() { 1 } else { -1 };
+        let opening = places.map(|(place, spec)| {
+            let (usual, least) = spec.kind.balances();
+            let usual = usual + self.habit(&spec.id).range(0, usual / 3);
+            let sign = if spec.kind.is_debt() { 1 } else { -1 };
             let mut balance = 0;
             let changes = by_day.iter().filter(|(account, ..)| *account == place);
             let lowest = changes.fold(0, |lowest, (_, _, minor)| {
@@ -109,7 +109,7 @@ impl Household {
         opening.collect()
     }
 
-    /// The people as identities.
+    /// Returns the people as identities.
     #[must_use]
     pub fn identities(&self, email: &str) -> Vec<Identity> {
         let people = self.people.iter().enumerate();
@@ -153,28 +153,28 @@ impl Household {
         address
     }
 
-    /// The securities of the bank on a day.
+    /// Returns the securities of the bank on a day.
     #[must_use]
     pub fn securities(today: Day) -> Vec<Security> {
         LISTINGS.iter().filter_map(|listing| listing.message(today)).collect()
     }
 
-    /// An account as it stands on a day.
+    /// Returns an account as of a day. Returns `None` if there is no such account.
     #[must_use]
     pub fn account(&self, place: usize, today: Day, sums: Sums) -> Option<Account> {
-        let plot = self.accounts.get(place)?;
-        let owners = plot.owners.iter().map(|n| IdentityId::new(&self.people[*n].id));
-        let others = plot.others.iter().map(|n| IdentityId::new(&self.people[*n].id));
-        let (name, official) = plot.kind.names();
-        let sign = if plot.kind.is_debt() { 1 } else { -1 };
+        let spec = self.accounts.get(place)?;
+        let owners = spec.owners.iter().map(|n| IdentityId::new(&self.people[*n].id));
+        let others = spec.others.iter().map(|n| IdentityId::new(&self.people[*n].id));
+        let (name, official) = spec.kind.names();
+        let sign = if spec.kind.is_debt() { 1 } else { -1 };
         let balance = sums.opening + sign * sums.posted;
-        let (kind, current, available) = match plot.kind.account_type() {
+        let (kind, current, available) = match spec.kind.account_type() {
             AccountType::Credit => {
                 let (credit, limit) = self.credit(today, balance)?;
                 (AccountKind::Credit(credit), balance, Some(limit - balance - sums.held))
             }
             AccountType::Loan => {
-                let loan = self.loan(plot, today, balance)?;
+                let loan = self.loan(spec, today, balance)?;
                 (AccountKind::Loan(Box::new(loan)), balance, None)
             }
             AccountType::Investment => {
@@ -182,35 +182,35 @@ impl Household {
                 (AccountKind::Investment(investment), value, None)
             }
             _ => {
-                let depository = depository(plot)?;
+                let depository = depository(spec)?;
                 (AccountKind::Depository(depository), balance, Some(balance - sums.held))
             }
         };
         let mut account = Account::new(
-            AccountId::new(&plot.id).ok()?,
+            AccountId::new(&spec.id).ok()?,
             name,
             AccountStatus::Active,
             owners.collect::<Result<Vec<_>, _>>().ok()?,
             cents(current),
-            Unit::iso(plot.kind.currency()).ok()?,
+            Unit::iso(spec.kind.currency()).ok()?,
             kind,
         );
         account.non_owner_identity_ids = others.collect::<Result<_, _>>().ok()?;
         account.official_name = Some(official.to_owned());
-        account.display_mask = Some(plot.number[plot.number.len() - 4..].to_owned());
-        account.ownership_type = Some(match plot.owners.len() {
+        account.display_mask = Some(spec.number[spec.number.len() - 4..].to_owned());
+        account.ownership_type = Some(match spec.owners.len() {
             1 => OwnershipType::Individual,
             _ => OwnershipType::Joint,
         });
-        account.opening_date = Some(date_of(plot.opened));
+        account.opening_date = Some(date_of(spec.opened));
         account.available_balance = available.map(cents);
-        account.tax_advantaged = Some(plot.kind == Kind::Retirement);
+        account.tax_advantaged = Some(spec.kind == Kind::Retirement);
         Some(account)
     }
 
     fn credit(&self, today: Day, owed: i64) -> Option<(Credit, i64)> {
         let mut credit = Credit::new(CreditSubtype::CreditCard);
-        // A card that is used a lot has a limit to match.
+        // A card with high spending has a matching limit.
         let limit = (owed.max(0) * 2 / 500_000 + 2) * 500_000;
         let paid = last_of_month(today, 24);
         let statement = month_end_before(today);
@@ -232,13 +232,13 @@ impl Household {
         Some((credit, limit))
     }
 
-    fn loan(&self, plot: &Plot, today: Day, owed: i64) -> Option<Loan> {
-        let (subtype, due, rate, years) = match plot.kind {
+    fn loan(&self, spec: &HouseholdAccount, today: Day, owed: i64) -> Option<Loan> {
+        let (subtype, due, rate, years) = match spec.kind {
             Kind::Mortgage => (LoanSubtype::Mortgage, 1, "6.125", 30),
             Kind::Student => (LoanSubtype::Student, 10, "5.28", 10),
             _ => (LoanSubtype::Consumer, 21, "9.9", 5),
         };
-        let payment = self.installment(plot.kind);
+        let payment = self.installment(spec.kind);
         let mut loan = Loan::new(subtype);
         let paid = last_of_month(today, due);
         loan.is_overdue = Some(false);
@@ -251,10 +251,10 @@ impl Household {
         let mut interest = InterestRate::new(rate.parse::<Rate>().ok()?);
         interest.kind = Some(InterestRateType::Fixed);
         loan.interest_rate = Some(interest);
-        loan.origination_date = Some(date_of(plot.opened));
-        loan.maturity_date = Some(date_of(plot.opened + years * 365));
-        // What was owed two years ago and what the years before took off.
-        let months = (self.first - plot.opened) / 30;
+        loan.origination_date = Some(date_of(spec.opened));
+        loan.maturity_date = Some(date_of(spec.opened + years * 365));
+        // The debt two years ago plus the principal paid in the years before.
+        let months = (self.first - spec.opened) / 30;
         let origin = (sums_to_thousands(owed) + payment * months / 2) / 100_000 * 100_000;
         loan.origination_principal_amount = Some(cents(origin.max(owed)));
         loan.outstanding_interest_amount = Some(cents(share(payment, 1, 10)));
@@ -262,7 +262,7 @@ impl Household {
         loan.ytd_interest_paid = Some(cents(share(payment * months, 40, 100)));
         loan.ytd_principal_paid = Some(cents(share(payment * months, 60, 100)));
         loan.past_due_amount = Some(cents(0));
-        match plot.kind {
+        match spec.kind {
             Kind::Mortgage => {
                 loan.escrow_balance = Some(cents(share(payment, 2, 1)));
                 let mut mortgage = Mortgage::new();
@@ -274,15 +274,15 @@ impl Household {
                 mortgage.property_address = Some(self.address(&self.people[0].street));
                 loan.mortgage = Some(mortgage);
             }
-            Kind::Student => loan.student = Some(self.student(plot)),
+            Kind::Student => loan.student = Some(self.student(spec)),
             _ => {}
         }
         Some(loan)
     }
 
-    fn student(&self, plot: &Plot) -> Student {
+    fn student(&self, spec: &HouseholdAccount) -> Student {
         let mut student = Student::new();
-        let ends = date_of(plot.opened + 10 * 365);
+        let ends = date_of(spec.opened + 10 * 365);
         student.loan_name = Some("Direct Unsubsidized".to_owned());
         let mut status = StudentLoanStatus::new(StudentLoanStatusType::Repayment);
         status.end_date = Some(ends);
@@ -293,11 +293,11 @@ impl Household {
         student.guarantor = Some("Department of Education".to_owned());
         student.expected_payoff_date = Some(ends);
         student.sequence_number = Some("1".to_owned());
-        student.payment_reference_number = Some(plot.number.clone());
+        student.payment_reference_number = Some(spec.number.clone());
         student.servicer_address = Some(self.address("100 Campus Way"));
-        student.disbursement_dates = vec![date_of(plot.opened), date_of(plot.opened + 180)];
+        student.disbursement_dates = vec![date_of(spec.opened), date_of(spec.opened + 180)];
         let mut pslf = PslfStatus::new();
-        pslf.payments_made = Some(((self.first - plot.opened) / 30).unsigned_abs().min(119));
+        pslf.payments_made = Some(((self.first - spec.opened) / 30).unsigned_abs().min(119));
         pslf.payments_remaining = Some(120 - pslf.payments_made.unwrap_or(0));
         student.pslf_status = Some(pslf);
         student
@@ -305,7 +305,7 @@ impl Household {
 
     fn investment(&self, place: usize, today: Day, cash: i64) -> Option<(Investment, i64)> {
         let brokerage = self.accounts[place].kind == Kind::Brokerage;
-        // What was held before the history began, in ten-thousandths of a unit.
+        // Holdings before the history began, in ten-thousandths of a unit.
         let held: &[(usize, i64)] = match brokerage {
             true => &[(1, 1_205_000), (2, 8_411_250), (4, 320_000), (5, 450_000), (6, 100_000)],
             false => &[(3, 14_882_310)],
@@ -352,20 +352,20 @@ fn holding(listing: &Listing, quantity: i64, today: Day) -> Option<Holding> {
     Some(holding)
 }
 
-fn depository(plot: &Plot) -> Option<Depository> {
-    let subtype = match plot.kind {
+fn depository(spec: &HouseholdAccount) -> Option<Depository> {
+    let subtype = match spec.kind {
         Kind::Checking => DepositorySubtype::Checking,
         Kind::Euro => DepositorySubtype::CashManagement,
         _ => DepositorySubtype::Savings,
     };
     let number = |text: String| px_types::AccountNumber::new(text);
-    let code = if plot.kind == Kind::Euro {
-        let iban = codes::iban("DE", &format!("50010517{}", plot.number));
+    let code = if spec.kind == Kind::Euro {
+        let iban = codes::iban("DE", &format!("50010517{}", spec.number));
         let mut code = International::new(number(iban), true, true);
         code.bic = Some("LRKFDEFF".to_owned());
         TransferCode::International(code)
     } else {
-        let mut ach = Ach::new(number(plot.number.clone()), codes::routing_number(), true, true);
+        let mut ach = Ach::new(number(spec.number.clone()), codes::routing_number(), true, true);
         ach.tokenized = Some(false);
         TransferCode::Ach(ach)
     };
@@ -374,7 +374,7 @@ fn depository(plot: &Plot) -> Option<Depository> {
     Some(depository)
 }
 
-/// The latest day up to today that has that place in its month.
+/// Returns the latest day up to today with this day of the month.
 fn last_of_month(today: Day, day: u32) -> Day {
     (0..32).map(|back| today - back).find(|at| Calendar::of(*at).day == day).unwrap_or(today)
 }
@@ -388,7 +388,8 @@ fn month_end_before(today: Day) -> Day {
     today - Day::from(Calendar::of(today).day)
 }
 
-/// The balance after one more transaction, for an account that is not made up here.
+/// Returns the balance of an imported account after one more transaction. Returns `None` on
+/// overflow.
 #[must_use]
 pub fn moved(balance: Amount, kind: &AccountType, posted: Amount) -> Option<Amount> {
     match kind {

@@ -1,6 +1,6 @@
 //! Numbers with checksums: routing numbers, IBANs and ISINs.
 
-/// The bank's own routing number: nine digits with the ABA checksum.
+/// Returns the bank's routing number: nine digits with the ABA checksum.
 #[must_use]
 pub fn routing_number() -> String {
     with_aba_check("26709318")
@@ -17,7 +17,7 @@ pub fn with_aba_check(digits: &str) -> String {
     format!("{digits}{}", (10 - sum % 10) % 10)
 }
 
-/// An IBAN with its check digits (ISO 13616).
+/// Returns an IBAN with its check digits (ISO 13616).
 #[must_use]
 pub fn iban(country: &str, bban: &str) -> String {
     let remainder = format!("{bban}{country}00").chars().fold(0_u32, |rest, c| {
@@ -28,7 +28,7 @@ pub fn iban(country: &str, bban: &str) -> String {
     format!("{country}{:02}{bban}", 98 - remainder)
 }
 
-/// An ISIN with its check digit (ISO 6166) from country and nine characters.
+/// Returns an ISIN with its check digit (ISO 6166) from a country code and nine characters.
 #[must_use]
 pub fn isin(country: &str, nsin: &str) -> String {
     let body = format!("{country}{nsin}");

@@ -1,15 +1,16 @@
-//! What happens on imported accounts once the clock moves: a little, in their own measure.
+//! Transactions on imported accounts when the clock advances: few, in proportion to the balance.
 
 use super::{
     Day,
-    event::{End, Event, What},
+    event::{End, Event, EventDetails},
     household::id,
     names::SHOPS,
     rng::{Rng, label},
 };
 use px_types::model::transaction::TransactionCode;
 
-/// What is made on a day on an imported account whose balance was `base` minor units.
+/// Returns the events of a day on an imported account with an opening balance of `base` minor
+/// units.
 #[must_use]
 pub fn events(seed: u64, account: &str, base: i64, day: Day) -> Vec<Event> {
     let name = [seed, label("drift"), label(account), day.unsigned_abs()];
@@ -17,9 +18,9 @@ pub fn events(seed: u64, account: &str, base: i64, day: Day) -> Vec<Event> {
     if !rng.chance(240) {
         return Vec::new();
     }
-    let measure = (base.abs() / 300).clamp(200, 1_000_000);
+    let step = (base.abs() / 300).clamp(200, 1_000_000);
     let shop = rng.pick(SHOPS);
-    let amount = rng.range(measure / 2, measure * 3);
+    let amount = rng.range(step / 2, step * 3);
     vec![Event {
         id: id("new", &name),
         account: 0,
@@ -29,19 +30,19 @@ pub fn events(seed: u64, account: &str, base: i64, day: Day) -> Vec<Event> {
         pends: rng.range(0, 3),
         end: match rng.below(20) {
             0 => End::Vanishes,
-            1 | 2 => End::Posts(amount + measure / 4),
+            1 | 2 => End::Posts(amount + step / 4),
             _ => End::Posts(amount),
         },
-        what: What {
+        details: EventDetails {
             description: shop.name.to_uppercase(),
             code: Some(TransactionCode::Purchase),
             biller: Some((shop.name, shop.mcc)),
-            ..What::default()
+            ..EventDetails::default()
         },
     }]
 }
 
-/// The days after the import until an imported pending transaction posts.
+/// Returns the number of days after which an imported pending transaction posts.
 #[must_use]
 pub fn posts_after(seed: u64, transaction: &str) -> Day {
     Rng::new(&[seed, label("posts"), label(transaction)]).range(1, 4)

@@ -1,4 +1,4 @@
-//! What happens on a day: an [`Event`] is a transaction through its whole life.
+//! The events of a day. An [`Event`] is a transaction with its whole lifecycle.
 
 use super::{
     Calendar, Day, codes,
@@ -12,52 +12,52 @@ use px_types::model::transaction::{
     InvestmentTransactionSubtype as Subtype, InvestmentTransactionType as Trade, TransactionCode,
 };
 
-/// The transactions that `user_busy` has in two years.
+/// The number of transactions of `user_busy` in two years.
 pub const BUSY_TRANSACTIONS: i64 = 100_000;
 
-/// A transaction through its whole life: made, pending, posted or gone.
+/// A transaction with its whole lifecycle: made, pending, posted or vanished.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The id of the transaction, while pending and after.
+    /// The id of the transaction, while it is pending and after.
     pub id: String,
-    /// The place of the account in the household.
+    /// The index of the account in the household.
     pub account: usize,
     /// The day on which it was made.
     pub made: Day,
-    /// The time of that day, where it is known.
+    /// The time of that day, if known.
     pub time: Option<(u8, u8, u8)>,
     /// The amount while it is pending, in minor units; positive leaves the account.
     pub amount: i64,
-    /// The days until it posts or goes.
+    /// The number of days until it posts or vanishes.
     pub pends: Day,
-    /// How it ends.
+    /// The final outcome.
     pub end: End,
-    /// What it is.
-    pub what: What,
+    /// The details.
+    pub details: EventDetails,
 }
 
-/// How an event ends.
+/// The final outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It posts with an amount.
+    /// It posts with this amount.
     Posts(i64),
-    /// It is let go and vanishes.
+    /// It is released and vanishes.
     Vanishes,
 }
 
-/// An event as it stands on a day.
+/// The state of an event on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is not on the books: not made yet, or vanished.
+    /// It is not in the ledger: not made yet, or vanished.
     Absent,
     /// It has not posted yet.
     Pending(i64),
-    /// It posted on a day.
+    /// It posted on this day with this amount.
     Posted(Day, i64),
 }
 
 impl Event {
-    /// How it stands at the end of a day.
+    /// Returns the state at the end of a day.
     #[must_use]
     pub fn state(&self, today: Day) -> State {
         let posts = self.made + self.pends;
@@ -70,55 +70,55 @@ impl Event {
     }
 }
 
-/// What an event is.
+/// The details of an event.
 #[derive(Clone, Debug, Default)]
-pub struct What {
-    /// The bank's own text.
+pub struct EventDetails {
+    /// The bank's description.
     pub description: String,
-    /// In the terms of a statement.
+    /// The transaction code.
     pub code: Option<TransactionCode>,
-    /// The shop, and the number of the store where it has a place.
+    /// The shop, and the store number if it has stores.
     pub shop: Option<(&'static names::Shop, Option<u32>)>,
-    /// A biller's name and category.
+    /// The biller's name and merchant category code.
     pub biller: Option<(&'static str, &'static str)>,
-    /// Who paid, who was paid, and how.
-    pub payment: Option<Money>,
-    /// The number of the cheque.
+    /// The payment details.
+    pub payment: Option<PaymentDetails>,
+    /// The cheque number.
     pub cheque: Option<u32>,
-    /// What was traded.
-    pub trade: Option<Deal>,
+    /// The details of a trade.
+    pub trade: Option<TradeDetails>,
 }
 
-/// Who paid and who was paid.
+/// The details of a payment.
 #[derive(Clone, Debug, Default)]
-pub struct Money {
-    /// Who paid.
+pub struct PaymentDetails {
+    /// The payer.
     pub payer: Option<String>,
-    /// Who was paid.
+    /// The payee.
     pub payee: Option<String>,
-    /// How.
+    /// The payment method.
     pub method: &'static str,
-    /// What for.
+    /// The reason.
     pub reason: Option<String>,
 }
 
-/// What was traded.
+/// The details of a trade.
 #[derive(Clone, Debug)]
-pub struct Deal {
-    /// The place among the listings.
+pub struct TradeDetails {
+    /// The index of the security in the listings.
     pub listing: usize,
-    /// What it is.
+    /// The type of the trade.
     pub kind: Trade,
-    /// What it is, in detail.
+    /// The subtype of the trade.
     pub subtype: Subtype,
-    /// Ten-thousandths of a unit.
+    /// The quantity, in ten-thousandths of a unit.
     pub quantity: i64,
-    /// The price in cents.
+    /// The price, in cents.
     pub price: i64,
 }
 
 impl Household {
-    /// Everything that is made on a day, on all accounts.
+    /// Returns all events of a day, on all accounts.
     #[must_use]
     pub fn events(&self, day: Day) -> Vec<Event> {
         let mut out = Vec::new();
@@ -139,8 +139,15 @@ impl Household {
         out
     }
 
-    /// An event that posts at once, as it was made.
-    fn plain(&self, stream: &str, account: usize, day: Day, amount: i64, what: What) -> Event {
+    /// Creates an event that posts at once with its original amount.
+    fn plain(
+        &self,
+        stream: &str,
+        account: usize,
+        day: Day,
+        amount: i64,
+        details: EventDetails,
+    ) -> Event {
         let name = [self.seed, label("event"), self.number, label(stream), account as u64];
         let name = [&name[..], &[day.unsigned_abs()]].concat();
         Event {
@@ -151,69 +158,69 @@ impl Household {
             amount,
             pends: 0,
             end: End::Posts(amount),
-            what,
+            details,
         }
     }
 
     fn income(&self, day: Day, calendar: Calendar, out: &mut Vec<Event>) {
         let Some(checking) = self.find(Kind::Checking) else { return };
         if calendar.day == 15 || calendar.month_ends {
-            let what = What {
+            let details = EventDetails {
                 description: format!("{} PAYROLL DIRECT DEP", self.employer.to_uppercase()),
                 code: Some(TransactionCode::Payment),
-                payment: Some(Money {
+                payment: Some(PaymentDetails {
                     payer: Some(self.employer.to_owned()),
                     method: "ACH",
                     reason: Some("Salary".to_owned()),
-                    ..Money::default()
+                    ..PaymentDetails::default()
                 }),
-                ..What::default()
+                ..EventDetails::default()
             };
-            out.push(self.plain("salary", checking, day, -self.salary, what));
+            out.push(self.plain("salary", checking, day, -self.salary, details));
         }
         if self.rng("cheque", day).chance(12) {
             let mut rng = self.rng("cheque number", day);
             let amount = rng.range(4_000, 38_000);
             let number = 1000 + (day - self.first).unsigned_abs() as u32 % 8000;
-            let what = What {
+            let details = EventDetails {
                 description: format!("CHECK {number}"),
                 code: Some(TransactionCode::Cheque),
                 cheque: Some(number),
-                ..What::default()
+                ..EventDetails::default()
             };
-            out.push(self.plain("cheque", checking, day, amount, what));
+            out.push(self.plain("cheque", checking, day, amount, details));
         }
         if self.rng("atm", day).chance(45) {
             let mut rng = self.rng("atm amount", day);
-            let what = What {
+            let details = EventDetails {
                 description: format!(
                     "ATM WITHDRAWAL {} {}",
                     self.city.name.to_uppercase(),
                     rng.digits(5)
                 ),
                 code: Some(TransactionCode::Atm),
-                ..What::default()
+                ..EventDetails::default()
             };
             let amount = rng.range(1, 10) * 2_000;
-            out.push(self.plain("atm", checking, day, amount, what));
+            out.push(self.plain("atm", checking, day, amount, details));
         }
     }
 
     fn bills(&self, day: Day, calendar: Calendar, out: &mut Vec<Event>) {
         let Some(checking) = self.find(Kind::Checking) else { return };
         if calendar.day == 1 && self.rent > 0 {
-            let what = What {
+            let details = EventDetails {
                 description: "Rent".to_owned(),
                 code: Some(TransactionCode::StandingOrder),
-                payment: Some(Money {
+                payment: Some(PaymentDetails {
                     payee: Some("Halden Property Management".to_owned()),
                     method: "ACH",
                     reason: Some("Rent".to_owned()),
-                    ..Money::default()
+                    ..PaymentDetails::default()
                 }),
-                ..What::default()
+                ..EventDetails::default()
             };
-            out.push(self.plain("rent", checking, day, self.rent, what));
+            out.push(self.plain("rent", checking, day, self.rent, details));
         }
         for bill in names::BILLS.iter().filter(|bill| bill.day == calendar.day) {
             let mut habit = self.habit(bill.name);
@@ -222,14 +229,14 @@ impl Household {
             }
             let usual = habit.range(bill.costs.0, bill.costs.1);
             let change = if bill.varies { self.rng(bill.name, day).range(-18, 22) } else { 0 };
-            let what = What {
+            let details = EventDetails {
                 description: format!("{} AUTOPAY", bill.name.to_uppercase()),
                 code: Some(TransactionCode::DirectDebit),
                 biller: Some((bill.name, bill.mcc)),
-                ..What::default()
+                ..EventDetails::default()
             };
             let mut event =
-                self.plain(bill.name, checking, day, usual + share(usual, change, 100), what);
+                self.plain(bill.name, checking, day, usual + share(usual, change, 100), details);
             event.pends = 1;
             out.push(event);
         }
@@ -240,12 +247,12 @@ impl Household {
             let Some(account) = self.find(kind) else { continue };
             if calendar.month_ends {
                 let interest = self.habit("interest").range(1_150, 4_900) + (day - self.first) * 2;
-                let what = What {
+                let details = EventDetails {
                     description: "Interest paid".to_owned(),
                     code: Some(TransactionCode::Interest),
-                    ..What::default()
+                    ..EventDetails::default()
                 };
-                out.push(self.plain("interest", account, day, -interest, what));
+                out.push(self.plain("interest", account, day, -interest, details));
             }
         }
         if let (17, Some(from), Some(to)) =
@@ -265,7 +272,10 @@ impl Household {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "two sides of one transfer, each with its text")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "two sides of one transfer, each with its own text"
+    )]
     fn transfer(
         &self,
         stream: &str,
@@ -278,13 +288,13 @@ impl Household {
         out: &mut Vec<Event>,
     ) {
         for (account, amount, text) in [(from, amount, text_from), (to, -amount, text_to)] {
-            let what = What {
+            let details = EventDetails {
                 description: text.to_owned(),
                 code: Some(TransactionCode::Transfer),
-                payment: Some(Money { method: "internal", ..Money::default() }),
-                ..What::default()
+                payment: Some(PaymentDetails { method: "internal", ..PaymentDetails::default() }),
+                ..EventDetails::default()
             };
-            out.push(self.plain(stream, account, day, amount, what));
+            out.push(self.plain(stream, account, day, amount, details));
         }
     }
 
@@ -309,7 +319,7 @@ impl Household {
         }
     }
 
-    /// What was charged to the card in the month before a day's month.
+    /// Returns the sum charged to the card in the month before a day's month.
     #[must_use]
     pub fn statement(&self, day: Day) -> i64 {
         let last = day - Day::from(Calendar::of(day).day);
@@ -321,7 +331,7 @@ impl Household {
         charged.map(|event| if let End::Posts(amount) = event.end { amount } else { 0 }).sum()
     }
 
-    /// The monthly payment on a debt, in cents.
+    /// Returns the monthly payment on a debt, in cents.
     #[must_use]
     pub fn installment(&self, kind: Kind) -> i64 {
         let mut habit = self.habit("installment");
@@ -344,17 +354,17 @@ impl Household {
             if calendar.day == due {
                 let amount = self.installment(kind);
                 self.transfer(text, day, checking, account, amount, text, "Payment received", out);
-                let what = What {
+                let details = EventDetails {
                     description: "Interest charged".to_owned(),
                     code: Some(TransactionCode::Interest),
-                    ..What::default()
+                    ..EventDetails::default()
                 };
                 out.push(self.plain(
                     "loan interest",
                     account,
                     day,
                     share(amount, interest, 100),
-                    what,
+                    details,
                 ));
             }
         }
@@ -373,27 +383,30 @@ impl Household {
                     out,
                 );
                 if let Some(checking) = self.find(Kind::Checking) {
-                    let what = What {
+                    let details = EventDetails {
                         description: "Transfer to brokerage".to_owned(),
                         code: Some(TransactionCode::Transfer),
-                        payment: Some(Money { method: "internal", ..Money::default() }),
-                        ..What::default()
+                        payment: Some(PaymentDetails {
+                            method: "internal",
+                            ..PaymentDetails::default()
+                        }),
+                        ..EventDetails::default()
                     };
-                    out.push(self.plain("to brokerage", checking, day, budget, what));
+                    out.push(self.plain("to brokerage", checking, day, budget, details));
                 }
                 let listing = if calendar.month.is_multiple_of(3) { 4 } else { 1 };
                 self.buy(account, day, listing, budget, out);
             }
             if calendar.day == 20 && calendar.month.is_multiple_of(3) {
                 let amount = self.rng("dividend", day).range(2_100, 9_800);
-                let deal = Deal {
+                let trade = TradeDetails {
                     listing: 1,
                     kind: Trade::Cash,
                     subtype: Subtype::Dividend,
                     quantity: 0,
                     price: 0,
                 };
-                out.push(self.traded("dividend", account, day, -amount, "Dividend LTMX", deal));
+                out.push(self.traded("dividend", account, day, -amount, "Dividend LTMX", trade));
             }
         }
         if let Some(account) = self.find(Kind::Retirement)
@@ -419,10 +432,14 @@ impl Household {
         day: Day,
         amount: i64,
         text: &str,
-        deal: Deal,
+        trade: TradeDetails,
     ) -> Event {
-        let what = What { description: text.to_owned(), trade: Some(deal), ..What::default() };
-        self.plain(stream, account, day, amount, what)
+        let details = EventDetails {
+            description: text.to_owned(),
+            trade: Some(trade),
+            ..EventDetails::default()
+        };
+        self.plain(stream, account, day, amount, details)
     }
 
     fn contribute(
@@ -434,22 +451,28 @@ impl Household {
         subtype: Subtype,
         out: &mut Vec<Event>,
     ) {
-        let deal =
-            Deal { listing: CASH, kind: Trade::Cash, subtype, quantity: amount * 100, price: 100 };
-        out.push(self.traded("contribution", account, day, -amount, text, deal));
+        let trade = TradeDetails {
+            listing: CASH,
+            kind: Trade::Cash,
+            subtype,
+            quantity: amount * 100,
+            price: 100,
+        };
+        out.push(self.traded("contribution", account, day, -amount, text, trade));
     }
 
     fn buy(&self, account: usize, day: Day, listing: usize, budget: i64, out: &mut Vec<Event>) {
         let price = LISTINGS[listing].price(day);
         let quantity = share(budget, 10_000, price);
         let amount = share(quantity, price, 10_000);
-        let deal = Deal { listing, kind: Trade::Buy, subtype: Subtype::Buy, quantity, price };
-        let mut event = self.traded("buy", account, day, amount, "Buy", deal);
+        let trade =
+            TradeDetails { listing, kind: Trade::Buy, subtype: Subtype::Buy, quantity, price };
+        let mut event = self.traded("buy", account, day, amount, "Buy", trade);
         event.pends = 1;
         out.push(event);
     }
 
-    /// What was bought of a listing up to a day, in ten-thousandths of a unit.
+    /// Returns the quantity of a listing bought up to a day, in ten-thousandths of a unit.
     #[must_use]
     pub fn bought(&self, account: usize, listing: usize, today: Day) -> i64 {
         let mut trades = Vec::new();
@@ -457,10 +480,10 @@ impl Household {
         let posted = trades.iter().filter(|event| {
             event.account == account && matches!(event.state(today), State::Posted(..))
         });
-        let deals = posted.filter_map(|event| event.what.trade.as_ref());
+        let deals = posted.filter_map(|event| event.details.trade.as_ref());
         deals
-            .filter(|deal| deal.listing == listing && deal.kind == Trade::Buy)
-            .map(|deal| deal.quantity)
+            .filter(|trade| trade.listing == listing && trade.kind == Trade::Buy)
+            .map(|trade| trade.quantity)
             .sum()
     }
 
@@ -478,27 +501,33 @@ impl Household {
                 n.unsigned_abs(),
             ]);
             let shop = rng.pick(names::SHOPS);
-            // As much comes in as goes out, so that the balance stays about the same.
-            let comes_in = n % 12 == 11;
-            let amount = if comes_in { -rng.range(24_000, 52_000) } else { rng.range(300, 6_000) };
-            let account = if comes_in || rng.chance(500) { 0 } else { 1 };
-            let what = if comes_in {
-                What {
+            // Incoming and outgoing amounts are about equal, so that the balance stays about the
+            // same.
+            let is_incoming = n % 12 == 11;
+            let amount =
+                if is_incoming { -rng.range(24_000, 52_000) } else { rng.range(300, 6_000) };
+            let account = if is_incoming || rng.chance(500) { 0 } else { 1 };
+            let details = if is_incoming {
+                EventDetails {
                     description: format!("CARD SETTLEMENT BATCH {}", rng.digits(6)),
                     code: Some(TransactionCode::Payment),
-                    ..What::default()
+                    ..EventDetails::default()
                 }
             } else {
-                What {
-                    description: format!("{} {}", shop.name.to_uppercase(), codes_tail(&mut rng)),
+                EventDetails {
+                    description: format!(
+                        "{} {}",
+                        shop.name.to_uppercase(),
+                        terminal_number(&mut rng)
+                    ),
                     code: Some(TransactionCode::Purchase),
                     biller: Some((shop.name, shop.mcc)),
-                    ..What::default()
+                    ..EventDetails::default()
                 }
             };
             let (account, amount) =
                 if n % 24 == 23 { (1, -rng.range(20_000, 40_000)) } else { (account, amount) };
-            let mut event = self.plain("busy", account, day, amount, what);
+            let mut event = self.plain("busy", account, day, amount, details);
             event.id = format!("txn-{:016x}", rng.bits());
             event.pends = rng.range(0, 2);
             out.push(event);
@@ -506,7 +535,7 @@ impl Household {
     }
 }
 
-/// The number that a terminal adds to its text.
-fn codes_tail(rng: &mut Rng) -> String {
+/// Returns the number that a terminal adds to its text.
+fn terminal_number(rng: &mut Rng) -> String {
     codes::with_aba_check(&rng.digits(8))
 }

@@ -1,11 +1,11 @@
-//! A customer: the person, the accounts and the habits that decide each day.
+//! A generated customer: the people, the accounts and the habits that determine each day.
 
 use super::{
     Day, HISTORY_DAYS, names,
     rng::{Rng, label},
 };
 
-/// What kind of customer it is.
+/// The kind of customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// All account types, one joint, one with a non-owner interest.
@@ -14,14 +14,14 @@ pub enum Plan {
     Plain,
     /// Two accounts and 100,000 transactions.
     Busy,
-    /// Two accounts on which nothing ever happens.
+    /// Two accounts without transactions.
     Empty,
-    /// Some of the account types, by chance.
+    /// A random selection of account types.
     Mixed,
 }
 
 impl Plan {
-    /// Every plan with the name under which the database keeps it.
+    /// Every plan with its name in the database.
     const NAMES: [(Self, &str); 5] = [
         (Self::Everything, "everything"),
         (Self::Plain, "plain"),
@@ -30,46 +30,46 @@ impl Plan {
         (Self::Mixed, "mixed"),
     ];
 
-    /// The name under which the database keeps it.
+    /// Returns the name in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(plan, _)| *plan == self).map_or("", |(_, name)| name)
     }
 
-    /// The plan of a name.
+    /// Returns the plan of a name. Returns `None` for an unknown name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(plan, _)| *plan)
     }
 }
 
-/// What an account is.
+/// The kind of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The account for every day.
+    /// A checking account.
     Checking,
-    /// Money put aside.
+    /// A savings account.
     Savings,
     /// A credit card.
     Card,
-    /// The house.
+    /// A mortgage.
     Mortgage,
-    /// The studies.
+    /// A student loan.
     Student,
-    /// The car, the kitchen.
+    /// A consumer loan.
     Consumer,
-    /// Securities.
+    /// A brokerage account.
     Brokerage,
-    /// Securities for old age.
+    /// A retirement account.
     Retirement,
     /// A euro account with an IBAN.
     Euro,
-    /// A parent's account, in which the user has an interest without owning it.
+    /// A parent's account, which the user can access without owning it.
     Parent,
 }
 
 impl Kind {
-    /// Whether a positive balance is owed.
+    /// Returns whether a positive balance is a debt.
     #[must_use]
     pub fn is_debt(self) -> bool {
         matches!(self, Self::Card | Self::Mortgage | Self::Student | Self::Consumer)
@@ -93,56 +93,56 @@ pub struct Person {
 
 /// An account of a household.
 #[derive(Clone, Debug)]
-pub struct Plot {
+pub struct HouseholdAccount {
     /// The id of the account.
     pub id: String,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
     /// The account number.
     pub number: String,
-    /// The place of each owner among the people.
+    /// The indices of the owners in the people.
     pub owners: Vec<usize>,
-    /// The place of each non-owner among the people.
+    /// The indices of the non-owners in the people.
     pub others: Vec<usize>,
-    /// When it was opened.
+    /// The day on which it was opened.
     pub opened: Day,
 }
 
-/// A customer: the person, the accounts and the habits.
+/// A generated customer: the people, the accounts and the habits.
 #[derive(Clone, Debug)]
 pub struct Household {
     /// The bank's seed.
     pub seed: u64,
     /// The number of the household.
     pub number: u64,
-    /// What kind of customer it is.
+    /// The kind of customer.
     pub plan: Plan,
     /// The first day of history.
     pub first: Day,
-    /// The signed-in user first, then others whom the accounts name.
+    /// The people: the user first, then others that the accounts name.
     pub people: Vec<Person>,
     /// The accounts.
-    pub accounts: Vec<Plot>,
-    /// Where they live.
+    pub accounts: Vec<HouseholdAccount>,
+    /// The city of residence.
     pub city: &'static names::City,
-    /// Who pays the salary.
+    /// The employer.
     pub employer: &'static str,
     /// Each of the two salaries of a month, in cents.
     pub salary: i64,
     /// The rent, in cents; 0 where there is a mortgage.
     pub rent: i64,
-    /// How many purchases in a thousand go on the card.
+    /// The number of purchases in a thousand that use the card.
     pub prefers_card: u64,
 }
 
-/// An id that no other thing of that seed has.
+/// Returns an id that is unique for a seed.
 #[must_use]
 pub fn id(prefix: &str, name: &[u64]) -> String {
     format!("{prefix}-{:016x}", Rng::new(name).bits())
 }
 
 impl Household {
-    /// The household of a number. `start` is the bank's first day.
+    /// Creates the household of a number. `start` is the bank's first day.
     #[must_use]
     pub fn new(seed: u64, number: u64, plan: Plan, start: Day) -> Self {
         let mut rng = Rng::new(&[seed, label("household"), number]);
@@ -188,7 +188,7 @@ impl Household {
             Kind::Parent => (vec![2], vec![0]),
             _ => (vec![0], vec![]),
         };
-        self.accounts.push(Plot {
+        self.accounts.push(HouseholdAccount {
             id: id("acc", &[self.seed, label("account"), self.number, place]),
             kind,
             number: rng.digits(10),
@@ -198,19 +198,19 @@ impl Household {
         });
     }
 
-    /// The place of the first account of a kind.
+    /// Returns the index of the first account of a kind.
     #[must_use]
     pub fn find(&self, kind: Kind) -> Option<usize> {
-        self.accounts.iter().position(|plot| plot.kind == kind)
+        self.accounts.iter().position(|spec| spec.kind == kind)
     }
 
-    /// The stream of a day for something that happens on it.
+    /// Returns the random stream of a kind of event on a day.
     #[must_use]
     pub fn rng(&self, what: &str, day: Day) -> Rng {
         Rng::new(&[self.seed, self.number, label(what), day.unsigned_abs()])
     }
 
-    /// A stream that is the same on every day.
+    /// Returns a random stream that is the same on every day.
     #[must_use]
     pub fn habit(&self, what: &str) -> Rng {
         Rng::new(&[self.seed, self.number, label(what)])

@@ -1,4 +1,4 @@
-//! The words of which people, places and shops are made. None of them is real.
+//! The names of people, places and shops. None of them is real.
 
 use px_types::model::location::Coordinates;
 
@@ -80,22 +80,22 @@ pub const EMPLOYERS: &[&str] = &[
     "Tidewater Energy",
 ];
 
-/// A city, with the offset of its clocks in hours and its place in millionths of a degree.
+/// A city, with its UTC offset and its coordinates in millionths of a degree.
 #[derive(Debug)]
 pub struct City {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// The state.
     pub region: &'static str,
     /// A postal code.
     pub postal_code: &'static str,
-    /// The offset as timestamps write it.
+    /// The UTC offset, as in timestamps.
     pub offset: &'static str,
     at: (i32, i32),
 }
 
 impl City {
-    /// A point in the city; the numbers move it by up to some streets.
+    /// Returns a point in the city. The arguments move it by up to a few streets.
     #[must_use]
     pub fn point(&self, north: i32, east: i32) -> Coordinates {
         Coordinates::new(degrees(self.at.0 + north * 100), degrees(self.at.1 + east * 100))
@@ -153,35 +153,35 @@ pub const CITIES: &[City] = &[
     },
 ];
 
-/// How a purchase comes to its final amount.
+/// The way in which a purchase gets its final amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// As authorized.
+    /// The authorized amount.
     Same,
-    /// A tip is added now and then.
+    /// A tip is added in some cases.
     Tip,
-    /// Authorized with one dollar, posted with the real amount.
+    /// Authorized with one dollar, posted with the actual amount.
     Preauthorized,
-    /// Now and then the hold is let go.
+    /// The hold is released in some cases.
     Hold,
 }
 
 /// A shop.
 #[derive(Debug)]
 pub struct Shop {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// Merchant category code.
     pub mcc: &'static str,
-    /// Website; empty where it has none.
+    /// Website; empty if there is none.
     pub website: &'static str,
     /// Purchases in a thousand days.
     pub often: u64,
-    /// The least and the most that is spent, in cents.
+    /// The minimum and maximum amount, in cents.
     pub spends: (i64, i64),
-    /// How a purchase comes to its final amount.
+    /// The way in which a purchase gets its final amount.
     pub finish: Finish,
-    /// Whether one goes there, so that purchases have a place.
+    /// Whether it has stores, so that purchases have a location.
     pub place: bool,
 }
 
@@ -238,16 +238,16 @@ pub const SHOPS: &[Shop] = &[
     shop("Seaside Inns", "7011", "seasideinns.example", 8, (14900, 48900), Finish::Hold, true),
 ];
 
-/// A bill that comes every month.
+/// A monthly bill.
 #[derive(Debug)]
 pub struct Bill {
-    /// Who sends it.
+    /// The biller.
     pub name: &'static str,
     /// Merchant category code.
     pub mcc: &'static str,
     /// The day of the month.
     pub day: u32,
-    /// The least and the most, in cents.
+    /// The minimum and maximum amount, in cents.
     pub costs: (i64, i64),
     /// Whether the amount differs from month to month.
     pub varies: bool,

@@ -1,8 +1,8 @@
-//! Purchases: shops, fuel, meals; the ones that pend, change their amount or vanish.
+//! Purchases in shops, fuel, meals; including those that pend, change their amount or vanish.
 
 use super::{
     Day,
-    event::{End, Event, What},
+    event::{End, Event, EventDetails},
     household::{Household, Kind, id},
     money::share,
     names::{Finish, SHOPS, Shop},
@@ -10,11 +10,11 @@ use super::{
 };
 use px_types::model::transaction::TransactionCode;
 
-/// The place of Metro Transit among the shops.
+/// The index of Metro Transit in the shops.
 const TRANSIT: usize = 6;
 
 impl Household {
-    /// The purchases and refunds of a day.
+    /// Adds the purchases and refunds of a day.
     pub(super) fn purchases(&self, day: Day, out: &mut Vec<Event>) {
         let Some(checking) = self.find(Kind::Checking) else {
             return;
@@ -37,15 +37,15 @@ impl Household {
             event.id = id("txn", &[self.seed, self.number, label("refund"), day.unsigned_abs()]);
             event.amount = -event.amount.abs();
             event.end = End::Posts(event.amount);
-            event.what.code = Some(TransactionCode::Refund);
-            event.what.description = format!("REFUND {}", shop.name.to_uppercase());
+            event.details.code = Some(TransactionCode::Refund);
+            event.details.description = format!("REFUND {}", shop.name.to_uppercase());
             out.push(event);
         }
     }
 
-    /// Rides: authorized with one dollar and posted with the fare, and now and then a check of
-    /// the card that is let go. Both pend for three days, so that on any day there is
-    /// something pending that will change and something that will vanish.
+    /// Adds rides, authorized with one dollar and posted with the fare, and card checks, which are
+    /// released. Both pend for three days, so that on any day some pending transaction will change
+    /// and some will vanish.
     fn commute(&self, day: Day, account: usize, out: &mut Vec<Event>) {
         let shop = &SHOPS[TRANSIT];
         let mut tap = |what: &str, end: fn(i64) -> End| {
@@ -85,11 +85,11 @@ fn purchase(shop: &'static Shop, day: Day, account: usize, rng: &mut Rng, id: St
         amount: first,
         pends: rng.range(1, 3) + i64::from(rng.chance(100)),
         end,
-        what: What {
+        details: EventDetails {
             description: format!("{} {number}", shop.name.to_uppercase()),
             code: Some(TransactionCode::Purchase),
             shop: Some((shop, store)),
-            ..What::default()
+            ..EventDetails::default()
         },
     }
 }

@@ -1,13 +1,13 @@
-//! A small generator that gives the same numbers on every machine and in every version.
+//! A small random number generator with the same numbers on every machine and in every version.
 //!
-//! SplitMix64: not for secrets. Each thing that happens has a stream of its own, named by
-//! what it is, so that adding one leaves the others as they were.
+//! SplitMix64: not for secrets. Each kind of event has its own named stream, so that a new kind
+//! leaves the others unchanged.
 
-/// A stream of numbers.
+/// A stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
-/// The name of a stream as a number.
+/// Converts the name of a stream to a number.
 #[must_use]
 pub const fn label(name: &str) -> u64 {
     let bytes = name.as_bytes();
@@ -27,7 +27,7 @@ const fn mix(mut z: u64) -> u64 {
 }
 
 impl Rng {
-    /// The stream that these numbers name.
+    /// Creates the stream that these numbers name.
     #[must_use]
     pub fn new(name: &[u64]) -> Self {
         Self(name.iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
@@ -35,34 +35,34 @@ impl Rng {
         }))
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A number from 0 to `end - 1`; 0 when `end` is 0.
+    /// Returns a number from 0 to `end - 1`, or 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        // The bias of a multiply-shift is far too small to see here.
+        // The bias of a multiply-shift is negligible here.
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub fn range(&mut self, low: i64, high: i64) -> i64 {
         low + self.below(high.abs_diff(low) + 1) as i64
     }
 
-    /// Whether something happens that happens so many times in a thousand.
+    /// Returns `true` with this probability in a thousand.
     pub fn chance(&mut self, in_a_thousand: u64) -> bool {
         self.below(1000) < in_a_thousand
     }
 
-    /// One of several. The slice must not be empty.
+    /// Returns one of several values. The slice must not be empty.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len() as u64) as usize]
     }
 
-    /// That many decimal digits.
+    /// Returns `count` decimal digits.
     pub fn digits(&mut self, count: usize) -> String {
         (0..count).map(|_| char::from(b'0' + self.below(10) as u8)).collect()
     }

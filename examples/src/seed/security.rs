@@ -1,4 +1,4 @@
-//! The securities that the bank's customers hold, and their prices on any day.
+//! The securities of the bank's customers, and their prices on any day.
 
 use super::{
     Day, codes, date_of,
@@ -13,7 +13,7 @@ use px_types::{
 /// A security.
 #[derive(Debug)]
 pub struct Listing {
-    /// Its id.
+    /// The id.
     pub id: &'static str,
     name: &'static str,
     symbol: &'static str,
@@ -21,11 +21,11 @@ pub struct Listing {
     kind: SecurityType,
     /// The price in cents at the beginning of 2020.
     base: i64,
-    /// What it gains in a year, in hundredths of a percent.
+    /// The gain per year, in hundredths of a percent.
     gain: i64,
 }
 
-/// The place of cash among the listings.
+/// The index of cash in the listings.
 pub const CASH: usize = 0;
 
 /// Every security. The first is cash.
@@ -99,11 +99,11 @@ const fn listing(
     Listing { id, name, symbol, nsin, kind, base, gain }
 }
 
-/// The first of January 2020, at which listings quote their base price.
+/// 1 January 2020, the date of the base prices.
 const BASE_DAY: Day = 18_262;
 
 impl Listing {
-    /// The price in cents on a day.
+    /// Returns the price on a day, in cents.
     #[must_use]
     pub fn price(&self, day: Day) -> i64 {
         if self.kind == SecurityType::Cash {
@@ -114,7 +114,7 @@ impl Listing {
         share(self.base, points, 10_000).max(1)
     }
 
-    /// The security as it is on a day.
+    /// Returns the security as of a day.
     #[must_use]
     pub fn message(&self, day: Day) -> Option<Security> {
         let unit = Unit::iso("USD").ok()?;

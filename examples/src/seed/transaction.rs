@@ -1,4 +1,4 @@
-//! An event as the PX message that shows it on a day.
+//! Conversion of an event to a PX message, as of a day.
 
 use super::{
     date_of,
@@ -17,7 +17,7 @@ use px_types::{
     },
 };
 
-/// The transaction as it stands in a state; `None` when it is not on the books.
+/// Returns the transaction of an event in a state. Returns `None` if it is not in the ledger.
 #[must_use]
 pub fn message(
     event: &Event,
@@ -43,27 +43,27 @@ pub fn message(
     let id = TransactionId::new(&event.id).ok()?;
     let mut message =
         Transaction::new(id, account.clone(), amount(minor, scale), made_at, kind, unit.clone());
-    message.description = Some(event.what.description.clone());
+    message.description = Some(event.details.description.clone());
     message.settled_at = settled.map(Iso8601::Date);
-    message.code = event.what.code.clone();
+    message.code = event.details.code.clone();
     message.merchant = merchant(event, city);
-    message.check_number = event.what.cheque.map(|number| number.to_string());
-    message.payment = event.what.payment.as_ref().map(|money| {
+    message.check_number = event.details.cheque.map(|number| number.to_string());
+    message.payment = event.details.payment.as_ref().map(|money| {
         let mut payment = Payment::new();
         payment.payer = money.payer.clone();
         payment.payee = money.payee.clone();
         payment.reason = money.reason.clone();
         payment.payment_method = Some(money.method.to_owned());
         if money.payer.is_some() {
-            payment.ppd_id = Some(format!("9{:09}", event.what.description.len() * 7_919));
+            payment.ppd_id = Some(format!("9{:09}", event.details.description.len() * 7_919));
         }
         payment
     });
-    message.investment = event.what.trade.as_ref().and_then(|deal| {
-        let mut details = InvestmentDetails::new(deal.kind.clone(), amount(deal.quantity, 4));
-        details.subtype = Some(deal.subtype.clone());
-        details.security_id = Some(SecurityId::new(LISTINGS[deal.listing].id).ok()?);
-        details.price = (deal.price > 0).then(|| cents(deal.price));
+    message.investment = event.details.trade.as_ref().and_then(|trade| {
+        let mut details = InvestmentDetails::new(trade.kind.clone(), amount(trade.quantity, 4));
+        details.subtype = Some(trade.subtype.clone());
+        details.security_id = Some(SecurityId::new(LISTINGS[trade.listing].id).ok()?);
+        details.price = (trade.price > 0).then(|| cents(trade.price));
         details.fees = Some(cents(0));
         Some(details)
     });
@@ -72,12 +72,12 @@ pub fn message(
 
 fn merchant(event: &Event, city: Option<&City>) -> Option<Merchant> {
     let mut merchant = Merchant::new();
-    if let Some((name, mcc)) = event.what.biller {
+    if let Some((name, mcc)) = event.details.biller {
         merchant.name = Some(name.to_owned());
         merchant.mcc = Some(mcc.to_owned());
         return Some(merchant);
     }
-    let (shop, store) = event.what.shop?;
+    let (shop, store) = event.details.shop?;
     merchant.name = Some(shop.name.to_owned());
     merchant.mcc = Some(shop.mcc.to_owned());
     merchant.website = (!shop.website.is_empty()).then(|| shop.website.to_owned());
@@ -96,12 +96,12 @@ fn merchant(event: &Event, city: Option<&City>) -> Option<Merchant> {
 }
 
 impl Household {
-    /// The transaction that shows an event of this household.
+    /// Returns the transaction of an event of this household.
     #[must_use]
     pub fn transaction(&self, event: &Event, state: State) -> Option<Transaction> {
-        let plot = &self.accounts[event.account];
-        let unit = Unit::iso(plot.kind.currency()).ok()?;
-        let id = AccountId::new(&plot.id).ok()?;
-        message(event, state, &id, plot.kind.account_type(), &unit, 2, Some(self.city))
+        let spec = &self.accounts[event.account];
+        let unit = Unit::iso(spec.kind.currency()).ok()?;
+        let id = AccountId::new(&spec.id).ok()?;
+        message(event, state, &id, spec.kind.account_type(), &unit, 2, Some(self.city))
     }
 }

@@ -17,9 +17,9 @@ const MAX_WAITING_OF_ORIGIN: usize = 16;
 /// Maximum number of waiting callers.
 const MAX_WAITING: usize = 256;
 
-/// The queue is full.
+/// The error of a full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct QueueFull;
 
 /// A fair queue.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash> fmt::Debug for State<K> {
     }
 }
 
-/// A turn; it ends when it is dropped.
+/// A turn. It ends when the value is dropped.
 pub(super) struct Turn<K: Clone + Eq + Hash>(Option<Arc<Mutex<State<K>>>>);
 
 impl<K: Clone + Eq + Hash> FairQueue<K> {
@@ -52,8 +52,8 @@ impl<K: Clone + Eq + Hash> FairQueue<K> {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// If the queue of the origin, or all together, are full.
-    pub(super) async fn turn(&self, origin: K) -> Result<Turn<K>, Full> {
+    /// If the queue of the origin is full, or the total of all queues.
+    pub(super) async fn turn(&self, origin: K) -> Result<Turn<K>, QueueFull> {
         let turn = {
             let mut state = locked(&self.0);
             if state.free > 0 {
@@ -65,7 +65,7 @@ impl<K: Clone + Eq + Hash> FairQueue<K> {
             let (give, turn) = oneshot::channel();
             let of_origin = state.queues.get(&origin).map_or(0, VecDeque::len);
             if waiting >= MAX_WAITING || of_origin >= MAX_WAITING_OF_ORIGIN {
-                return Err(Full);
+                return Err(QueueFull);
             }
             if of_origin == 0 {
                 state.order.push_back(origin.clone());
@@ -73,8 +73,8 @@ impl<K: Clone + Eq + Hash> FairQueue<K> {
             state.queues.entry(origin).or_default().push_back(give);
             turn
         };
-        // A sender is kept until it sends a turn, so this cannot fail.
-        turn.await.map_err(|_| Full)
+        // A sender stays in its queue until it sends a turn, so this cannot fail.
+        turn.await.map_err(|_| QueueFull)
     }
 }
 
@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash> Drop for Turn<K> {
         while let Some(next) = state.next() {
             match next.send(Turn(Some(shared.clone()))) {
                 Ok(()) => return,
-                // The caller has gone. The turn passes to the next one instead of ending.
+                // The caller has disconnected. The turn passes to the next one instead of ending.
                 Err(mut turn) => turn.0 = None,
             }
         }
@@ -155,21 +155,21 @@ mod tests {
         let mut waiting: Vec<_> = Vec::new();
         for origin in 0..20 {
             for n in 0..MAX_WAITING_OF_ORIGIN + 2 {
-                let mut place = Box::pin(queue.turn(origin));
-                let full = place.as_mut().now_or_never();
+                let mut waiter = Box::pin(queue.turn(origin));
+                let full = waiter.as_mut().now_or_never();
                 let is_full = n >= MAX_WAITING_OF_ORIGIN || waiting.len() >= MAX_WAITING;
                 assert_eq!(full.is_some(), is_full, "{origin} {n}");
                 if full.is_none() {
-                    waiting.push(place);
+                    waiting.push(waiter);
                 }
             }
         }
         assert_eq!(waiting.len(), MAX_WAITING);
-        // Callers that leave free their places, and no turn is lost.
+        // Callers that leave free their slots, and no turn is lost.
         waiting.clear();
-        let place = queue.turn(7);
+        let waiter = queue.turn(7);
         drop(turn);
-        place.await.unwrap();
+        waiter.await.unwrap();
         assert_eq!(locked(&queue.0).free, 1);
         assert!(locked(&queue.0).queues.is_empty() && locked(&queue.0).order.is_empty());
     }
@@ -186,7 +186,7 @@ mod tests {
         assert!(last.as_mut().now_or_never().is_none());
         drop(gone);
         drop(turn);
-        // It leaves after its turn was sent and before it received it.
+        // This caller leaves after its turn was sent and before it received it.
         drop(given);
         last.now_or_never().unwrap().unwrap();
     }

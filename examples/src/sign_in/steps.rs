@@ -1,4 +1,4 @@
-//! The steps of a sign-in on the bank's own pages.
+//! The steps of a sign-in on the bank's pages.
 //!
 //! The site and the OAuth pages use the same kit as credentials mode, so that locks, codes and
 //! attempts count together.
@@ -6,7 +6,7 @@
 use crate::pages::Form;
 use http::{Extensions, StatusCode};
 use px_server::{
-    Error, Kind,
+    Error, ErrorKind,
     credentials::{CredentialsKit, SignInOrigin, SignInStep},
     guard::CallerAddr,
 };
@@ -19,7 +19,7 @@ use px_types::{
     },
 };
 
-/// The reason for which a form is shown again.
+/// The reason why a form is shown again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The name or the password is wrong.
@@ -30,8 +30,8 @@ pub(crate) enum Refusal {
     Wait,
     /// Too many customers are signing in at the moment.
     Busy,
-    /// The code or an answer is wrong, or came too late.
-    Answer,
+    /// The code or a security answer is wrong, or too late.
+    WrongAnswer,
     /// Too many codes were sent.
     TooManyCodes,
 }
@@ -47,7 +47,7 @@ impl Refusal {
             Self::Busy => {
                 "We cannot check your password at the moment. Please try again in a few seconds."
             }
-            Self::Answer => "That is not right, or it came too late. Please try again.",
+            Self::WrongAnswer => "That is not right, or it came too late. Please try again.",
             Self::TooManyCodes => {
                 "We have sent several codes already. Use the latest, or start again."
             }
@@ -64,7 +64,7 @@ impl Refusal {
     }
 }
 
-/// The next step, or the reason for which the form is shown again.
+/// The next step, or the reason why the form is shown again.
 pub(crate) type Outcome<T> = Result<Result<T, Refusal>, Error>;
 
 /// Returns the origin of a request for a page.
@@ -82,8 +82,8 @@ pub(crate) async fn password(
     let password = Password::new(form.one("password"));
     match kit.begin(origin, &username, &password).await {
         Ok(step) => Ok(Ok(step)),
-        Err(error) if error.kind() == Kind::TooManyRequests => Ok(Err(Refusal::Wait)),
-        Err(error) if error.kind() == Kind::Unavailable => {
+        Err(error) if error.kind() == ErrorKind::TooManyRequests => Ok(Err(Refusal::Wait)),
+        Err(error) if error.kind() == ErrorKind::Unavailable => {
             if let Some(source) = std::error::Error::source(&error) {
                 tracing::warn!(error = source, "a password could not be checked");
             }
@@ -101,13 +101,13 @@ pub(crate) async fn send_code(
     form: &Form,
 ) -> Outcome<()> {
     let Ok(delivery) = DeliveryId::new(form.one("delivery")) else {
-        return Ok(Err(Refusal::Answer));
+        return Ok(Err(Refusal::WrongAnswer));
     };
     let request = SendOtpRequest::new(challenge.challenge_id.clone(), delivery);
     let request = SendOtp::new(challenge.user_id.clone(), request);
     match kit.send_code(origin, &request).await {
         Ok(()) => Ok(Ok(())),
-        Err(error) => refused(error, Refusal::Answer),
+        Err(error) => refused(error, Refusal::WrongAnswer),
     }
 }
 
@@ -135,16 +135,16 @@ pub(crate) async fn answer(
     let request = ValidateTwoFactor::new(challenge.user_id.clone(), answer);
     match kit.answer(origin, request).await {
         Ok(step) => Ok(Ok(step)),
-        Err(error) => refused(error, Refusal::Answer),
+        Err(error) => refused(error, Refusal::WrongAnswer),
     }
 }
 
 /// Separates refusals, which the page shows, from failures.
 fn refused<T>(error: Error, otherwise: Refusal) -> Outcome<T> {
     match error.kind() {
-        Kind::Forbidden => Ok(Err(Refusal::Locked)),
-        Kind::TooManyRequests => Ok(Err(Refusal::TooManyCodes)),
-        Kind::SignInRefused | Kind::InvalidRequest => Ok(Err(otherwise)),
+        ErrorKind::Forbidden => Ok(Err(Refusal::Locked)),
+        ErrorKind::TooManyRequests => Ok(Err(Refusal::TooManyCodes)),
+        ErrorKind::SignInRefused | ErrorKind::InvalidRequest => Ok(Err(otherwise)),
         _ => Err(error),
     }
 }

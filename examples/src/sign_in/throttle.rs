@@ -1,4 +1,4 @@
-//! The limit of wrong passwords. Pure, and bounded in memory.
+//! The limit of wrong passwords. It performs no I/O and uses bounded memory.
 //!
 //! Attempts count per origin and name, so that guesses from elsewhere do not lock the customer out,
 //! and per address over all names, so that one address cannot try every name. An attempt is counted
@@ -30,7 +30,7 @@ type Key = [u8; 32];
 /// The origin of attempts, as they are counted and queued.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
-    /// A client, which asks for many users. Its address says nothing about them.
+    /// A client, which sends requests for many users. Its address says nothing about them.
     Client(String),
     /// A browser.
     Address(String),
@@ -126,7 +126,7 @@ impl Throttle {
         give_back(attempt.address.and_then(|key| counts.addresses.peek_mut(&key)));
     }
 
-    /// Reverts an attempt whose password was not checked.
+    /// Reverts an attempt because its password was not checked.
     pub(super) fn unchecked(&self, attempt: &Attempt) {
         let mut counts = self.counts();
         give_back(counts.names.peek_mut(&attempt.name));

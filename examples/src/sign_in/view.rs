@@ -5,7 +5,7 @@ use crate::pages::WARNING;
 use maud::{Markup, PreEscaped, html};
 use px_types::model::sign_in::{Challenge, ChallengeKind, Delivery, DeliveryMethod, Question};
 
-/// The target and the hidden fields of a page's forms.
+/// The target and the hidden fields of the forms on a page.
 pub(crate) struct Forms<'a> {
     /// Path of the first form. The paths of the others are below it: `/code`, `/answer`.
     pub(crate) action: &'a str,

@@ -1,13 +1,13 @@
-//! The connected apps: what the pages ask and what the forms do.
+//! The pages and forms of the connected apps.
 
 use super::{
-    Html, Site, failed,
-    session::{Said, Session},
-    shared, view,
+    Html, Site, ledger_error, portal_error,
+    session::{FlashMessage, Session},
+    view,
 };
 use crate::{
     pages::{Form, redirect},
-    plaid_side::{Offer, Outward},
+    plaid_side::{Offer, PlaidGateway},
 };
 use http::StatusCode;
 use px_client::portal::{
@@ -24,83 +24,85 @@ use px_types::{
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// The messages on a page.
-const MESSAGES: usize = 50;
-/// The entries on a page of the log.
-const ENTRIES: u64 = 20;
+/// Maximum number of messages on a page.
+const MESSAGES_PER_PAGE: usize = 50;
+/// Maximum number of entries on a page of the activity log.
+const ACTIVITY_PAGE_SIZE: u64 = 20;
 
-/// What Plaid's page says when it sends a customer back. Anyone can write such an address, and a
-/// link on any page can lead a customer to it: it counts only with the token of the trip that the
-/// customer began here.
+/// The query with which Plaid's page sends a customer back.
+///
+/// Anyone can construct such a URL and make a customer open it, so it counts only with the link
+/// token of the visit that the customer began here.
 #[derive(Deserialize)]
-pub(super) struct SaidByPlaid {
+pub(super) struct ReturnQuery {
     #[serde(default)]
     link_token: String,
     error: Option<String>,
 }
 
 impl Site {
-    fn outward(&self) -> Result<&Outward, Error> {
-        self.0.outward.as_ref().ok_or_else(Error::not_offered)
+    fn gateway(&self) -> Result<&PlaidGateway, Error> {
+        self.0.gateway.as_ref().ok_or_else(Error::not_offered)
     }
 
     async fn accounts(&self, session: &Session) -> Result<Vec<Account>, Error> {
         let user = self.user(session).await?;
-        Ok(self.0.ledger.holdings(&user, |_| true).await.map_err(failed)?.accounts)
+        Ok(self.0.ledger.holdings(&user, |_| true).await.map_err(ledger_error)?.accounts)
     }
 
-    /// The customer's accounts: those that Plaid reads, and the others. Plaid knows nothing of the
-    /// others: it refuses what names one, and is told of none.
-    async fn shared_or_not(
+    /// Returns the customer's accounts: those that Plaid reads, and the others. Plaid does not know
+    /// the others and refuses requests that name one, so they are never sent.
+    async fn accounts_by_sharing(
         &self,
         session: &Session,
     ) -> Result<(Vec<Account>, Vec<Account>), Error> {
-        let shared = self.outward()?.shared(&session.user).await;
+        let shared = self.gateway()?.shared(&session.user).await;
         let shared = shared.map_err(|error| Error::unavailable().with_source(error))?;
-        let reads = |account: &Account| shared.iter().any(|some| some.allows(&account.id));
-        Ok(self.accounts(session).await?.into_iter().partition(reads))
+        let is_shared = |account: &Account| shared.iter().any(|some| some.allows(&account.id));
+        Ok(self.accounts(session).await?.into_iter().partition(is_shared))
     }
 
     /// `GET /apps`
     pub(super) async fn list(&self, session: &Session) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return self.none(session).await };
-        let portal = outward.portal();
-        let apps = portal.applications(&session.user).await.map_err(shared)?;
-        let notices = portal.notices(&session.user, 3).await.map_err(shared)?;
+        let Ok(gateway) = self.gateway() else { return self.not_offered_page(session).await };
+        let portal = gateway.portal();
+        let apps = portal.applications(&session.user).await.map_err(portal_error)?;
+        let notices = portal.notices(&session.user, 3).await.map_err(portal_error)?;
         let accounts = self.accounts(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
         let today = portal.clock().now();
         let body = view::apps::list(
             &frame,
-            &view::apps::List {
+            &view::apps::AppList {
                 apps: &apps,
                 accounts: &accounts,
                 notices: &notices,
-                offers: outward.offers(),
-                pictures: outward.origins(),
+                offers: gateway.offers(),
+                pictures: gateway.origins(),
                 now: today,
             },
         );
         Ok(self.page(StatusCode::OK, body))
     }
 
-    async fn none(&self, session: &Session) -> Result<Html, Error> {
+    async fn not_offered_page(&self, session: &Session) -> Result<Html, Error> {
         let frame = self.frame(session, view::Tab::Apps).await?;
         Ok(self.page(StatusCode::NOT_FOUND, view::apps::not_offered(&frame)))
     }
 
-    /// An application of this customer's. Another's, and one that is none, are the same.
+    /// Returns an application of this customer. Returns `None` for unknown applications and for
+    /// those of other customers.
     async fn app(
         &self,
         session: &Session,
         id: &ApplicationId,
     ) -> Result<Option<ConnectedApp>, Error> {
-        let Ok(outward) = self.outward() else { return Ok(None) };
-        let apps = outward.portal().applications(&session.user).await.map_err(shared)?;
+        let Ok(gateway) = self.gateway() else { return Ok(None) };
+        let apps = gateway.portal().applications(&session.user).await.map_err(portal_error)?;
         Ok(apps.list.into_iter().find(|app| app.application_id == *id))
     }
 
-    async fn unknown(&self, session: &Session) -> Result<Html, Error> {
+    async fn unknown_app_page(&self, session: &Session) -> Result<Html, Error> {
         let frame = self.frame(session, view::Tab::Apps).await?;
         Ok(self.page(StatusCode::NOT_FOUND, view::apps::unknown(&frame)))
     }
@@ -118,12 +120,14 @@ impl Site {
         &self,
         session: &Session,
         id: &ApplicationId,
-        refused: Option<view::change::Refused<'_>>,
+        refused: Option<view::change::RefusedChange<'_>>,
     ) -> Result<Html, Error> {
-        let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
-        let (accounts, others) = self.shared_or_not(session).await?;
+        let Some(app) = self.app(session, id).await? else {
+            return self.unknown_app_page(session).await;
+        };
+        let (accounts, others) = self.accounts_by_sharing(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
-        let pictures = self.outward()?.origins();
+        let pictures = self.gateway()?.origins();
         let accounts = (&*accounts, &*others);
         let body = view::change::change(&frame, &app, accounts, pictures, refused);
         Ok(self.page(StatusCode::OK, body))
@@ -136,24 +140,26 @@ impl Site {
         id: &ApplicationId,
         form: &Form,
     ) -> Result<Html, Error> {
-        let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
-        let (accounts, _) = self.shared_or_not(session).await?;
+        let Some(app) = self.app(session, id).await? else {
+            return self.unknown_app_page(session).await;
+        };
+        let (accounts, _) = self.accounts_by_sharing(session).await?;
         let scopes = scopes(&app, &accounts, form);
         if scopes.accounts.iter().all(|account| account.authorized != Some(true)) {
-            let why = view::apps::Trouble::NoAccount;
-            let refused = view::change::Refused { why, posted: &scopes };
+            let why = view::apps::FormError::NoAccount;
+            let refused = view::change::RefusedChange { why, posted: &scopes };
             return self.change_form(session, id, Some(refused)).await;
         }
-        match self.outward()?.portal().set_scopes(&session.user, id, statement(&scopes)).await {
+        match self.gateway()?.portal().set_scopes(&session.user, id, portal_scopes(&scopes)).await {
             Ok(()) => {
-                self.0.sessions.say(session, Said::Changed(app.name));
+                self.0.sessions.set_flash(session, FlashMessage::Changed(app.name));
                 Ok(redirect("/apps"))
             }
-            Err(error) => self.not_done(session, id, &scopes, error).await,
+            Err(error) => self.change_failed(session, id, &scopes, error).await,
         }
     }
 
-    async fn not_done(
+    async fn change_failed(
         &self,
         session: &Session,
         id: &ApplicationId,
@@ -161,16 +167,16 @@ impl Site {
         error: PortalError,
     ) -> Result<Html, Error> {
         match error.kind() {
-            PortalErrorKind::UnknownApplication => self.unknown(session).await,
+            PortalErrorKind::UnknownApplication => self.unknown_app_page(session).await,
             PortalErrorKind::Disconnecting => Ok(redirect("/apps")),
             PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
-                    "what an application may see is as it was");
-                let why = view::apps::Trouble::Plaid;
-                let refused = view::change::Refused { why, posted };
+                    "the scopes of an application could not be changed");
+                let why = view::apps::FormError::Plaid;
+                let refused = view::change::RefusedChange { why, posted };
                 self.change_form(session, id, Some(refused)).await
             }
-            _ => Err(shared(error)),
+            _ => Err(portal_error(error)),
         }
     }
 
@@ -180,9 +186,11 @@ impl Site {
         session: &Session,
         id: &ApplicationId,
     ) -> Result<Html, Error> {
-        let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
+        let Some(app) = self.app(session, id).await? else {
+            return self.unknown_app_page(session).await;
+        };
         let frame = self.frame(session, view::Tab::Apps).await?;
-        let pictures = self.outward()?.origins();
+        let pictures = self.gateway()?.origins();
         Ok(self.page(StatusCode::OK, view::change::confirm(&frame, &app, pictures)))
     }
 
@@ -192,64 +200,65 @@ impl Site {
         session: &Session,
         id: &ApplicationId,
     ) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return self.unknown(session).await };
-        // Its name is looked up before, because afterwards nobody has it any more.
+        let Ok(gateway) = self.gateway() else { return self.unknown_app_page(session).await };
+        // The name is not available after the disconnection.
         let name =
             self.app(session, id).await?.map_or_else(|| "The app".to_owned(), |app| app.name);
-        let said = match outward.portal().disconnect(&session.user, id).await {
-            Ok(Disconnected::Done) => Said::Disconnected(name),
-            Ok(_) => Said::Disconnecting(name),
+        let message = match gateway.portal().disconnect(&session.user, id).await {
+            Ok(Disconnected::Done) => FlashMessage::Disconnected(name),
+            Ok(_) => FlashMessage::Disconnecting(name),
             Err(error) if error.kind() == PortalErrorKind::UnknownApplication => {
-                return self.unknown(session).await;
+                return self.unknown_app_page(session).await;
             }
-            Err(error) => return Err(shared(error)),
+            Err(error) => return Err(portal_error(error)),
         };
-        self.0.sessions.say(session, said);
+        self.0.sessions.set_flash(session, message);
         Ok(redirect("/apps"))
     }
 
     /// `POST /apps/connect`
     pub(super) async fn connect(&self, session: &Session, form: &Form) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return self.unknown(session).await };
-        // Which of the bank's offers, by number: what stands for them at Plaid stays here.
-        let offer = form.one("offer").parse().ok().and_then(|n: usize| outward.offers().get(n));
-        let Some(offer) = offer else { return self.unknown(session).await };
+        let Ok(gateway) = self.gateway() else { return self.unknown_app_page(session).await };
+        // The form names an offer by number, because the tokens of the offers are not sent to
+        // browsers.
+        let offer = form.one("offer").parse().ok().and_then(|n: usize| gateway.offers().get(n));
+        let Some(offer) = offer else { return self.unknown_app_page(session).await };
         let consent = match form.one("decision") {
             "allow" => {
                 let picked = self.picked(session, form).await?;
                 if picked.is_empty() {
-                    let why = Some(view::apps::Trouble::NothingToShare);
-                    return self.ask_to_share(session, offer, form, why).await;
+                    let why = Some(view::apps::FormError::NothingToShare);
+                    return self.consent_page(session, offer, form, why).await;
                 }
                 // Stored before a token is made, so that the token ends even if this call does not return.
-                outward.sent_to_plaid(&session.user, None).await.map_err(failed)?;
-                Some(outward.consent_of(&session.user, PermittedAccounts::Only(picked)))
+                gateway.sent_to_plaid(&session.user, None).await.map_err(ledger_error)?;
+                Some(gateway.consent_of(&session.user, PermittedAccounts::Only(picked)))
             }
             "deny" => return Ok(redirect("/apps")),
             _ => None,
         };
-        let connected = outward.portal().connect(&session.user, &offer.target, None).await;
+        let connected = gateway.portal().connect(&session.user, &offer.target, None).await;
         let has_consented = consent.is_some();
         drop(consent);
         match connected {
             Ok(link) => {
                 if has_consented {
                     let ends = Some(link.expires_at.utc());
-                    outward.sent_to_plaid(&session.user, ends).await.map_err(failed)?;
+                    gateway.sent_to_plaid(&session.user, ends).await.map_err(ledger_error)?;
                 }
                 self.0.sessions.sent_to_plaid(session, &link.link_token);
-                Ok(redirect(outward.link_page(&link.link_token).as_str()))
+                Ok(redirect(gateway.link_page(&link.link_token).as_str()))
             }
-            // Plaid reads nothing of a customer who has not consented.
+            // Plaid reads no data of a customer who has not consented.
             Err(error) if error.kind() == PortalErrorKind::NotShared => {
-                self.ask_to_share(session, offer, form, None).await
+                self.consent_page(session, offer, form, None).await
             }
             Err(error) => {
                 if has_consented {
-                    outward.abandon_link(&session.user).await;
+                    gateway.abandon_link(&session.user).await;
                 }
                 if error.kind() != PortalErrorKind::Plaid {
-                    return Err(shared(error));
+                    return Err(portal_error(error));
                 }
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "Plaid's page cannot be opened");
@@ -268,30 +277,33 @@ impl Site {
     }
 
     /// Renders the consent page for a customer who shares nothing yet.
-    async fn ask_to_share(
+    async fn consent_page(
         &self,
         session: &Session,
         offer: &Offer,
         form: &Form,
-        trouble: Option<view::apps::Trouble>,
+        error: Option<view::apps::FormError>,
     ) -> Result<Html, Error> {
         let accounts = self.accounts(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
-        let body = view::change::share(&frame, offer, form.one("offer"), &accounts, trouble);
+        let body = view::change::share(&frame, offer, form.one("offer"), &accounts, error);
         Ok(self.page(StatusCode::OK, body))
     }
 
-    /// `GET /apps/connected`: back from Plaid's page. Who did not consent there leaves nothing behind.
-    pub(super) async fn back(&self, session: &Session, said: &SaidByPlaid) -> Html {
-        if !self.0.sessions.came_back(session, &said.link_token) {
+    /// `GET /apps/connected`: the return from Plaid's page. If the customer did not consent there,
+    /// the stored consent is removed.
+    pub(super) async fn back(&self, session: &Session, query: &ReturnQuery) -> Html {
+        if !self.0.sessions.finish_visit(session, &query.link_token) {
             return redirect("/apps");
         }
-        if said.error.is_some()
-            && let Ok(outward) = self.outward()
+        if query.error.is_some()
+            && let Ok(gateway) = self.gateway()
         {
-            outward.abandon_link(&session.user).await;
+            gateway.abandon_link(&session.user).await;
         }
-        self.0.sessions.say(session, Said::Back { connected: said.error.is_none() });
+        self.0
+            .sessions
+            .set_flash(session, FlashMessage::Returned { connected: query.error.is_none() });
         redirect("/apps")
     }
 
@@ -301,16 +313,16 @@ impl Site {
         session: &Session,
         cursor: Option<&str>,
     ) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return self.none(session).await };
-        let page = outward.portal().activity(&session.user, cursor, ENTRIES).await;
+        let Ok(gateway) = self.gateway() else { return self.not_offered_page(session).await };
+        let page = gateway.portal().activity(&session.user, cursor, ACTIVITY_PAGE_SIZE).await;
         let page = match page {
             Ok(page) => Some(page),
             Err(error) if error.kind() == PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
-                    "the log cannot be read");
+                    "the activity log cannot be read");
                 None
             }
-            Err(error) => return Err(shared(error)),
+            Err(error) => return Err(portal_error(error)),
         };
         let frame = self.frame(session, view::Tab::Apps).await?;
         let accounts = self.accounts(session).await?;
@@ -321,10 +333,10 @@ impl Site {
 
     /// `GET /messages`
     pub(super) async fn messages(&self, session: &Session) -> Result<Html, Error> {
-        let (notices, accounts) = match self.outward() {
-            Ok(outward) => {
-                let notices = outward.portal().notices(&session.user, MESSAGES).await;
-                (notices.map_err(shared)?, self.accounts(session).await?)
+        let (notices, accounts) = match self.gateway() {
+            Ok(gateway) => {
+                let notices = gateway.portal().notices(&session.user, MESSAGES_PER_PAGE).await;
+                (notices.map_err(portal_error)?, self.accounts(session).await?)
             }
             Err(_) => (Vec::new(), Vec::new()),
         };
@@ -338,17 +350,17 @@ impl Site {
         session: &Session,
         form: &Form,
     ) -> Result<Html, Error> {
-        if let Ok(outward) = self.outward() {
-            outward.portal().mark_notices_read(&session.user).await.map_err(shared)?;
+        if let Ok(gateway) = self.gateway() {
+            gateway.portal().mark_notices_read(&session.user).await.map_err(portal_error)?;
         }
         Ok(redirect(if form.one("from") == "apps" { "/apps" } else { "/messages" }))
     }
 }
 
-/// The complete scopes that the form states.
-fn statement(scopes: &Scopes) -> AppScopes {
+/// Returns the complete scopes of the form, as the portal takes them.
+fn portal_scopes(scopes: &Scopes) -> AppScopes {
     let products = scopes.product_access.clone().unwrap_or_else(ProductAccess::new);
-    let is_true = |said: Option<bool>| said == Some(true);
+    let is_true = |value: Option<bool>| value == Some(true);
     let access = |one: &AccountAccess| (one.unique_id.clone(), is_true(one.authorized));
     AppScopes {
         accounts: scopes.accounts.iter().map(access).collect(),
@@ -362,8 +374,8 @@ fn statement(scopes: &Scopes) -> AppScopes {
     }
 }
 
-/// What the form says: all of it, because Plaid takes it so. Accounts are the customer's own that
-/// are shared and no others, whatever the form names.
+/// Returns the complete scopes of the form, because Plaid takes complete scopes only. Contains the
+/// customer's shared accounts and no others, whatever the form names.
 fn scopes(app: &ConnectedApp, accounts: &[Account], form: &Form) -> Scopes {
     let mut scopes = Scopes::new();
     scopes.accounts = accounts
@@ -377,12 +389,12 @@ fn scopes(app: &ConnectedApp, accounts: &[Account], form: &Form) -> Scopes {
         .collect();
     let picked = |name: &str| form.all("product").any(|product| product == name);
     let mut products = ProductAccess::new();
-    // What Plaid does not speak of is not asked, and stays unsaid.
-    let asked = |now: Option<bool>, name| now.map(|_| picked(name));
-    products.transactions = asked(app.products.transactions, "transactions");
-    products.identity = asked(app.products.identity, "identity");
-    products.auth = asked(app.products.auth, "auth");
-    products.statements = asked(app.products.statements, "statements");
+    // Products that Plaid does not name are not on the form and stay unset.
+    let access = |now: Option<bool>, name| now.map(|_| picked(name));
+    products.transactions = access(app.products.transactions, "transactions");
+    products.identity = access(app.products.identity, "identity");
+    products.auth = access(app.products.auth, "auth");
+    products.statements = access(app.products.statements, "statements");
     scopes.product_access = Some(products);
     scopes.new_accounts = Some(form.one("new_accounts") == "yes");
     scopes

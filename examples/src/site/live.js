@@ -1,5 +1,5 @@
 "use strict";
-// Brings the open list of connected apps up to date. Without it the page works all the same.
+// Updates the open list of connected apps. The page works without this script.
 (() => {
   const live = document.getElementById("live");
   const said = document.getElementById("said");
@@ -8,15 +8,15 @@
   let busy = false;
   let again = false;
 
-  // Between pressing and releasing, what is pressed stays where it is: if it were replaced, the click
-  // would be lost, and if it moved, the click would meet something else.
+  // Between pointerdown and pointerup the pressed element stays in place: if it were replaced, the
+  // click would be lost, and if it moved, the click would hit another element.
   let pressed = false;
   let released = () => {};
   addEventListener("pointerdown", () => { pressed = true; }, true);
   for (const end of ["pointerup", "pointercancel"]) {
     addEventListener(end, () => {
       pressed = false;
-      // The click itself comes after this event.
+      // The click event follows this event.
       setTimeout(released);
     }, true);
   }
@@ -28,17 +28,17 @@
     }
     busy = true;
     try {
-      const answer = await fetch(location.pathname, { credentials: "same-origin" });
-      if (answer.redirected) {
+      const response = await fetch(location.pathname, { credentials: "same-origin" });
+      if (response.redirected) {
         location.reload();
         return;
       }
-      if (!answer.ok) return;
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (!response.ok) return;
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("live");
       if (!fresh || fresh.innerHTML === live.innerHTML) return;
       if (pressed) await new Promise((resolve) => { released = resolve; });
-      const news = fresh.dataset.state !== live.dataset.state;
+      const hasNews = fresh.dataset.state !== live.dataset.state;
       live.dataset.state = fresh.dataset.state;
       const focused = document.activeElement && live.contains(document.activeElement)
         ? document.activeElement.id
@@ -49,13 +49,13 @@
       const count = page.getElementById("count");
       const shown = document.getElementById("count");
       if (count && shown) shown.replaceChildren(...count.childNodes);
-      // What is read out is what is new, and not that a minute has passed.
-      if (news) {
+      // Screen readers announce news, not the passing of minutes.
+      if (hasNews) {
         const notice = live.querySelector("[data-news]");
         said.textContent = notice ? notice.textContent : "The list was brought up to date.";
       }
     } catch (error) {
-      // The next event, or the next look, tries again.
+      // The next event or the next page visibility change tries again.
     } finally {
       busy = false;
       if (again) {
@@ -68,7 +68,7 @@
   let lost = false;
   const source = new EventSource("/apps/events");
   source.addEventListener("change", refresh);
-  // What happened while nobody listened is fetched as well.
+  // Changes during a lost connection are fetched as well.
   source.addEventListener("error", () => { lost = true; });
   source.addEventListener("ready", () => {
     if (lost) refresh();

@@ -1,4 +1,4 @@
-//! What tells an open page that something changed: server-sent events.
+//! Server-sent events that notify an open page of changes.
 
 use super::{Site, session::Session};
 use axum::response::{
@@ -12,11 +12,11 @@ use px_client::portal::Changes;
 use std::{convert::Infallible, time::Duration};
 use tokio::sync::watch;
 
-/// How often something is sent, so that nothing on the way takes the connection for dead.
-const ALIVE: Duration = Duration::from_secs(15);
+/// The keep-alive interval, so that intermediaries do not close the connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A page that listens.
-struct Listener {
+/// The event stream of an open page.
+struct PageEvents {
     site: Site,
     session: Session,
     changes: Changes,
@@ -25,12 +25,13 @@ struct Listener {
     begun: bool,
 }
 
-impl Listener {
-    /// The next event; `None` when the session is over or the bank closes.
+impl PageEvents {
+    /// Returns the next event. Returns `None` if the session is over or the bank shuts down.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         if !self.begun {
             self.begun = true;
-            // A page that hears this knows that it listens. (A browser drops events without data.)
+            // The page learns from this event that the stream is open. (A browser drops events
+            // without data.)
             return Some((Ok(Event::default().event("ready").data("1")), self));
         }
         tokio::select! {
@@ -38,10 +39,10 @@ impl Listener {
             _ = self.signed_in.wait_for(|signed_in| !signed_in) => return None,
             _ = self.open.wait_for(|open| !open) => return None,
         }
-        if !self.site.0.sessions.goes_on(&self.session) {
+        if !self.site.0.sessions.is_open(&self.session) {
             return None;
         }
-        // It says that something changed and not what: the page is asked for that.
+        // The event has no content: the page requests the new state.
         Some((Ok(Event::default().event("change").data("1")), self))
     }
 }
@@ -49,15 +50,15 @@ impl Listener {
 impl Site {
     /// `GET /apps/events`
     pub(super) fn events(&self, session: Session) -> Response {
-        let Some(outward) = &self.0.outward else {
+        let Some(gateway) = &self.0.gateway else {
             return self.page(StatusCode::NO_CONTENT, Markup::default()).map(Into::into);
         };
-        let changes = outward.portal().changes(&session.user);
+        let changes = gateway.portal().changes(&session.user);
         let (signed_in, open) = (session.end(), self.0.open.subscribe());
         let site = self.clone();
-        let listener = Listener { site, session, changes, signed_in, open, begun: false };
-        let events = stream::unfold(listener, Listener::next);
-        let alive = KeepAlive::new().interval(ALIVE);
+        let listener = PageEvents { site, session, changes, signed_in, open, begun: false };
+        let events = stream::unfold(listener, PageEvents::next);
+        let alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
         let mut response = Sse::new(events).keep_alive(alive).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,9 +1,9 @@
-//! Sessions: who is signed in, in which browser. Kept at the bank; the browser has a secret.
+//! Sessions of signed-in users. The state is at the bank; the browser has a secret in a cookie.
 //!
-//! A sign-in under way and a session are two things with two cookies: what a browser was given
-//! before the sign-in is worth nothing after it. Until the password was right, the sign-in page
-//! carries its state sealed ([`px_server::visits`]) and takes no memory. Sessions are in memory, so
-//! a restart signs everyone out.
+//! A pending sign-in and a session have different cookies, so a cookie from before the sign-in is
+//! worth nothing after it. Until the password is checked, the sign-in page carries its state sealed
+//! ([`px_server::visits`]) and takes no memory. Sessions are in memory, so a restart signs everyone
+//! out.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
@@ -15,78 +15,80 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long a session lives without a page being looked at.
-const IDLE: TimeDelta = TimeDelta::minutes(15);
-/// How long it lives at most.
-pub(super) const LIFE: TimeDelta = TimeDelta::hours(8);
-/// How long a sign-in may take.
-pub(super) const SIGN_IN: TimeDelta = TimeDelta::minutes(10);
-/// Maximum number of sessions, and of sign-ins under way, of one user; the user's oldest is evicted
+/// Time after which a session without requests ends.
+const IDLE_TIMEOUT: TimeDelta = TimeDelta::minutes(15);
+/// Maximum lifetime of a session.
+pub(super) const MAX_SESSION_AGE: TimeDelta = TimeDelta::hours(8);
+/// Time limit of a sign-in.
+pub(super) const SIGN_IN_TIMEOUT: TimeDelta = TimeDelta::minutes(10);
+/// Maximum number of sessions, and of pending sign-ins, of one user. The user's oldest is evicted
 /// first.
-const MAX_OF_USER: usize = 10;
-/// The sessions that are kept, and the sign-ins; the oldest goes first.
-const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+const MAX_SESSIONS_OF_USER: usize = 10;
+/// Maximum number of sessions, and of pending sign-ins. The oldest is evicted first.
+const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// The digest of a cookie's secret: what is looked up says nothing about what is kept.
+/// The digest of a cookie's secret. Sessions are stored under digests, so that a lookup reveals
+/// nothing about stored secrets.
 type Key = [u8; 32];
 
 fn key(secret: &str) -> Key {
     *px_core::Digest::of(secret).as_bytes()
 }
 
-/// Something that the next page says once.
+/// A message that the next page shows once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// What an application may see was changed.
+pub(super) enum FlashMessage {
+    /// The scopes of an application were changed. The value is its name.
     Changed(String),
-    /// An application is disconnected.
+    /// An application was disconnected. The value is its name.
     Disconnected(String),
-    /// It will be, as soon as Plaid can be reached.
+    /// An application will be disconnected as soon as Plaid can be reached. The value is its name.
     Disconnecting(String),
-    /// The customer came back from Plaid's page.
-    Back { connected: bool },
+    /// The customer returned from Plaid's page.
+    Returned { connected: bool },
 }
 
-/// Who is signed in.
+/// The session of a signed-in user.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) user: UserId,
     pub(super) username: String,
-    /// What forms carry.
+    /// The CSRF token of the session's forms.
     pub(super) csrf: String,
     key: Key,
     began: DateTime<Utc>,
     used: DateTime<Utc>,
-    said: Option<Said>,
-    /// The link token with which the customer was sent to Plaid's page, and has not come back.
-    sent_with: Option<Key>,
-    /// Ends with the session, for what listens.
+    flash: Option<FlashMessage>,
+    /// The digest of the link token with which the customer was sent to Plaid's page and has not
+    /// returned.
+    pending_link: Option<Key>,
+    /// Set to `false` when the session ends. Event streams listen to it.
     open: watch::Sender<bool>,
 }
 
 impl Session {
-    /// Whether a form is from a page of this session.
-    pub(super) fn sent(&self, csrf: &str) -> bool {
+    /// Returns whether a form is from a page of this session.
+    pub(super) fn is_own_form(&self, csrf: &str) -> bool {
         constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
-    /// Ends when the session does.
+    /// Returns a receiver. Its value becomes `false` when the session is signed out.
     pub(super) fn end(&self) -> watch::Receiver<bool> {
         self.open.subscribe()
     }
 
     fn is_over(&self, now: DateTime<Utc>) -> bool {
-        now - self.began >= LIFE || now - self.used >= IDLE
+        now - self.began >= MAX_SESSION_AGE || now - self.used >= IDLE_TIMEOUT
     }
 }
 
-/// A sign-in under way: the password was right.
+/// A pending sign-in: the password was right, and a challenge must be answered.
 #[derive(Clone, Debug)]
-pub(super) struct SigningIn {
+pub(super) struct PendingSignIn {
     pub(super) csrf: String,
-    /// Page to which the sign-in leads.
+    /// The page that follows the sign-in.
     pub(super) next: &'static str,
-    /// Challenge that the user must answer.
+    /// The challenge that the user must answer.
     pub(super) challenge: Challenge,
     /// Whether a code was sent.
     pub(super) sent: bool,
@@ -94,79 +96,85 @@ pub(super) struct SigningIn {
     until: DateTime<Utc>,
 }
 
-/// All sessions and sign-ins.
+/// All sessions and pending sign-ins.
 pub(super) struct Sessions {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     sessions: Mutex<LruCache<Key, Session>>,
-    entries: Mutex<LruCache<Key, SigningIn>>,
+    pending: Mutex<LruCache<Key, PendingSignIn>>,
 }
 
 impl Sessions {
     pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        let (sessions, entries) = (LruCache::new(MOST), LruCache::new(MOST));
-        Self { clock, random, sessions: Mutex::new(sessions), entries: Mutex::new(entries) }
+        let (sessions, pending) = (LruCache::new(MAX_SESSIONS), LruCache::new(MAX_SESSIONS));
+        Self { clock, random, sessions: Mutex::new(sessions), pending: Mutex::new(pending) }
     }
 
     fn sessions(&self) -> MutexGuard<'_, LruCache<Key, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entries(&self) -> MutexGuard<'_, LruCache<Key, SigningIn>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, LruCache<Key, PendingSignIn>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the sign-in of a user who has to answer a challenge. Returns the secret of its cookie.
-    pub(super) fn enter(&self, next: &'static str, challenge: Challenge) -> (SigningIn, String) {
+    /// Begins the pending sign-in of a user who must answer a challenge. Returns it and the secret
+    /// of its cookie.
+    pub(super) fn begin_sign_in(
+        &self,
+        next: &'static str,
+        challenge: Challenge,
+    ) -> (PendingSignIn, String) {
         let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
-        let until = self.clock.now() + SIGN_IN;
+        let until = self.clock.now() + SIGN_IN_TIMEOUT;
         let key = key(&secret);
-        let entry = SigningIn { csrf, next, challenge, sent: false, key, until };
-        let mut entries = self.entries();
+        let entry = PendingSignIn { csrf, next, challenge, sent: false, key, until };
+        let mut pending = self.pending();
         let user = &entry.challenge.user_id;
-        make_room(&mut entries, |other| other.challenge.user_id == *user);
-        entries.put(key, entry.clone());
+        evict_oldest(&mut pending, |other| other.challenge.user_id == *user);
+        pending.put(key, entry.clone());
         (entry, secret)
     }
 
-    /// The sign-in of a cookie.
-    pub(super) fn entry(&self, secret: &str) -> Option<SigningIn> {
+    /// Returns the pending sign-in of a cookie.
+    pub(super) fn find_pending(&self, secret: &str) -> Option<PendingSignIn> {
         let now = self.clock.now();
-        self.entries().get(&key(secret)).filter(|entry| entry.until > now).cloned()
+        self.pending().get(&key(secret)).filter(|entry| entry.until > now).cloned()
     }
 
-    /// The sign-in of a form and its cookie.
-    pub(super) fn entry_of(&self, secret: &str, csrf: &str) -> Option<SigningIn> {
-        let entry = self.entry(secret)?;
+    /// Returns the pending sign-in of a form and its cookie.
+    pub(super) fn find_pending_form(&self, secret: &str, csrf: &str) -> Option<PendingSignIn> {
+        let entry = self.find_pending(secret)?;
         constant_time_eq(entry.csrf.as_bytes(), csrf.as_bytes()).then_some(entry)
     }
 
-    /// Stores the state of a sign-in.
-    pub(super) fn go_on(&self, entry: &SigningIn) {
-        if let Some(kept) = self.entries().get_mut(&entry.key) {
-            *kept = entry.clone();
+    /// Stores the state of a pending sign-in.
+    pub(super) fn update_pending(&self, entry: &PendingSignIn) {
+        if let Some(stored) = self.pending().get_mut(&entry.key) {
+            *stored = entry.clone();
         }
     }
 
-    /// Ends a sign-in under way. Returns `false` if it is over, or another request was faster.
-    pub(super) fn leave(&self, entry: &SigningIn) -> bool {
-        self.entries().pop(&entry.key).is_some()
+    /// Ends a pending sign-in. Returns `false` if it has ended already, or another request ended it
+    /// first.
+    pub(super) fn finish_pending(&self, entry: &PendingSignIn) -> bool {
+        self.pending().pop(&entry.key).is_some()
     }
 
-    /// Opens a session with a new secret, which it returns.
-    pub(super) fn signed_in(&self, user: UserId, username: String) -> String {
+    /// Opens a session with a new secret. Returns the secret.
+    pub(super) fn open_session(&self, user: UserId, username: String) -> String {
         let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
         let (now, key) = (self.clock.now(), key(&secret));
         let (began, used, open) = (now, now, watch::Sender::new(true));
-        let (said, sent_with) = (None, None);
-        let session = Session { user, username, csrf, key, began, used, said, sent_with, open };
+        let (flash, pending_link) = (None, None);
+        let session = Session { user, username, csrf, key, began, used, flash, pending_link, open };
         let mut sessions = self.sessions();
-        make_room(&mut sessions, |other| other.user == session.user);
+        evict_oldest(&mut sessions, |other| other.user == session.user);
         sessions.put(key, session);
         secret
     }
 
-    /// The session of a cookie.
+    /// Returns the session of a cookie, and prolongs it.
     pub(super) fn find(&self, secret: &str) -> Option<Session> {
         let now = self.clock.now();
         let key = key(secret);
@@ -180,52 +188,53 @@ impl Sessions {
         Some(session.clone())
     }
 
-    /// Whether a session goes on. Unlike looking at a page, asking does not prolong it.
-    pub(super) fn goes_on(&self, session: &Session) -> bool {
+    /// Returns whether a session is still open. Unlike [`find`](Self::find), does not prolong it.
+    pub(super) fn is_open(&self, session: &Session) -> bool {
         let now = self.clock.now();
         self.sessions().peek(&session.key).is_some_and(|session| !session.is_over(now))
     }
 
-    /// The next page of the session says something.
-    pub(super) fn say(&self, session: &Session, said: Said) {
-        if let Some(kept) = self.sessions().get_mut(&session.key) {
-            kept.said = Some(said);
+    /// Sets the message that the next page of the session shows.
+    pub(super) fn set_flash(&self, session: &Session, message: FlashMessage) {
+        if let Some(stored) = self.sessions().get_mut(&session.key) {
+            stored.flash = Some(message);
         }
     }
 
-    /// What this page says, once.
-    pub(super) fn said(&self, session: &Session) -> Option<Said> {
-        self.sessions().get_mut(&session.key)?.said.take()
+    /// Takes the message that this page shows.
+    pub(super) fn take_flash(&self, session: &Session) -> Option<FlashMessage> {
+        self.sessions().get_mut(&session.key)?.flash.take()
     }
 
-    /// The customer goes to Plaid's page. Of several such trips the latest counts.
+    /// Stores the link token with which the customer is sent to Plaid's page. The latest one
+    /// counts.
     pub(super) fn sent_to_plaid(&self, session: &Session, token: &LinkToken) {
-        if let Some(kept) = self.sessions().get_mut(&session.key) {
-            kept.sent_with = Some(key(token.expose()));
+        if let Some(stored) = self.sessions().get_mut(&session.key) {
+            stored.pending_link = Some(key(token.expose()));
         }
     }
 
-    /// Whether a return from Plaid's page is that of the trip that the customer began here. Once:
-    /// the trip is over then. A return with another token ends nothing.
-    pub(super) fn came_back(&self, session: &Session, token: &str) -> bool {
+    /// Returns whether a customer returned from Plaid's page with the link token of the pending
+    /// visit, and ends that visit. A return with another token ends nothing.
+    pub(super) fn finish_visit(&self, session: &Session, token: &str) -> bool {
         let mut sessions = self.sessions();
-        let Some(kept) = sessions.get_mut(&session.key) else { return false };
+        let Some(stored) = sessions.get_mut(&session.key) else { return false };
         let same = |sent: &Key| constant_time_eq(sent, &key(token));
-        kept.sent_with.take_if(|sent| same(sent)).is_some()
+        stored.pending_link.take_if(|sent| same(sent)).is_some()
     }
 
-    /// Signs out.
+    /// Ends a session.
     pub(super) fn sign_out(&self, session: &Session) {
         self.sessions().pop(&session.key);
         session.open.send_replace(false);
     }
 }
 
-/// Evicts the oldest entries of a user who has the maximum number.
-fn make_room<T>(all: &mut LruCache<Key, T>, is_users: impl Fn(&T) -> bool) {
+/// Evicts the oldest pending of a user who has the maximum number.
+fn evict_oldest<T>(all: &mut LruCache<Key, T>, is_users: impl Fn(&T) -> bool) {
     // The latest ones come first.
     let of_user = all.iter().filter(|(_, one)| is_users(one));
-    let oldest: Vec<Key> = of_user.skip(MAX_OF_USER - 1).map(|(key, _)| *key).collect();
+    let oldest: Vec<Key> = of_user.skip(MAX_SESSIONS_OF_USER - 1).map(|(key, _)| *key).collect();
     for key in oldest {
         all.pop(&key);
     }

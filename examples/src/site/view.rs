@@ -1,13 +1,13 @@
-//! What the site's pages have in common. Everything that came from outside is escaped by maud.
+//! The common parts of the site's pages. maud escapes all external text.
 
 pub(super) mod activity;
 pub(super) mod apps;
 pub(super) mod change;
-pub(super) mod door;
 pub(super) mod home;
+pub(super) mod login;
 mod words;
 
-use super::session::{Said, Session};
+use super::session::{FlashMessage, Session};
 use crate::{
     PLAID_NAME,
     pages::{LOGO, WARNING},
@@ -17,37 +17,37 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const DONE: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="m6.3 10.3 2.6 2.6 4.8-5.4" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
 
-/// The parts of the site.
+/// The sections of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tab {
     /// Accounts and balances.
     Accounts,
     /// Connected apps.
     Apps,
-    /// What the bank told the customer.
+    /// Messages from the bank to the customer.
     Messages,
 }
 
-/// What every page of a session has around it.
+/// The frame around every page of a session.
 #[derive(Debug)]
 pub(super) struct Frame<'s> {
     pub(super) session: &'s Session,
     pub(super) tab: Tab,
-    /// Messages that were not read.
+    /// The number of unread messages.
     pub(super) unread: usize,
-    /// What this page says once.
-    pub(super) said: Option<Said>,
-    /// Whether the bank has connected apps at all.
+    /// The message that this page shows once.
+    pub(super) flash: Option<FlashMessage>,
+    /// Whether the bank offers connected apps.
     pub(super) apps: bool,
 }
 
 impl Frame<'_> {
-    /// The hidden field that shows that a form is from a page of this session.
+    /// Renders the hidden field which shows that a form is from a page of this session.
     fn csrf(&self) -> Markup {
         html! { input type="hidden" name="csrf" value=(self.session.csrf); }
     }
 
-    /// A page of whoever is signed in.
+    /// Renders a page of a signed-in user.
     fn page(&self, title: &str, live: bool, content: &Markup) -> Markup {
         let tabs = [
             (Tab::Accounts, "/home", "Accounts"),
@@ -81,26 +81,26 @@ impl Frame<'_> {
                 button type="submit" { "Sign out" }
             }
         };
-        layout(title, &out, &nav, live, &html! { (self.said()) (content) })
+        layout(title, &out, &nav, live, &html! { (self.flash()) (content) })
     }
 
-    fn said(&self) -> Markup {
-        let text = match &self.said {
+    fn flash(&self) -> Markup {
+        let text = match &self.flash {
             None => return html! {},
-            Some(Said::Changed(name)) => {
+            Some(FlashMessage::Changed(name)) => {
                 format!("What {} can see has been changed.", isolated(name))
             }
-            Some(Said::Disconnected(name)) => {
+            Some(FlashMessage::Disconnected(name)) => {
                 format!("{} is disconnected. It cannot see your accounts any more.", isolated(name))
             }
-            Some(Said::Disconnecting(name)) => format!(
+            Some(FlashMessage::Disconnecting(name)) => format!(
                 "{} is being disconnected. We could not reach {PLAID_NAME} just now and keep trying until it is done.",
                 isolated(name)
             ),
-            Some(Said::Back { connected: true }) => {
+            Some(FlashMessage::Returned { connected: true }) => {
                 "Welcome back. A new connection shows up here within moments.".to_owned()
             }
-            Some(Said::Back { connected: false }) => {
+            Some(FlashMessage::Returned { connected: false }) => {
                 "Welcome back. Nothing new was connected.".to_owned()
             }
         };
@@ -108,7 +108,7 @@ impl Frame<'_> {
     }
 }
 
-/// The whole of a page.
+/// Renders a complete page.
 fn layout(title: &str, right: &Markup, nav: &Markup, live: bool, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -143,7 +143,7 @@ fn layout(title: &str, right: &Markup, nav: &Markup, live: bool, content: &Marku
     }
 }
 
-/// A page for whoever comes, without a form.
+/// Renders a page without a form and without a session.
 fn stop(title: &str, text: &str, link: (&str, &str)) -> Markup {
     let right = html! { span class="service" { "Online Banking" } };
     let content = html! {
@@ -156,12 +156,12 @@ fn stop(title: &str, text: &str, link: (&str, &str)) -> Markup {
     layout(title, &right, &html! {}, false, &html! { div class="narrow" { (content) } })
 }
 
-/// Something is not right, and the page says what.
-fn trouble(text: &str) -> Markup {
+/// Renders an alert.
+fn alert_box(text: &str) -> Markup {
     html! { div class="alert" id="message" role="alert" { (PreEscaped(WARNING)) p { (text) } } }
 }
 
-/// The bank cannot answer.
+/// Renders the page for an unavailable bank.
 pub(super) fn unavailable() -> Markup {
     stop(
         "We’ll be right back",
@@ -170,7 +170,7 @@ pub(super) fn unavailable() -> Markup {
     )
 }
 
-/// A form that is not from a page of the session.
+/// Renders the page for a form that is not from a page of the session.
 pub(super) fn forged() -> Markup {
     stop(
         "Nothing was changed",

@@ -19,12 +19,12 @@ const WINDOW_UPDATE: u8 = 8;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
-/// The largest frame that every server takes.
+/// The largest frame that every server accepts.
 const FRAME: usize = 16 << 10;
-/// Time in which as much is sent as the server takes.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Time limit of sending.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection whose bodies have not ended; they are pinned as long as it is kept.
+/// A connection with unfinished bodies, which stay pinned until it is dropped.
 pub(crate) struct Pinned {
     pub(crate) sent: u64,
     _connection: Option<TcpStream>,
@@ -34,12 +34,12 @@ pub(crate) struct Pinned {
 struct Windows {
     connection: i64,
     initial: i64,
-    /// Of each stream that is open.
+    /// The windows of the open streams.
     streams: BTreeMap<u32, i64>,
     over: bool,
 }
 
-/// Opens streams with bodies and sends as much of them as the server takes.
+/// Opens streams with bodies and sends as much of them as the server accepts.
 pub(crate) async fn pin(from: Ipv4Addr, port: u16, path: &str, streams: u32) -> Pinned {
     let Ok(mut connection) = connect(from, port).await else {
         return Pinned { sent: 0, _connection: None };
@@ -67,11 +67,11 @@ async fn send(connection: &mut TcpStream, port: u16, path: &str, streams: u32) -
     }
     let (mut sent, begun) = (0, SystemClock::new());
     let filler = [b'a'; FRAME];
-    while begun.elapsed() < LIMIT && !windows.over {
+    while begun.elapsed() < SEND_TIMEOUT && !windows.over {
         read(connection, &mut windows, &mut unread).await;
-        let (room, mut wrote) = (&mut windows, false);
-        for (stream, window) in &mut room.streams {
-            let length = (*window).min(room.connection).min(FRAME as i64);
+        let (all, mut wrote) = (&mut windows, false);
+        for (stream, window) in &mut all.streams {
+            let length = (*window).min(all.connection).min(FRAME as i64);
             if length <= 0 {
                 continue;
             }
@@ -82,7 +82,7 @@ async fn send(connection: &mut TcpStream, port: u16, path: &str, streams: u32) -
                 Ok(Ok(())) => {}
                 _ => return sent,
             }
-            (*window, room.connection) = (*window - length, room.connection - length);
+            (*window, all.connection) = (*window - length, all.connection - length);
             sent += bytes.len() as u64;
             wrote = true;
         }
@@ -94,7 +94,7 @@ async fn send(connection: &mut TcpStream, port: u16, path: &str, streams: u32) -
     sent
 }
 
-/// The header block of a request, without compression beyond the static table (RFC 7541).
+/// Returns the header block of a request, without compression beyond the static table (RFC 7541).
 fn headers(port: u16, path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86]; // :method POST, :scheme http
     let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
@@ -117,7 +117,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Reads the frames that have come, and follows the windows.
+/// Reads the received frames, and updates the windows.
 async fn read(connection: &mut TcpStream, windows: &mut Windows, unread: &mut Vec<u8>) {
     let mut buffer = [0; 16 << 10];
     loop {
@@ -167,7 +167,7 @@ async fn read(connection: &mut TcpStream, windows: &mut Windows, unread: &mut Ve
                 }
             }
             RST_STREAM => drop(windows.streams.remove(&stream)),
-            // A response before the end of the body: the server wants no more of it.
+            // A response before the end of the body means that the server wants no more of it.
             HEADERS => drop(windows.streams.remove(&stream)),
             GOAWAY => windows.over = true,
             _ => {}

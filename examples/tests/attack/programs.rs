@@ -1,4 +1,4 @@
-//! The programs under attack, each in a process of its own, and their memory.
+//! The programs under attack, each in a separate process, and their memory.
 
 use super::wire::request;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -9,7 +9,7 @@ use std::{
 };
 
 const SECRET_AT_BANK: &str = "secret-of-the-attacked-plaid-at-the-bank";
-/// The bank's secret in the configuration that `demo-plaid` comes with.
+/// The bank's secret in the built-in configuration of `demo-plaid`.
 const SECRET_AT_PLAID: &str = "demo-secret-of-larkfield-bank";
 
 /// A program that runs until it is dropped.
@@ -21,7 +21,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts a program; it is ready when it says where it listens.
+    /// Starts a program, and waits until it prints its address.
     fn start(name: &'static str, mut command: Command, folder: tempfile::TempDir) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -32,7 +32,7 @@ impl Program {
         Self { name, port, process, _folder: folder }
     }
 
-    /// Its resident memory, in bytes.
+    /// Returns the resident memory of the program, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
@@ -55,7 +55,7 @@ pub(crate) fn plaid() -> Program {
     Program::start("demo-plaid", command, tempfile::tempdir().unwrap())
 }
 
-/// A bank that calls that Plaid.
+/// Starts a bank that calls this Plaid.
 pub(crate) fn bank(plaid: &Program) -> Program {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -79,14 +79,14 @@ pub(crate) fn bank(plaid: &Program) -> Program {
     Program::start("demo-bank", command, folder)
 }
 
-/// A token of a user, by credentials mode.
+/// Returns a token of a user, by credentials mode.
 pub(crate) async fn token(bank: &Program, from: Ipv4Addr) -> String {
     let basic = BASE64_STANDARD.encode(format!("plaid:{SECRET_AT_BANK}"));
     let basic = format!("Basic {basic}");
     let headers = [("authorization", &*basic), ("content-type", "application/json")];
     let body = r#"{"username": "user_good", "password": "pass_good"}"#;
-    let answer =
+    let response =
         request(from, bank.port, "POST", "/users/auth_token", &headers, body).await.unwrap();
-    let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    answer["auth_token"].as_str().unwrap().to_owned()
+    let response: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+    response["auth_token"].as_str().unwrap().to_owned()
 }

@@ -14,7 +14,7 @@ use tokio::{
 /// Time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A response as far as the attacks look at it.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -23,7 +23,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The cookies that it sets, as a browser sends them back.
+    /// Returns the cookies that it sets, as a browser sends them back.
     pub(crate) fn cookie(&self) -> String {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         let cookies = lines.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
@@ -32,7 +32,7 @@ impl Response {
     }
 }
 
-/// A connection from an address of this machine.
+/// Connects from an address of this machine.
 pub(crate) async fn connect(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(from.into(), 0))?;
@@ -85,7 +85,7 @@ pub(crate) async fn request(
     Ok(Response { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// The value of a hidden field of a page.
+/// Returns the value of a hidden field of a page.
 pub(crate) fn field<'p>(page: &'p str, name: &str) -> &'p str {
     let start = format!("name=\"{name}\" value=\"");
     let rest = page.split(&*start).nth(1).unwrap_or_else(|| panic!("no {name} in {page}"));

@@ -1,4 +1,4 @@
-//! The API of the bank: what each scenario user meets.
+//! Tests of the partner API, with each scenario user.
 
 use crate::support::{Browser, World, accounts_of, authorize, between};
 use chrono::TimeDelta;
@@ -32,9 +32,9 @@ async fn the_grant_store_keeps_its_promises() {
 async fn a_user_is_read_with_all_that_was_granted() {
     let world = World::new().await;
     let tokens = world.tokens("user_good").await;
-    let answer = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    assert_eq!(answer.json()["accounts"].as_array().unwrap().len(), 9);
+    let response = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await;
+    assert_eq!(response.status, 200, "{}", response.text);
+    assert_eq!(response.json()["accounts"].as_array().unwrap().len(), 9);
     let me = world.get("/customers/current", token(&tokens)).await;
     assert_eq!(me.json()["user_id"], tokens["user_id"]);
     assert_eq!(world.get("/users/usr-other", token(&tokens)).await.status, 403);
@@ -56,8 +56,8 @@ async fn a_grant_over_one_account_shows_that_one() {
         crate::support::VERIFIER
     );
     let tokens = world.post("/oauth2/token", &form).await.json();
-    let answer = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await.json();
-    assert_eq!(answer["accounts"].as_array().unwrap().len(), 1);
+    let response = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await.json();
+    assert_eq!(response["accounts"].as_array().unwrap().len(), 1);
     let path = format!("/users/{}/transactions?{WINDOW}&limit=500", user(&tokens));
     let page = world.get(&path, token(&tokens)).await.json();
     let rows = page["transactions"].as_array().unwrap();
@@ -109,8 +109,9 @@ async fn a_cursor_is_for_one_walk_and_may_be_read_twice() {
     let (one, two) =
         (world.get(&path, token(&tokens)).await, world.get(&path, token(&tokens)).await);
     assert_eq!(one.json(), two.json());
-    let error =
-        |answer: &crate::support::Answer| answer.json()["error"]["id"].as_str().unwrap().to_owned();
+    let error = |response: &crate::support::TestResponse| {
+        response.json()["error"]["id"].as_str().unwrap().to_owned()
+    };
     let other_limit = world.get(&format!("{base}&limit=51&cursor={cursor}"), token(&tokens)).await;
     assert_eq!(
         (other_limit.status.as_u16(), error(&other_limit).as_str()),
@@ -120,7 +121,8 @@ async fn a_cursor_is_for_one_walk_and_may_be_read_twice() {
     assert_eq!(error(&altered), "invalid_request");
     let other_grant = world.tokens("user_otp").await;
     assert_eq!(error(&world.get(&path, token(&other_grant)).await), "invalid_request");
-    // A refreshed token of the same grant goes on; a changed window does not.
+    // A refreshed token of the same grant can continue; after a change of the window the cursor is
+    // expired.
     let form = format!(
         "grant_type=refresh_token&refresh_token={}",
         tokens["refresh_token"].as_str().unwrap()
@@ -138,7 +140,7 @@ async fn user_slow_lets_one_wait() {
     let path = format!("/users/{}", user(&tokens));
     let call = world.get(&path, token(&tokens));
     let soon = tokio::time::timeout(std::time::Duration::from_millis(500), call).await;
-    assert!(soon.is_err(), "user_slow answered at once");
+    assert!(soon.is_err(), "user_slow responded at once");
     assert_eq!(world.get("/customers/current", token(&tokens)).await.status, 200);
 }
 
@@ -150,12 +152,12 @@ async fn user_down_says_when_to_come_back() {
         format!("/users/{}", user(&tokens)),
         format!("/users/{}/transactions?{WINDOW}", user(&tokens)),
     ] {
-        let answer = world.get(&path, token(&tokens)).await;
-        assert_eq!(answer.status, 503);
+        let response = world.get(&path, token(&tokens)).await;
+        assert_eq!(response.status, 503);
         assert!(
-            answer.json()["retry_at"].as_str().unwrap().starts_with("2026-03-11T09:10"),
+            response.json()["retry_at"].as_str().unwrap().starts_with("2026-03-11T09:10"),
             "{}",
-            answer.text
+            response.text
         );
     }
     assert_eq!(world.get("/customers/current", token(&tokens)).await.status, 200);
@@ -167,8 +169,8 @@ async fn user_flaky_fails_on_every_third_call() {
     let tokens = world.tokens("user_flaky").await;
     let mut statuses = Vec::new();
     for _ in 0..6 {
-        let answer = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await;
-        statuses.push(answer.status.as_u16());
+        let response = world.get(&format!("/users/{}", user(&tokens)), token(&tokens)).await;
+        statuses.push(response.status.as_u16());
     }
     assert_eq!(statuses, [200, 200, 500, 200, 200, 500]);
 }
@@ -186,12 +188,12 @@ async fn user_revoked_is_read_once() {
     );
     let refused = world.post("/oauth2/token", &form).await;
     assert_eq!(refused.json()["error"], "invalid_grant");
-    // A new authorization is good for one call again.
+    // A new authorization is good for one request again.
     let again = world.tokens("user_revoked").await;
     assert_eq!(world.get(&path, token(&again)).await.status, 200);
 }
 
-async fn sign_in(world: &World, username: &str) -> crate::support::Answer {
+async fn sign_in(world: &World, username: &str) -> crate::support::TestResponse {
     let body = json!({ "username": username, "password": "pass_good" }).to_string();
     world.post("/users/auth_token", &body).await
 }
@@ -217,22 +219,22 @@ async fn credentials_mode_signs_each_user_in() {
     assert_eq!(world.post(&format!("{base}/sendOtp"), &send.to_string()).await.status, 200);
     let line = world.sent.lock().unwrap().pop().unwrap();
     let code = line.strip_prefix("sent to user_otp: ").unwrap().to_owned();
-    let answer = json!({ "challenge_id": otp["challenge_id"], "code": code });
-    let done = world.post(&format!("{base}/2fa"), &answer.to_string()).await.json();
+    let response = json!({ "challenge_id": otp["challenge_id"], "code": code });
+    let done = world.post(&format!("{base}/2fa"), &response.to_string()).await.json();
     assert!(done["auth_token"].is_string(), "{done}");
 
     let kba = sign_in(&world, "user_kba").await.json();
     let answers = json!([{ "question_id": "pet", "answer": " biscuit" }, { "question_id": "street", "answer": "Mill Road" }]);
-    let answer = json!({ "challenge_id": kba["challenge_id"], "answers": answers });
+    let response = json!({ "challenge_id": kba["challenge_id"], "answers": answers });
     let path = format!("/users/{}/2fa", kba["user_id"].as_str().unwrap());
-    assert!(world.post(&path, &answer.to_string()).await.json()["auth_token"].is_string());
+    assert!(world.post(&path, &response.to_string()).await.json()["auth_token"].is_string());
 
     let totp = sign_in(&world, "user_totp").await.json();
     let secret = TotpSecret::from_base32(demo_bank::scenario::TOTP_SECRET).unwrap();
     let code = secret.code(px_core::Clock::now(&world.clock));
-    let answer = json!({ "challenge_id": totp["challenge_id"], "code": code.expose() });
+    let response = json!({ "challenge_id": totp["challenge_id"], "code": code.expose() });
     let path = format!("/users/{}/2fa", totp["user_id"].as_str().unwrap());
-    assert!(world.post(&path, &answer.to_string()).await.json()["auth_token"].is_string());
+    assert!(world.post(&path, &response.to_string()).await.json()["auth_token"].is_string());
 }
 
 #[tokio::test]
@@ -275,7 +277,7 @@ async fn the_real_ledger_comes_back_through_the_api() {
     };
     let clock = px_core::ManualClock::new(crate::support::START.parse().unwrap());
     let mut config = crate::support::config(&clock);
-    config.filling = None;
+    config.fill_options = None;
     let bank = demo_bank::Bank::open(config).await.unwrap();
     bank.ledger().import(&file, |_| {}).await.unwrap();
 
@@ -295,16 +297,16 @@ async fn the_real_ledger_comes_back_through_the_api() {
         }
     }
     let mut seen = std::collections::BTreeSet::new();
-    let world = World { bank, clock, sent: Default::default(), _books: None };
+    let world = World { bank, clock, sent: Default::default(), _ledger_file: None };
     for user in users {
         let id = user["user_id"].as_str().unwrap();
         let (client, principal) = ("plaid".parse().unwrap(), id.parse().unwrap());
         let scopes = px_types::ScopeSet::defaults();
         let all = px_server::PermittedAccounts::All;
         let token = world.bank.oauth().issue_for(&client, principal, scopes, all).await.unwrap();
-        let has = world.get(&format!("/users/{id}"), token.expose()).await.json();
+        let data = world.get(&format!("/users/{id}"), token.expose()).await.json();
         let accounts =
-            has["accounts"].as_array().unwrap().iter().map(|account| account["id"].clone());
+            data["accounts"].as_array().unwrap().iter().map(|account| account["id"].clone());
         assert_eq!(accounts.collect::<Vec<_>>(), *user["account_ids"].as_array().unwrap());
         let mut expected: BTreeMap<_, _> = user["account_ids"]
             .as_array()

@@ -1,11 +1,11 @@
-//! The books: filling, advancing, importing.
+//! Tests of the ledger: initial customers, advancing the clock, importing.
 
-use crate::support::Books;
+use crate::support::LedgerFile;
 use demo_bank::{
     ledger::{
         Database, Ledger, LedgerError,
-        fill::Filling,
-        read::{Begin, Page, Window},
+        fill::FillOptions,
+        read::{Page, PageStart, Window},
     },
     scenario::SCENARIOS,
 };
@@ -13,7 +13,7 @@ use px_types::{
     Date,
     model::transaction::Transaction,
     partner::{TransactionsQuery, TransactionsResponse, UserAccountInfoResponse},
-    validate::{Known, PageContext, UserContext},
+    validate::{KnownIds, PageContext, UserContext},
 };
 use std::path::Path;
 
@@ -21,9 +21,9 @@ fn start() -> Date {
     "2026-03-11".parse().unwrap()
 }
 
-/// Filled books, gone with the guard.
-async fn filled() -> (Ledger, Books) {
-    let books = Books::copy().await;
+/// Returns a filled ledger and the guard of its files.
+async fn filled() -> (Ledger, LedgerFile) {
+    let books = LedgerFile::copy().await;
     (Ledger::open(&books.database, start()).await.unwrap(), books)
 }
 
@@ -31,43 +31,49 @@ fn two_years(today: Date) -> Window {
     Window { start: today.minus_days(730), end: today }
 }
 
-async fn page(ledger: &Ledger, name: &str, window: Window, begin: Begin, limit: u64) -> Page {
+async fn page(
+    ledger: &Ledger,
+    name: &str,
+    window: Window,
+    start_at: PageStart,
+    limit: u64,
+) -> Page {
     let user = ledger.user_by_name(name).await.unwrap().unwrap();
-    ledger.page(&user, |_| true, window, begin, limit).await.unwrap().unwrap()
+    ledger.page(&user, |_| true, window, start_at, limit).await.unwrap().unwrap()
 }
 
-/// Every transaction of a window, page after page.
+/// Returns every transaction of a window, page after page.
 async fn all(ledger: &Ledger, name: &str, window: Window) -> Vec<Transaction> {
     let mut found = Vec::new();
-    let mut begin = Begin::Offset(0);
+    let mut start_at = PageStart::Offset(0);
     loop {
-        let page = page(ledger, name, window, begin, 500).await;
+        let page = page(ledger, name, window, start_at, 500).await;
         found.extend(page.transactions);
         match page.next {
-            Some(place) => begin = Begin::After { place, change: page.change },
+            Some(place) => start_at = PageStart::After { position: place, change: page.change },
             None => return found,
         }
     }
 }
 
-async fn answer(ledger: &Ledger, name: &str) -> UserAccountInfoResponse {
+async fn accounts_response(ledger: &Ledger, name: &str) -> UserAccountInfoResponse {
     let user = ledger.user_by_name(name).await.unwrap().unwrap();
-    let has = ledger.holdings(&user, |_| true).await.unwrap();
-    UserAccountInfoResponse::new(user.identity_id, has.identities, has.securities, has.accounts)
+    let data = ledger.holdings(&user, |_| true).await.unwrap();
+    UserAccountInfoResponse::new(user.identity_id, data.identities, data.securities, data.accounts)
 }
 
-async fn check_everyone(ledger: &Ledger) {
+async fn check_all_users(ledger: &Ledger) {
     let today = ledger.today().await.unwrap();
     for name in ledger.usernames().await.unwrap() {
-        let user = answer(ledger, &name).await;
+        let user = accounts_response(ledger, &name).await;
         let report = user.validate(&UserContext::full());
         assert!(report.is_empty(), "{name}: {report:?}");
         let mut query = TransactionsQuery::new(today.minus_days(730), today);
         query.limit = 500;
-        let first = page(ledger, &name, two_years(today), Begin::Offset(0), 500).await;
+        let first = page(ledger, &name, two_years(today), PageStart::Offset(0), 500).await;
         let mut response = TransactionsResponse::new(first.total.unwrap(), first.transactions);
         response.securities = first.securities;
-        let known = Known::of(&user);
+        let known = KnownIds::of(&user);
         let report = response.validate(&PageContext::new().query(&query).known(&known));
         assert!(report.is_empty(), "{name}: {report:?}");
     }
@@ -75,39 +81,42 @@ async fn check_everyone(ledger: &Ledger) {
 
 #[tokio::test]
 async fn every_answer_keeps_the_rules_before_and_after_the_clock_moves() {
-    let (ledger, _books) = filled().await;
-    check_everyone(&ledger).await;
+    let (ledger, _ledger_file) = filled().await;
+    check_all_users(&ledger).await;
     ledger.advance(45).await.unwrap();
-    check_everyone(&ledger).await;
+    check_all_users(&ledger).await;
 }
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_bytes() {
-    let (one, _books) = filled().await;
+    let (one, _ledger_file) = filled().await;
     let two = Ledger::open(&Database::Memory, start()).await.unwrap();
-    two.fill(Filling::default()).await.unwrap();
+    two.fill(FillOptions::default()).await.unwrap();
     for name in one.usernames().await.unwrap() {
-        let (a, b) = (answer(&one, &name).await, answer(&two, &name).await);
+        let (a, b) = (accounts_response(&one, &name).await, accounts_response(&two, &name).await);
         assert_eq!(serde_json::to_string(&a).unwrap(), serde_json::to_string(&b).unwrap());
         let window = Window { start: start().minus_days(40), end: start() };
         let (a, b) = (all(&one, &name, window).await, all(&two, &name, window).await);
         assert_eq!(serde_json::to_string(&a).unwrap(), serde_json::to_string(&b).unwrap());
     }
     let other = Ledger::open(&Database::Memory, start()).await.unwrap();
-    other.fill(Filling { seed: 2, users: 0, busy: true }).await.unwrap();
-    assert_ne!(answer(&one, "user_good").await, answer(&other, "user_good").await);
+    other.fill(FillOptions { seed: 2, users: 0, busy: true }).await.unwrap();
+    assert_ne!(
+        accounts_response(&one, "user_good").await,
+        accounts_response(&other, "user_good").await
+    );
 }
 
 #[tokio::test]
 async fn the_scenario_users_have_what_they_promise() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     let names = ledger.usernames().await.unwrap();
     assert!(SCENARIOS.iter().all(|scenario| names.iter().any(|name| name == scenario.username)));
     let busy = all(&ledger, "user_busy", two_years(start())).await;
     assert_eq!(busy.len(), 100_000);
     assert!(busy.is_sorted_by(|a, b| (b.date(), &a.id) < (a.date(), &b.id)));
     assert!(all(&ledger, "user_empty", two_years(start())).await.is_empty());
-    let good = answer(&ledger, "user_good").await;
+    let good = accounts_response(&ledger, "user_good").await;
     let subtypes: Vec<&str> = good.accounts.iter().map(|account| account.kind.subtype()).collect();
     for subtype in [
         "checking",
@@ -133,12 +142,12 @@ async fn the_scenario_users_have_what_they_promise() {
 
 #[tokio::test]
 async fn the_checking_balance_is_the_sum_of_what_happened() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     for _ in 0..2 {
-        let user = answer(&ledger, "user_otp").await;
+        let user = accounts_response(&ledger, "user_otp").await;
         let before = user.accounts[0].clone();
         ledger.advance(9).await.unwrap();
-        let user = answer(&ledger, "user_otp").await;
+        let user = accounts_response(&ledger, "user_otp").await;
         let today = ledger.today().await.unwrap();
         let window = Window { start: today.minus_days(8), end: today };
         let moved = all(&ledger, "user_otp", window).await;
@@ -162,11 +171,15 @@ async fn seven_days_twice_are_fourteen_days() {
     assert!(done.new > 0 && done.changed > 0);
     assert_eq!(done.to, start().plus_days(14));
     for name in ["user_good", "user_busy", "user_otp", "user_001"] {
-        assert_eq!(answer(&steps, name).await, answer(&leap, name).await, "{name}");
+        assert_eq!(
+            accounts_response(&steps, name).await,
+            accounts_response(&leap, name).await,
+            "{name}"
+        );
         let window = two_years(done.to);
         assert_eq!(all(&steps, name, window).await, all(&leap, name, window).await, "{name}");
     }
-    // What was pending posted under the same id, with another amount here and there, or vanished.
+    // Pending transactions posted under the same id, some with another amount, or vanished.
     let after = all(&leap, "user_good", two_years(done.to)).await;
     let later = |id| after.iter().find(|transaction| transaction.id == id);
     let pending = before.into_iter().filter(Transaction::is_pending);
@@ -177,7 +190,7 @@ async fn seven_days_twice_are_fourteen_days() {
 
 #[tokio::test]
 async fn on_any_day_something_pending_will_change_and_something_will_vanish() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     for _ in 0..20 {
         let (mut changed, mut gone) = (0, 0);
         let today = ledger.today().await.unwrap();
@@ -198,18 +211,19 @@ async fn on_any_day_something_pending_will_change_and_something_will_vanish() {
 
 #[tokio::test]
 async fn a_page_is_refused_once_its_window_changed_and_not_before() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     let user = ledger.user_by_name("user_good").await.unwrap().unwrap();
     let old = Window { start: start().minus_days(300), end: start().minus_days(100) };
     let new = Window { start: start().minus_days(30), end: start() };
     let firsts = [
-        page(&ledger, "user_good", old, Begin::Offset(0), 10).await,
-        page(&ledger, "user_good", new, Begin::Offset(0), 10).await,
+        page(&ledger, "user_good", old, PageStart::Offset(0), 10).await,
+        page(&ledger, "user_good", new, PageStart::Offset(0), 10).await,
     ];
     ledger.advance(1).await.unwrap();
     for (window, first, stays) in [(old, &firsts[0], true), (new, &firsts[1], false)] {
-        let begin = Begin::After { place: first.next.clone().unwrap(), change: first.change };
-        let page = ledger.page(&user, |_| true, window, begin, 10).await.unwrap();
+        let start_at =
+            PageStart::After { position: first.next.clone().unwrap(), change: first.change };
+        let page = ledger.page(&user, |_| true, window, start_at, 10).await.unwrap();
         assert_eq!(page.is_some(), stays);
     }
 }
@@ -217,7 +231,7 @@ async fn a_page_is_refused_once_its_window_changed_and_not_before() {
 async fn import(
     ledger: &Ledger,
     text: &[u8],
-) -> Result<demo_bank::ledger::import::Imported, LedgerError> {
+) -> Result<demo_bank::ledger::import::ImportCounts, LedgerError> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ledger.ndjson");
     std::fs::write(&file, text).unwrap();
@@ -233,7 +247,7 @@ const GOOD: &str = r#"{"identity": {"id": "i1", "name": "Ann"}}
 
 #[tokio::test]
 async fn a_ledger_is_imported_in_any_order_and_goes_on() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     let imported = import(&ledger, GOOD.as_bytes()).await.unwrap();
     assert_eq!((imported.users, imported.transactions), (1, 1));
     let rows = all(&ledger, "ann", two_years(start())).await;
@@ -243,14 +257,14 @@ async fn a_ledger_is_imported_in_any_order_and_goes_on() {
     let rows = all(&ledger, "ann", two_years(start().plus_days(60))).await;
     assert!(rows.len() > 3, "{}", rows.len());
     assert!(!rows.last().unwrap().is_pending());
-    check_everyone(&ledger).await;
-    // The same again is all known.
+    check_all_users(&ledger).await;
+    // A second import of the same ledger reports every id as known.
     let Err(LedgerError::Import(report)) = import(&ledger, GOOD.as_bytes()).await else { panic!() };
     assert_eq!(report.count(), 5);
 }
 
 #[tokio::test]
-async fn gzip_is_told_by_its_first_bytes() {
+async fn gzip_is_recognized_by_its_first_bytes() {
     use std::io::Write as _;
     let ledger = Ledger::open(&Database::Memory, start()).await.unwrap();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -260,7 +274,7 @@ async fn gzip_is_told_by_its_first_bytes() {
 
 #[tokio::test]
 async fn bad_lines_are_all_named_and_nothing_is_imported() {
-    let (ledger, _books) = filled().await;
+    let (ledger, _ledger_file) = filled().await;
     let before = ledger.usernames().await.unwrap();
     let bad = [
         "{",
@@ -306,7 +320,7 @@ async fn a_long_list_of_faults_is_cut() {
     assert!(report.to_string().contains("… and 70 more"));
 }
 
-/// The ledger of a real bank, kept beside the checkout and not in it.
+/// Returns the ledger of a real bank, if it is beside the checkout.
 pub(crate) fn real_ledger() -> Option<std::path::PathBuf> {
     let beside =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/czech-bank.ndjson.gz");
@@ -323,5 +337,5 @@ async fn the_real_ledger_is_imported() {
     let imported = ledger.import(&file, |_| {}).await.unwrap();
     assert_eq!((imported.users, imported.transactions), (1_489, 49_102));
     ledger.advance(14).await.unwrap();
-    check_everyone(&ledger).await;
+    check_all_users(&ledger).await;
 }

@@ -1,4 +1,4 @@
-//! A Plaid in memory, as far as a bank calls it.
+//! A simulated Plaid in memory, with the endpoints that a bank calls.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -26,7 +26,7 @@ use std::{
 
 pub(crate) const SECRET: &str = "s3cret-of-the-bank-at-plaid";
 
-/// What it knows.
+/// The state of the simulated Plaid.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) items: HashMap<String, UserId>,
@@ -34,8 +34,8 @@ pub(crate) struct State {
     pub(crate) apps: BTreeMap<UserId, Vec<ConnectedApplication>>,
     pub(crate) log: BTreeMap<UserId, Vec<Activity>>,
     pub(crate) accessed: BTreeMap<UserId, Vec<LastDataAccessTimes>>,
-    /// What it was told of: token and account.
-    pub(crate) told: Vec<(String, String)>,
+    /// The notified tokens and accounts.
+    pub(crate) notified: Vec<(String, String)>,
     pub(crate) links: Vec<CreateLinkToken>,
     pub(crate) down: bool,
 }
@@ -69,14 +69,14 @@ impl FakePlaid {
         PlaidService::builder(self.clone()).clients(Arc::new(clients)).build().unwrap()
     }
 
-    /// The user connects an application at Plaid.
+    /// Connects an application for a user.
     pub(crate) fn link(&self, user: &UserId, app: ConnectedApplication) {
         let id = app.application_id.clone();
         self.state().apps.entry(user.clone()).or_default().push(app);
-        self.note(user, ActivityType::ItemCreate, Some(id));
+        self.log(user, ActivityType::ItemCreate, Some(id));
     }
 
-    fn note(&self, user: &UserId, what: ActivityType, app: Option<ApplicationId>) {
+    fn log(&self, user: &UserId, what: ActivityType, app: Option<ApplicationId>) {
         let now: px_types::Timestamp = self.clock.now().into();
         let mut state = self.state();
         let log = state.log.entry(user.clone()).or_default();
@@ -86,7 +86,7 @@ impl FakePlaid {
         log.insert(0, entry);
     }
 
-    fn whose(&self, token: &ItemAccessToken) -> Result<UserId, Error> {
+    fn user_of(&self, token: &ItemAccessToken) -> Result<UserId, Error> {
         let state = self.state();
         if state.down {
             return Err(Error::unavailable("it is down"));
@@ -100,7 +100,7 @@ pub(crate) fn app(id: &str, name: &str, clock: &ManualClock) -> ConnectedApplica
     ConnectedApplication::new(id, name, px_types::Timestamp::from(clock.now()))
 }
 
-fn nothing() -> Error {
+fn not_found() -> Error {
     Error::new(PlaidErrorType::InvalidRequest, "NOT_FOUND", "not here")
         .with_status(StatusCode::NOT_FOUND)
 }
@@ -113,9 +113,9 @@ impl Plaid for FakePlaid {
         request: NewTransactionsNotification,
     ) -> Result<Acknowledged, Error> {
         for entry in request.notifications.iter() {
-            self.whose(&entry.access_token)?;
-            let told = (entry.access_token.expose().to_owned(), entry.account_id.to_string());
-            self.state().told.push(told);
+            self.user_of(&entry.access_token)?;
+            let notified = (entry.access_token.expose().to_owned(), entry.account_id.to_string());
+            self.state().notified.push(notified);
         }
         Ok(Acknowledged::new(caller.request_id()))
     }
@@ -125,7 +125,7 @@ impl Plaid for FakePlaid {
         _: &Caller,
         _: AccountsNotification,
     ) -> Result<Acknowledged, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn notify_tokens(
@@ -133,7 +133,7 @@ impl Plaid for FakePlaid {
         _: &Caller,
         _: TokensNotification,
     ) -> Result<Acknowledged, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn import(
@@ -157,7 +157,7 @@ impl Plaid for FakePlaid {
         caller: &Caller,
         request: ListApplications,
     ) -> Result<ListApplicationsResponse, Error> {
-        let user = self.whose(&request.access_token)?;
+        let user = self.user_of(&request.access_token)?;
         let apps = self.state().apps.get(&user).cloned().unwrap_or_default();
         Ok(ListApplicationsResponse::new(apps, caller.request_id()))
     }
@@ -167,7 +167,7 @@ impl Plaid for FakePlaid {
         caller: &Caller,
         request: UnlinkApplication,
     ) -> Result<Acknowledged, Error> {
-        let user = self.whose(&request.access_token)?;
+        let user = self.user_of(&request.access_token)?;
         let id = request.application_id;
         let found = self.state().apps.get_mut(&user).is_some_and(|apps| {
             let before = apps.len();
@@ -175,9 +175,9 @@ impl Plaid for FakePlaid {
             apps.len() < before
         });
         if !found {
-            return Err(nothing());
+            return Err(not_found());
         }
-        self.note(&user, ActivityType::PortalUnlink, Some(id));
+        self.log(&user, ActivityType::PortalUnlink, Some(id));
         Ok(Acknowledged::new(caller.request_id()))
     }
 
@@ -186,7 +186,7 @@ impl Plaid for FakePlaid {
         caller: &Caller,
         request: UpdateScopes,
     ) -> Result<Acknowledged, Error> {
-        let user = self.whose(&request.access_token)?;
+        let user = self.user_of(&request.access_token)?;
         let id = request.application_id;
         let mut found = false;
         for app in self.state().apps.entry(user.clone()).or_default() {
@@ -195,9 +195,9 @@ impl Plaid for FakePlaid {
             }
         }
         if !found {
-            return Err(nothing());
+            return Err(not_found());
         }
-        self.note(&user, ActivityType::ScopesUpdate, Some(id));
+        self.log(&user, ActivityType::ScopesUpdate, Some(id));
         Ok(Acknowledged::new(caller.request_id()))
     }
 
@@ -206,7 +206,7 @@ impl Plaid for FakePlaid {
         caller: &Caller,
         request: ListActivity,
     ) -> Result<ListActivityResponse, Error> {
-        let user = self.whose(&request.access_token)?;
+        let user = self.user_of(&request.access_token)?;
         let state = self.state();
         let log = state.log.get(&user).cloned().unwrap_or_default();
         let accessed = state.accessed.get(&user).cloned().unwrap_or_default();
@@ -228,8 +228,8 @@ impl Plaid for FakePlaid {
         caller: &Caller,
         request: CreateLinkToken,
     ) -> Result<CreateLinkTokenResponse, Error> {
-        let token = request.access_token.clone().ok_or_else(nothing)?;
-        self.whose(&token)?;
+        let token = request.access_token.clone().ok_or_else(not_found)?;
+        self.user_of(&token)?;
         let mut state = self.state();
         state.links.push(request);
         let link = LinkToken::new(format!("link-{}", state.links.len()));
@@ -246,11 +246,11 @@ impl Plaid for FakePlaid {
         _: &Caller,
         _: ExchangePublicToken,
     ) -> Result<ExchangePublicTokenResponse, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn item(&self, _: &Caller, _: GetItem) -> Result<GetItemResponse, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn remove_item(
@@ -268,7 +268,7 @@ impl Plaid for FakePlaid {
         _: &Caller,
         _: UpdateWebhook,
     ) -> Result<UpdateWebhookResponse, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn invalidate_token(
@@ -276,7 +276,7 @@ impl Plaid for FakePlaid {
         _: &Caller,
         _: InvalidateToken,
     ) -> Result<InvalidateTokenResponse, Error> {
-        Err(nothing())
+        Err(not_found())
     }
 
     async fn verification_key(
@@ -285,17 +285,17 @@ impl Plaid for FakePlaid {
         request: GetVerificationKey,
     ) -> Result<GetVerificationKeyResponse, Error> {
         let key = self.signer.verification_key(&request.key_id, self.clock.now());
-        let key = key.ok_or_else(nothing)?;
+        let key = key.ok_or_else(not_found)?;
         Ok(GetVerificationKeyResponse::new(key, caller.request_id()))
     }
 }
 
-/// A clock that is moved by hand and waits for next to nothing.
+/// A manual clock with short delays.
 #[derive(Clone, Debug)]
-pub(crate) struct Hasty(pub(crate) ManualClock);
+pub(crate) struct FastClock(pub(crate) ManualClock);
 
 #[async_trait]
-impl Clock for Hasty {
+impl Clock for FastClock {
     fn now(&self) -> DateTime<Utc> {
         self.0.now()
     }
@@ -305,7 +305,7 @@ impl Clock for Hasty {
     }
 
     async fn sleep(&self, time: Duration) {
-        // Whole calls are raced against their longest time: that must not come first.
+        // Longer delays are time limits of whole requests, which must not end first.
         pause(if time < Duration::from_secs(20) { Duration::from_millis(5) } else { time }).await;
     }
 }

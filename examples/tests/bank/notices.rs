@@ -1,4 +1,4 @@
-//! What goes between the bank and Plaid: notifications both ways, connections, and what is logged.
+//! Tests of notifications between the bank and Plaid, connections, and logs.
 
 use crate::{
     fake_plaid::{FakePlaid, SECRET, app},
@@ -28,8 +28,8 @@ async fn a_notification_becomes_a_notice_once_and_a_forged_one_never() {
     let mut browser = signed_in(&world, "user_good").await;
     assert!(browser.open("/messages").await.text.contains("You have no messages"));
     for _ in 0..2 {
-        let answer = notify(&world, &good, body.clone()).await;
-        assert!(answer.status.is_success(), "{}", answer.text);
+        let response = notify(&world, &good, body.clone()).await;
+        assert!(response.status.is_success(), "{}", response.text);
     }
     let page = browser.open("/messages").await;
     assert_eq!(page.text.matches("Budget App was connected to your accounts").count(), 1);
@@ -71,7 +71,7 @@ async fn an_open_page_hears_of_a_new_connection_and_not_after_signing_out() {
 #[tokio::test]
 async fn a_user_connects_an_app_from_the_banks_own_site() {
     let (world, plaid) = world().await;
-    // Nothing was shared, and looking at the page is no consent.
+    // Nothing was shared, and opening the page is no consent.
     let mut browser = signed_in(&world, "user_good").await;
     let page = browser.open("/apps").await;
     assert!(page.text.contains("No app is connected") && page.text.contains("Connect to Tax App"));
@@ -90,7 +90,7 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
         assert_eq!(add.target_application_token.expose(), "target-tax");
         assert_eq!(link.redirect_uri.as_deref(), Some("http://bank.localhost/apps/connected"));
     }
-    // The token that was made for it reads that user's accounts.
+    // The token that was created for it reads that user's accounts.
     let token = plaid.state().imported_with[0].clone();
     let read = world.get(&format!("/users/{user}"), &token).await;
     assert_eq!(read.status, 200, "{}", read.text);
@@ -102,8 +102,8 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
     assert_eq!(unknown.status, 404);
 }
 
-/// An app that was connected from here reads by the token that the bank made for it. That Plaid
-/// does not know the bank's token any more does not end it.
+/// An app that was connected here reads with the token that the bank created for it. Its
+/// disconnection works even if Plaid does not know the bank's token any more.
 #[tokio::test]
 async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead() {
     let (world, plaid) = world().await;
@@ -116,8 +116,8 @@ async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead
     let portal = world.bank.portal().unwrap();
     let ended = portal.disconnect(&user, &"tax-app".parse().unwrap()).await.unwrap();
     assert_eq!(ended, Disconnected::Done);
-    assert!(plaid.state().apps[&user].is_empty(), "it reads on");
-    // Nothing is shared any more, and no token that the bank made is left.
+    assert!(plaid.state().apps[&user].is_empty(), "the app is still connected");
+    // Nothing is shared any more, and no token that the bank created is valid.
     browser.open("/apps").await;
     plaid.state().items.clear();
     browser.open("/apps").await;
@@ -136,7 +136,7 @@ async fn a_late_notification_of_a_link_brings_nothing_back() {
     assert_eq!(portal.applications(&user).await.unwrap().list.len(), 1);
     world.clock.advance(TimeDelta::minutes(1));
     portal.disconnect(&user, &"budget-app".parse().unwrap()).await.unwrap();
-    // The Item went with its last app.
+    // The Item was removed with its last app.
     plaid.state().items.clear();
     assert!(portal.applications(&user).await.unwrap().list.is_empty());
     let body = serde_json::to_string(&late).unwrap();
@@ -145,18 +145,18 @@ async fn a_late_notification_of_a_link_brings_nothing_back() {
     demo_bank::clock::pause(std::time::Duration::from_millis(200)).await;
     assert_eq!(plaid.state().imported_with.len(), 1, "the user is imported again");
     assert!(portal.applications(&user).await.unwrap().list.is_empty());
-    assert_eq!(portal.notices(&user, 9).await.unwrap().len(), 1, "the user is told all the same");
+    assert_eq!(portal.notices(&user, 9).await.unwrap().len(), 1, "the user is still notified");
 }
 
 #[tokio::test]
-async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
+async fn without_a_consent_at_plaid_nothing_remains_there() {
     let (world, plaid) = world().await;
     let mut browser = signed_in(&world, "user_good").await;
     crate::site::connects(&mut browser, "0").await;
     assert_eq!(plaid.state().items.len(), 1);
     browser.open("/apps/connected?error=user_cancelled&link_token=link-1").await;
     assert!(plaid.state().items.is_empty());
-    // Looking at the page again makes no other.
+    // Opening the page again creates no other Item.
     assert!(browser.open("/apps").await.text.contains("No app is connected"));
     assert!(plaid.state().items.is_empty());
 
@@ -173,27 +173,28 @@ async fn a_link_of_a_stranger_to_the_way_back_ends_nothing() {
     let (world, plaid) = world().await;
     let mut browser = signed_in(&world, "user_good").await;
     crate::site::connects(&mut browser, "0").await;
-    // A top-level link brings the cookie along, but not the token of this customer's trip.
+    // A top-level link sends the cookie, but not the link token of this customer's visit.
     for query in ["error=x", "error=x&link_token=", "error=x&link_token=link-0", ""] {
         let to = browser.open(&format!("/apps/connected?{query}")).await;
         assert_eq!(to.header("location"), "/apps");
         assert_eq!(plaid.state().items.len(), 1, "{query}");
     }
     assert!(!browser.open("/apps").await.text.contains("Welcome back"));
-    // Nor does it spend the token of the trip, which another customer's session has not.
+    // Nor does it use up the link token of the visit, which another customer's session does not
+    // have.
     let mut other = signed_in(&world, "user_empty").await;
     other.open("/apps/connected?error=x&link_token=link-1").await;
     assert_eq!(plaid.state().items.len(), 1);
     browser.open("/apps/connected?link_token=link-1").await;
     assert!(browser.open("/apps").await.text.contains("Welcome back"));
-    // Once: the trip is over.
+    // The visit is over after one return.
     browser.open("/apps/connected?error=x&link_token=link-1").await;
     assert_eq!(plaid.state().items.len(), 1);
     assert!(!browser.open("/apps").await.text.contains("Welcome back"));
 }
 
 #[tokio::test]
-async fn after_a_consent_plaid_is_told_of_what_is_booked_in_any_process() {
+async fn after_a_consent_plaid_is_notified_of_bookings_in_any_process() {
     let (world, plaid) = world().await;
     let mut browser = Browser::new(&world);
     let page = browser.open(&authorize("")).await;
@@ -202,31 +203,31 @@ async fn after_a_consent_plaid_is_told_of_what_is_booked_in_any_process() {
     browser.decide(&page, &one, "allow").await;
     eventually("the user is imported", async || plaid.state().imported_with.len() == 1).await;
     let user = user_id(&world, "user_good").await;
-    // What the bank made for Plaid is no wider than what the user allowed.
+    // The token that the bank created for Plaid covers only the accounts that the user allowed.
     let token = plaid.state().imported_with[0].clone();
     let read = world.get(&format!("/users/{user}"), &token).await.json();
     assert_eq!(read["accounts"].as_array().unwrap().len(), 1);
     let token = format!("access-s3cret-{user}");
-    eventually("the token is kept", async || {
+    eventually("the token is stored", async || {
         let query = sqlx::query_scalar("SELECT count(*) FROM plaid_tokens");
         query.fetch_one(world.bank.ledger().pool()).await.unwrap_or(0) == 1
     })
     .await;
-    // Another process moves the clock: it has the books and no Plaid.
+    // Another process advances the clock. It has the ledger but no Plaid.
     world.bank.ledger().advance(3).await.unwrap();
-    eventually("Plaid is told", async || !plaid.state().told.is_empty()).await;
-    assert!(plaid.state().told.iter().all(|(whose, _)| *whose == token));
-    eventually("nothing waits", async || {
+    eventually("Plaid is notified", async || !plaid.state().notified.is_empty()).await;
+    assert!(plaid.state().notified.iter().all(|(used, _)| *used == token));
+    eventually("nothing is pending", async || {
         world.bank.notifier().unwrap().waiting().await.unwrap() == 0
     })
     .await;
-    // While Plaid is down, it waits in the books.
+    // While Plaid is down, notifications are stored in the ledger.
     plaid.state().down = true;
-    plaid.state().told.clear();
+    plaid.state().notified.clear();
     world.bank.advance(3).await.unwrap();
     assert!(world.bank.notifier().unwrap().waiting().await.unwrap() > 0);
     plaid.state().down = false;
-    eventually("Plaid is told late", async || !plaid.state().told.is_empty()).await;
+    eventually("Plaid is notified late", async || !plaid.state().notified.is_empty()).await;
 }
 
 #[tokio::test]
@@ -241,28 +242,28 @@ async fn what_is_begun_is_ended_by_the_next_program() {
     browser.post(&page, "/apps/app/budget-app/disconnect", &[]).await;
     let waiting = world.bank.notifier().unwrap().waiting().await.unwrap();
     assert!(waiting > 0);
-    let World { bank, clock, _books: books, .. } = world;
+    let World { bank, clock, _ledger_file: ledger_file, .. } = world;
     bank.close();
     drop(bank);
     plaid.state().down = false;
     assert_eq!(plaid.state().apps[&user].len(), 2);
     clock.advance(TimeDelta::minutes(5));
     let world = World::with(|config| {
-        config.database = books.as_ref().unwrap().database.clone();
+        config.database = ledger_file.as_ref().unwrap().database.clone();
         config.clock = Arc::new(clock.clone());
         config.plaid = Some(side(&plaid, &clock));
     })
     .await;
     eventually("it is disconnected", async || plaid.state().apps[&user].len() == 1).await;
-    eventually("Plaid is told", async || {
+    eventually("Plaid is notified", async || {
         world.bank.notifier().unwrap().waiting().await.unwrap() == 0
     })
     .await;
-    assert!(!plaid.state().told.is_empty());
-    assert_eq!(plaid.state().imported_with.len(), 1, "the token was kept");
+    assert!(!plaid.state().notified.is_empty());
+    assert_eq!(plaid.state().imported_with.len(), 1, "the token was stored");
 }
 
-/// Everything that is logged, at every level.
+/// A writer that collects the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -289,8 +290,7 @@ async fn no_log_holds_a_secret() {
             .with_writer(move || writer.clone())
             .finish()
     };
-    // While there is but one subscriber, a place that another test reaches first is held to be of
-    // no interest to anybody.
+    // With only one subscriber, a callsite that another test reaches first is cached as disabled.
     let _second = tracing::Dispatch::new(subscriber());
     let _logging = tracing::subscriber::set_default(subscriber());
     let (world, plaid) = world().await;
@@ -307,7 +307,7 @@ async fn no_log_holds_a_secret() {
     let body = serde_json::to_string(&notice).unwrap();
     let signature = plaid.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
     assert!(notify(&world, &signature, body).await.status.is_success());
-    // Things that fail are logged, and say the most.
+    // Failures are logged with the most details.
     assert_eq!(notify(&world, &signature, "{}".into()).await.status, 401);
     plaid.state().down = true;
     world.bank.advance(2).await.unwrap();
@@ -316,7 +316,7 @@ async fn no_log_holds_a_secret() {
     let page = browser.open("/home").await;
     browser.post(&page, "/apps/app/budget-app/disconnect", &[]).await;
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("an application is not disconnected yet"), "nothing was logged");
+    assert!(log.contains("an application could not be disconnected yet"), "nothing was logged");
     let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0].to_owned();
     let mut secrets = plaid.state().imported_with.clone();
     secrets.extend(browser.cookies.values().filter(|value| !value.is_empty()).cloned());

@@ -1,4 +1,4 @@
-//! The pages, as a browser without scripts sees them.
+//! Tests of the OAuth pages, with a browser without scripts.
 
 use crate::support::{Browser, World, accounts_of, authorize, code_of};
 use chrono::TimeDelta;
@@ -85,7 +85,7 @@ async fn a_locked_user_cannot_sign_in() {
     let mut browser = Browser::new(&world);
     let page = browser.open(&authorize("")).await;
     let page = browser.sign_in(&page, "user_locked", "pass_good").await;
-    // As a wrong password does: that it was right is not for others to learn.
+    // Like a wrong password, because others must not learn that it was right.
     assert!(page.text.contains("is not right") && accounts_of(&page).is_empty());
 }
 

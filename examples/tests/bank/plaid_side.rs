@@ -1,7 +1,8 @@
-//! What the bank does towards Plaid: for whom it makes tokens, what it tells, what it ends.
+//! Tests of the bank's calls to Plaid: tokens, notifications, disconnections.
 
 use crate::support::{
-    Answer, BACK, Browser, START, VERIFIER, World, accounts_of, authorize, between, code_of, encode,
+    BACK, Browser, START, TestResponse, VERIFIER, World, accounts_of, authorize, between, code_of,
+    encode,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use std::{
 
 const APP: &str = "app-budget";
 
-/// A Plaid that has at most one Item, with one application once that was connected.
+/// A simulated Plaid with at most one Item, which has one application once connected.
 #[derive(Clone, Debug, Default)]
 struct Plaid(Arc<Mutex<State>>);
 
@@ -34,14 +35,14 @@ struct State {
     connected: bool,
     /// Whether imports fail.
     down: bool,
-    /// The bank's tokens that imports showed.
-    shown: Vec<String>,
+    /// The bank's tokens in the imports.
+    imported: Vec<String>,
     /// The entries of notifications.
-    told: Vec<(String, String)>,
-    /// The accounts that the Item has; what names another is refused.
+    notified: Vec<(String, String)>,
+    /// The accounts of the Item. Requests that name another are refused.
     accounts: Vec<String>,
-    /// What was set last: each account, and whether the application may see it.
-    set: Vec<(String, bool)>,
+    /// The latest scopes: each account, and whether the application may see it.
+    scopes: Vec<(String, bool)>,
 }
 
 impl Plaid {
@@ -59,7 +60,7 @@ impl Plaid {
 }
 
 impl State {
-    fn answer(&mut self, path: &str, body: &Value) -> (u16, Value) {
+    fn respond(&mut self, path: &str, body: &Value) -> (u16, Value) {
         let refused = |status, kind: &str, code: &str| {
             let error = json!({ "error_type": kind, "error_code": code, "error_message": "no",
                 "display_message": null, "request_id": "r" });
@@ -70,8 +71,8 @@ impl State {
             if self.down {
                 return refused(500, "API_ERROR", "INTERNAL_SERVER_ERROR");
             }
-            self.shown.push(body["user_auth"]["auth_token"].as_str().unwrap().to_owned());
-            let token = format!("access-{}", self.shown.len());
+            self.imported.push(body["user_auth"]["auth_token"].as_str().unwrap().to_owned());
+            let token = format!("access-{}", self.imported.len());
             self.token = Some(token.clone());
             return yes(json!({ "access_token": token, "request_id": "r" }));
         }
@@ -91,14 +92,14 @@ impl State {
                 yes(json!({ "request_id": "r", "activities": [], "last_data_access_times": [] }))
             }
             "/item/application/unlink" => {
-                // The last one goes, and the Item with it.
+                // The last application is removed, and the Item with it.
                 (self.connected, self.token) = (false, None);
                 yes(json!({ "request_id": "r" }))
             }
             "/items/transactions/notify" => {
                 let since = body["new_since"].as_str().unwrap().to_owned();
                 let account = |one: &Value| one["account_id"].as_str().unwrap().to_owned();
-                self.told.extend(named.iter().map(|one| (account(one), since.clone())));
+                self.notified.extend(named.iter().map(|one| (account(one), since.clone())));
                 yes(json!({ "request_id": "r" }))
             }
             "/item/application/scopes/update" => {
@@ -108,7 +109,7 @@ impl State {
                     return refused(400, "INVALID_REQUEST", "INVALID_FIELD");
                 }
                 let allowed = |one: &Value| one["authorized"].as_bool().unwrap();
-                self.set = accounts.iter().map(|one| (id(one), allowed(one))).collect();
+                self.scopes = accounts.iter().map(|one| (id(one), allowed(one))).collect();
                 yes(json!({ "request_id": "r" }))
             }
             other => panic!("the bank calls {other}"),
@@ -124,9 +125,10 @@ impl HttpTransport for Plaid {
         _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let body = serde_json::from_slice(request.body()).unwrap();
-        let (status, body) = self.with(|state| state.answer(request.uri().path(), &body));
-        let answer = Response::builder().status(status).header("content-type", "application/json");
-        Ok(answer.body(Bytes::from(body.to_string())).unwrap())
+        let (status, body) = self.with(|state| state.respond(request.uri().path(), &body));
+        let response =
+            Response::builder().status(status).header("content-type", "application/json");
+        Ok(response.body(Bytes::from(body.to_string())).unwrap())
     }
 }
 
@@ -148,7 +150,7 @@ impl Sharing {
         self.world.bank.portal().unwrap()
     }
 
-    /// The user consents to so many accounts; answers which, and Plaid's access token.
+    /// The user consents to a number of accounts. Returns the accounts and Plaid's access token.
     async fn consent(&self, accounts: usize) -> (Vec<String>, String) {
         let mut browser = Browser::new(&self.world);
         let page = browser.open(&authorize("")).await;
@@ -161,26 +163,26 @@ impl Sharing {
             code_of(&page),
             encode(BACK)
         );
-        let answer = self.world.post("/oauth2/token", &form).await.json();
-        (picked, answer["access_token"].as_str().unwrap().to_owned())
+        let response = self.world.post("/oauth2/token", &form).await.json();
+        (picked, response["access_token"].as_str().unwrap().to_owned())
     }
 
     async fn is_live(&self, token: &str) -> bool {
-        let answer: Answer = self.world.get("/customers/current", token).await;
-        answer.status == 200
+        let response: TestResponse = self.world.get("/customers/current", token).await;
+        response.status == 200
     }
 
-    /// Everything that Plaid was told, once the notifier has nothing left.
-    async fn told(&self) -> Vec<(String, String)> {
+    /// Returns all notifications to Plaid, once the notifier has nothing left.
+    async fn notified(&self) -> Vec<(String, String)> {
         let notifier = self.world.bank.notifier().unwrap();
         assert_eq!(notifier.shutdown(Duration::from_secs(20)).await.unwrap(), 0);
-        self.plaid.with(|state| state.told.clone())
+        self.plaid.with(|state| state.notified.clone())
     }
 }
 
-/// The consent ends with the last application: a page that is looked at afterwards shares nothing.
+/// The consent ends with the last application. A page that is opened afterwards shares nothing.
 #[tokio::test]
-async fn whoever_disconnects_the_last_application_shares_no_more() {
+async fn disconnecting_the_last_application_ends_the_sharing() {
     let it = Sharing::new().await;
     let (_, of_consent) = it.consent(9).await;
     it.plaid.with(|state| state.connected = true);
@@ -192,14 +194,14 @@ async fn whoever_disconnects_the_last_application_shares_no_more() {
         let page = it.portal().applications(&it.user).await.unwrap();
         assert!(page.list.is_empty() && page.current);
     }
-    let shown = it.plaid.with(|state| state.shown.clone());
-    assert_eq!(shown.len(), 1, "the bank shares again what its customer ended");
-    assert!(!it.is_live(&shown[0]).await, "the token that the bank made is still good");
+    let imported = it.plaid.with(|state| state.imported.clone());
+    assert_eq!(imported.len(), 1, "the bank shares again what its customer ended");
+    assert!(!it.is_live(&imported[0]).await, "the token that the bank created is still valid");
     assert_eq!(it.portal().import(&it.user).await.unwrap_err().kind(), PortalErrorKind::NotShared);
 }
 
 #[tokio::test]
-async fn whoever_consents_again_shares_again() {
+async fn a_new_consent_shares_again() {
     let it = Sharing::new().await;
     it.consent(9).await;
     it.plaid.with(|state| state.connected = true);
@@ -209,22 +211,22 @@ async fn whoever_consents_again_shares_again() {
     it.world.clock.advance(chrono::TimeDelta::minutes(1));
     it.consent(9).await;
     it.portal().import(&it.user).await.unwrap();
-    assert_eq!(it.plaid.with(|state| state.shown.len()), 2);
+    assert_eq!(it.plaid.with(|state| state.imported.len()), 2);
 }
 
 #[tokio::test]
-async fn plaid_is_told_of_no_account_that_is_not_shared() {
+async fn plaid_is_not_notified_of_accounts_that_are_not_shared() {
     let it = Sharing::new().await;
     let (picked, _) = it.consent(1).await;
     it.portal().import(&it.user).await.unwrap();
     it.world.bank.advance(30).await.unwrap();
-    let told = it.told().await;
-    let accounts: BTreeSet<_> = told.into_iter().map(|(account, _)| account).collect();
+    let notified = it.notified().await;
+    let accounts: BTreeSet<_> = notified.into_iter().map(|(account, _)| account).collect();
     assert_eq!(accounts, BTreeSet::from_iter(picked));
 }
 
-/// Plaid has the accounts that were picked at the consent. A form that named another would be
-/// refused as a whole.
+/// Plaid has the accounts that were selected at the consent. It would refuse a request that named
+/// another.
 #[tokio::test]
 async fn what_an_app_may_see_is_set_over_the_shared_accounts_alone() {
     let it = Sharing::new().await;
@@ -240,22 +242,22 @@ async fn what_an_app_may_see_is_set_over_the_shared_accounts_alone() {
     assert!(page.text.contains("Not shared with any app: "));
     // A field for an account that is not shared changes nothing.
     let others = it.world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap();
-    let has = it.world.bank.ledger().holdings(&others, |_| true).await.unwrap().accounts;
-    let other = has.iter().find(|one| picked.iter().all(|id| id != one.id.as_str())).unwrap();
+    let all = it.world.bank.ledger().holdings(&others, |_| true).await.unwrap().accounts;
+    let other = all.iter().find(|one| picked.iter().all(|id| id != one.id.as_str())).unwrap();
     let fields = [("account_id", &*picked[1]), ("account_id", other.id.as_str())];
-    let answer = form(&mut browser, &page, &path, &fields).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/apps"));
-    let set = it.plaid.with(|state| state.set.clone());
+    let response = form(&mut browser, &page, &path, &fields).await;
+    assert_eq!((response.status.as_u16(), response.header("location")), (303, "/apps"));
+    let set = it.plaid.with(|state| state.scopes.clone());
     assert_eq!(set, [(picked[0].clone(), false), (picked[1].clone(), true)]);
 }
 
-/// Sends a form of a page.
+/// Submits a form of a page.
 async fn form(
     browser: &mut Browser<'_>,
-    page: &Answer,
+    page: &TestResponse,
     path: &str,
     more: &[(&str, &str)],
-) -> Answer {
+) -> TestResponse {
     let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0];
     let mut fields = url::form_urlencoded::Serializer::new(String::new());
     fields.append_pair("csrf", csrf).extend_pairs(more);
@@ -264,19 +266,19 @@ async fn form(
 }
 
 #[tokio::test]
-async fn what_is_booked_before_the_import_is_told_after_it() {
+async fn bookings_before_the_import_are_notified_after_it() {
     let it = Sharing::new().await;
     // A consent is followed by an import in the background.
     it.plaid.with(|state| state.down = true);
     it.consent(9).await;
     it.world.bank.advance(60).await.unwrap();
-    assert_eq!(it.plaid.with(|state| state.told.len()), 0);
+    assert_eq!(it.plaid.with(|state| state.notified.len()), 0);
     it.plaid.with(|state| state.down = false);
     it.portal().import(&it.user).await.unwrap();
     it.world.bank.advance(1).await.unwrap();
-    let told = it.told().await;
-    let first = told.iter().map(|(_, since)| since.as_str()).min().unwrap();
-    assert!(first <= "2026-03-20", "the sixty days before the import are told of: {first}");
+    let notified = it.notified().await;
+    let first = notified.iter().map(|(_, since)| since.as_str()).min().unwrap();
+    assert!(first <= "2026-03-20", "the sixty days before the import are missing: {first}");
 }
 
 #[tokio::test]
@@ -288,12 +290,12 @@ async fn imports_that_fail_leave_one_token_behind_and_not_many() {
         it.portal().import(&it.user).await.unwrap_err();
     }
     let grants = SqliteGrants::new(it.world.bank.ledger().clone());
-    let grants = grants.of_principal(&it.user).await.unwrap();
+    let grants = grants.find_by_principal(&it.user).await.unwrap();
     assert_eq!(grants.iter().filter(|grant| grant.record.parent.is_some()).count(), 1);
     it.plaid.with(|state| state.down = false);
     it.portal().import(&it.user).await.unwrap();
-    let shown = it.plaid.with(|state| state.shown.clone());
-    assert!(it.is_live(&shown[0]).await);
+    let imported = it.plaid.with(|state| state.imported.clone());
+    assert!(it.is_live(&imported[0]).await);
 }
 
 #[tokio::test]
@@ -305,38 +307,41 @@ async fn a_token_that_plaid_does_not_know_any_more_is_forgotten() {
     let bank = &it.world.bank;
     let notifier = bank.notifier().unwrap();
     bank.advance(7).await.unwrap();
-    // From then on it is certain that Plaid takes what is right.
-    until(async || notifier.figures().accepted > 0).await;
-    // The last application is gone, and the Item with it.
+    // From then on Plaid is known to accept valid notifications.
+    until(async || notifier.metrics().accepted > 0).await;
+    // The last application is removed, and the Item with it.
     it.portal().disconnect(&it.user, &APP.parse().unwrap()).await.unwrap();
     bank.advance(7).await.unwrap();
     let records = SqlitePortal::new(bank.ledger().clone());
     until(async || records.token(&it.user).await.unwrap().is_none()).await;
 }
 
-/// Another process has imported anew since the token was kept, or it was replaced at Plaid.
+/// Another process has imported the user again since the token was stored, or the token was
+/// replaced at Plaid.
 #[tokio::test]
-async fn what_is_booked_under_a_token_that_was_replaced_is_told_once_under_the_new_one() {
+async fn bookings_under_a_replaced_token_are_notified_once_under_the_new_one() {
     let it = Sharing::new().await;
     it.consent(9).await;
     it.portal().import(&it.user).await.unwrap();
     it.plaid.with(|state| state.token = Some("of another import".into()));
     it.world.bank.advance(30).await.unwrap();
-    let told = it.told().await;
-    let accounts: BTreeSet<_> = told.iter().map(|(account, _)| account).collect();
-    assert!(!told.is_empty() && accounts.len() == told.len(), "{told:?}");
-    assert_eq!(it.world.bank.notifier().unwrap().figures().taken_out, 0);
-    assert_eq!(it.plaid.with(|state| state.shown.len()), 2);
+    let notified = it.notified().await;
+    let accounts: BTreeSet<_> = notified.iter().map(|(account, _)| account).collect();
+    assert!(!notified.is_empty() && accounts.len() == notified.len(), "{notified:?}");
+    assert_eq!(it.world.bank.notifier().unwrap().metrics().refused, 0);
+    assert_eq!(it.plaid.with(|state| state.imported.len()), 2);
     let records = SqlitePortal::new(it.world.bank.ledger().clone());
     assert_eq!(records.token(&it.user).await.unwrap().unwrap().expose(), "access-2");
 }
 
-/// Waits for what other tasks do.
+/// Waits until a condition holds.
 async fn until(holds: impl AsyncFn() -> bool) {
     let waits = async {
         while !holds().await {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it does not come about");
+    tokio::time::timeout(Duration::from_secs(20), waits)
+        .await
+        .expect("the condition did not become true");
 }

@@ -1,4 +1,4 @@
-//! The program `demo-bank`: its exit codes, its lines, how it stops.
+//! Tests of the program `demo-bank`: exit codes, output, shutdown.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -76,7 +76,7 @@ fn a_setting_that_is_not_sound_is_wrong_usage() {
 
 #[cfg(unix)]
 #[test]
-fn serve_says_where_it_listens_and_stops_when_told() {
+fn serve_prints_its_address_and_stops_on_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret.txt");
     std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
@@ -91,8 +91,8 @@ fn serve_says_where_it_listens_and_stops_when_told() {
     let mut lines = BufReader::new(bank.stdout.take().unwrap()).lines().map(Result::unwrap);
     let listening = lines.by_ref().find(|line| line.starts_with("Listening on http://127.0.0.1:"));
     assert!(!listening.unwrap().ends_with(":0"));
-    let told = Command::new("kill").arg("-TERM").arg(bank.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let stopped = Command::new("kill").arg("-TERM").arg(bank.id().to_string()).status().unwrap();
+    assert!(stopped.success());
     assert_eq!(lines.last().as_deref(), Some("Stopped."));
     assert_eq!(bank.wait().unwrap().code(), Some(0));
 }
@@ -112,7 +112,8 @@ fn what_others_could_reach_or_guess_is_refused_with_a_clear_text() {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut bank = bank.spawn().unwrap();
-        // A bank that opens says so; one that refuses says nothing there.
+        // A bank that opens prints its address on standard output; one that refuses prints nothing
+        // there.
         let out = BufReader::new(bank.stdout.take().unwrap()).lines().map(Result::unwrap);
         let opened = out.into_iter().any(|line| line.starts_with("Listening on "));
         let _ = bank.kill();
@@ -125,12 +126,12 @@ fn what_others_could_reach_or_guess_is_refused_with_a_clear_text() {
         assert_eq!(code, Some(2));
         assert!(error.contains("--allow-insecure") && error.contains("published"), "{error}");
     }
-    // Behind a proxy that speaks TLS, for instance.
-    let insists = ["--allow-insecure", "--issuer", "https://bank.example"];
-    let (opened, _, error) = serve("0.0.0.0:0", SECRET, &insists);
+    // For example, behind a proxy that serves TLS.
+    let flags = ["--allow-insecure", "--issuer", "https://bank.example"];
+    let (opened, _, error) = serve("0.0.0.0:0", SECRET, &flags);
     assert!(opened, "{error}");
     let (opened, code, error) = serve("127.0.0.1:0", "x", &[]);
-    assert!(!opened, "a secret of one letter is taken");
+    assert!(!opened, "a secret of one letter is accepted");
     assert_eq!(code, Some(2));
     assert!(error.contains("fewer than 16 characters"), "{error}");
     assert!(serve("127.0.0.1:0", SECRET, &[]).0);

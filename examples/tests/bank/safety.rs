@@ -1,8 +1,9 @@
-//! Tests of revoked tokens, the files of the books, transport security, and reading without consent.
+//! Tests of revoked tokens, the files of the ledger, transport security, and reading without
+//! consent.
 
 use crate::{
     site::{self, eventually, shares, signed_in, user_id},
-    support::{Books, World, accounts_of, authorize},
+    support::{LedgerFile, World, accounts_of, authorize},
 };
 use chrono::TimeDelta;
 use demo_bank::ledger::Database;
@@ -10,9 +11,9 @@ use px_types::UserId;
 
 #[tokio::test]
 async fn a_revoked_token_is_honoured_by_no_process() {
-    let books = Books::copy().await;
-    let one = World::with(|config| config.database = books.database.clone()).await;
-    let other = World::with(|config| config.database = books.database.clone()).await;
+    let ledger_file = LedgerFile::copy().await;
+    let one = World::with(|config| config.database = ledger_file.database.clone()).await;
+    let other = World::with(|config| config.database = ledger_file.database.clone()).await;
     let tokens = one.tokens("user_good").await;
     let token = tokens["access_token"].as_str().unwrap();
     for bank in [&one, &other] {
@@ -33,7 +34,7 @@ async fn the_books_are_their_owners_alone_and_hold_no_token() {
     let user = shares(&world, &plaid, "user_good", &[("budget-app", "Budget App")]).await;
     let mut browser = signed_in(&world, "user_good").await;
     browser.open("/apps").await;
-    // Notifications that wait for a Plaid that is down are in the books too.
+    // Pending notifications are in the ledger, too.
     plaid.state().down = true;
     world.bank.advance(30).await.unwrap();
     let at_plaid = format!("access-s3cret-{user}");
@@ -41,9 +42,11 @@ async fn the_books_are_their_owners_alone_and_hold_no_token() {
     let given = world.tokens("user_empty").await;
     let token = |name: &str| given[name].as_str().unwrap().to_owned();
     let tokens = [at_plaid, token("access_token"), token("refresh_token")];
-    let Database::File(file) = &world._books.as_ref().unwrap().database else { panic!("no file") };
+    let Database::File(file) = &world._ledger_file.as_ref().unwrap().database else {
+        panic!("no file")
+    };
     let folder = file.parent().unwrap();
-    let mut looked_at = 0;
+    let mut files = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -52,9 +55,9 @@ async fn the_books_are_their_owners_alone_and_hold_no_token() {
         let found =
             |token: &String| bytes.windows(token.len()).any(|part| part == token.as_bytes());
         assert!(!tokens.iter().any(found), "{} holds a token in plain text", path.display());
-        looked_at += 1;
+        files += 1;
     }
-    assert!(looked_at >= 2, "the database and its log");
+    assert!(files >= 2, "the database and its log");
 }
 
 #[tokio::test]
@@ -71,7 +74,7 @@ async fn over_tls_every_page_says_that_there_is_no_other_way() {
     assert_eq!(plain.get("/login", "").await.header("strict-transport-security"), "");
 }
 
-/// The number of a user's consents to Plaid, on whatever page they were given.
+/// Returns the number of a user's consents to Plaid, on any page.
 async fn consents(world: &World, user: &UserId) -> usize {
     world.bank.oauth().consents(&"plaid".parse().unwrap(), user).await.unwrap().len()
 }
@@ -93,7 +96,7 @@ async fn connecting_shows_nothing_before_the_customer_consents() {
     let to = browser.post(&page, "/apps/connect", &[("offer", "0"), ("decision", "deny")]).await;
     assert_eq!(to.header("location"), "/apps");
     assert_eq!(plaid.state().imported_with.len(), 0);
-    // Only the picked accounts are shared.
+    // Only the selected accounts are shared.
     let picked = [
         ("offer", "0"),
         ("decision", "allow"),
@@ -119,13 +122,13 @@ async fn what_comes_to_nothing_is_revoked_when_the_link_token_ends() {
     let token = plaid.state().imported_with[0].clone();
     assert_eq!(world.get("/customers/current", &token).await.status, 200);
     world.clock.advance(TimeDelta::minutes(31));
-    eventually("what was made is revoked", async || {
+    eventually("the token is revoked", async || {
         world.get("/customers/current", &token).await.status == 401
     })
     .await;
-    eventually("the Item is gone", async || plaid.state().items.is_empty()).await;
+    eventually("the Item is removed", async || plaid.state().items.is_empty()).await;
     assert_eq!(consents(&world, &user).await, 0);
-    // With an application connected in time everything stays.
+    // If an application is connected in time, everything stays.
     let mut browser = signed_in(&world, "user_good").await;
     crate::site::connects(&mut browser, "0").await;
     let token = plaid.state().imported_with.last().unwrap().clone();

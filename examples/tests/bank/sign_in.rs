@@ -1,6 +1,6 @@
-//! Tests of signing in, on the bank's own pages and over its API, and of guessing.
+//! Tests of signing in on the bank's pages and over its API, and of guessing.
 
-use crate::support::{Answer, Browser, World, accounts_of, authorize};
+use crate::support::{Browser, TestResponse, World, accounts_of, authorize};
 use chrono::TimeDelta;
 use demo_bank::scenario::TOTP_SECRET;
 use futures_util::future::join_all;
@@ -8,17 +8,17 @@ use px_core::Clock as _;
 use px_server::credentials::TotpSecret;
 use serde_json::{Value, json};
 
-/// A customer's own address, and the address of somebody who guesses.
+/// A customer's address, and the address of an attacker.
 const HOME: &str = "192.0.2.10";
 const ELSEWHERE: &str = "198.51.100.7";
 
-async fn oauth_page<'w>(world: &'w World, address: &str) -> (Browser<'w>, Answer) {
+async fn oauth_page<'w>(world: &'w World, address: &str) -> (Browser<'w>, TestResponse) {
     let mut browser = Browser::at(world, address);
     let page = browser.open(&authorize("")).await;
     (browser, page)
 }
 
-async fn site_page<'w>(world: &'w World, address: &str) -> (Browser<'w>, Answer) {
+async fn site_page<'w>(world: &'w World, address: &str) -> (Browser<'w>, TestResponse) {
     let mut browser = Browser::at(world, address);
     let page = browser.open("/login").await;
     (browser, page)
@@ -29,13 +29,13 @@ fn code(world: &World) -> String {
     secret.code(world.clock.now()).expose().to_owned()
 }
 
-/// The challenge of a user, over the API.
+/// Requests the challenge of a user over the API.
 async fn challenge(world: &World, username: &str) -> Value {
     let body = json!({ "username": username, "password": "pass_good" }).to_string();
     world.post("/users/auth_token", &body).await.json()
 }
 
-async fn answer(world: &World, challenge: &Value, code: &str) -> Answer {
+async fn answer(world: &World, challenge: &Value, code: &str) -> TestResponse {
     let path = format!("/users/{}/2fa", challenge["user_id"].as_str().unwrap());
     let body = json!({ "challenge_id": challenge["challenge_id"], "code": code });
     world.post(&path, &body.to_string()).await
@@ -49,7 +49,7 @@ async fn a_password_alone_never_reaches_consent_where_more_is_asked() {
         let page = browser.sign_in(&page, username, "pass_good").await;
         assert_eq!(accounts_of(&page).len(), 0, "{username} consents with the password alone");
         assert!(page.text.contains("One more step"), "{username}: {}", page.text);
-        // A form of consent that is sent all the same is no consent.
+        // A consent form that is submitted anyway is refused.
         let forced = browser.post(&page, "/consent", &[("decision", "allow")]).await;
         assert_eq!(forced.header("location"), "", "{username}");
     }
@@ -86,41 +86,47 @@ async fn the_pages_of_oauth_ask_for_the_code_the_answers_and_the_device() {
 async fn each_step_of_a_sign_in_has_secrets_of_its_own() {
     let world = World::new().await;
     let (mut browser, page) = oauth_page(&world, HOME).await;
-    let asked = browser.sign_in(&page, "user_totp", "pass_good").await;
+    let challenge_page = browser.sign_in(&page, "user_totp", "pass_good").await;
     let planted = browser.cookies.clone();
-    let consent = browser.submit(&asked, &[("code", &code(&world))]).await;
+    let consent = browser.submit(&challenge_page, &[("code", &code(&world))]).await;
     assert_eq!(accounts_of(&consent).len(), 3);
     let good = std::mem::replace(&mut browser.cookies, planted);
     let refused = browser.decide(&consent, &accounts_of(&consent), "allow").await;
     assert_eq!(refused.status, 403);
     browser.cookies = good;
-    assert_eq!(browser.submit(&asked, &[("code", "000000")]).await.status, 403);
+    assert_eq!(browser.submit(&challenge_page, &[("code", "000000")]).await.status, 403);
 }
 
 #[tokio::test]
 async fn one_code_of_a_device_serves_once_for_api_site_and_consent() {
     let world = World::new().await;
     let code = code(&world);
-    let asked = challenge(&world, "user_totp").await;
-    assert_eq!(answer(&world, &asked, &code).await.status, 200);
+    let pending = challenge(&world, "user_totp").await;
+    assert_eq!(answer(&world, &pending, &code).await.status, 200);
     let (mut browser, page) = site_page(&world, HOME).await;
     let user = [("username", "user_totp"), ("password", "pass_good")];
     let page = browser.post(&page, "/login", &user).await;
     let again = browser.post(&page, "/login/answer", &[("code", &code)]).await;
-    assert!(again.text.contains("not right"), "the site takes a code that the API took");
+    assert!(
+        again.text.contains("not right"),
+        "the site accepts a code that the API accepted before"
+    );
     let (mut browser, page) = oauth_page(&world, HOME).await;
     let page = browser.sign_in(&page, "user_totp", "pass_good").await;
     let again = browser.submit(&page, &[("code", &code)]).await;
-    assert!(again.text.contains("not right"), "consent takes a code that the API took");
+    assert!(
+        again.text.contains("not right"),
+        "consent accepts a code that the API accepted before"
+    );
 }
 
 #[tokio::test]
 async fn wrong_answers_count_together_over_api_site_and_consent() {
     let world = World::new().await;
     for _ in 0..5 {
-        let asked = challenge(&world, "user_totp").await;
+        let pending = challenge(&world, "user_totp").await;
         for _ in 0..4 {
-            assert_eq!(answer(&world, &asked, "000000").await.status, 401);
+            assert_eq!(answer(&world, &pending, "000000").await.status, 401);
         }
     }
     let user = [("username", "user_totp"), ("password", "pass_good")];
@@ -141,8 +147,8 @@ async fn of_many_guesses_at_once_ten_are_checked() {
         let page = &page;
         async move { browser.sign_in(page, "user_good", &format!("guess-{n}")).await }
     });
-    let answers = join_all(guesses).await;
-    let checked = answers.iter().filter(|page| page.text.contains("is not right")).count();
+    let responses = join_all(guesses).await;
+    let checked = responses.iter().filter(|page| page.text.contains("is not right")).count();
     assert!(checked <= 10, "{checked} of 60 guesses at once were checked");
     // And over the API.
     let guesses = (0..60).map(|n| {
@@ -150,8 +156,8 @@ async fn of_many_guesses_at_once_ten_are_checked() {
         let world = &world;
         async move { world.post("/users/auth_token", &body.to_string()).await }
     });
-    let answers = join_all(guesses).await;
-    let checked = answers.iter().filter(|answer| answer.status == 401).count();
+    let responses = join_all(guesses).await;
+    let checked = responses.iter().filter(|response| response.status == 401).count();
     assert!(checked <= 10, "{checked} of 60 guesses at once were checked over the API");
 }
 
@@ -232,7 +238,7 @@ async fn a_locked_customers_right_password_looks_like_a_wrong_one() {
 }
 
 #[tokio::test]
-async fn who_has_to_wait_is_told_so_on_the_site_too() {
+async fn a_user_who_has_to_wait_is_informed_on_the_site_too() {
     let world = World::new().await;
     let (mut browser, page) = site_page(&world, HOME).await;
     let mut last = None;
@@ -271,7 +277,7 @@ async fn pages_that_others_open_end_nobodys_sign_in() {
     assert_eq!(to.header("location"), "/home", "pushed out: {}", to.status);
 }
 
-/// A form is good for one sign-in: who copies page and cookie afterwards has nothing.
+/// A form is good for one sign-in, so a later copy of page and cookie is worthless.
 #[tokio::test]
 async fn a_sign_in_form_serves_once() {
     let world = World::new().await;
@@ -286,7 +292,7 @@ async fn a_sign_in_form_serves_once() {
     assert_eq!(browser.post(&page, "/login", &user).await.status, 303);
     browser.cookies = before;
     assert_eq!(browser.post(&page, "/login", &user).await.status, 403);
-    // A form of one way in is none of the other.
+    // A form of the OAuth pages is not valid on the site.
     let (mut browser, page) = oauth_page(&world, HOME).await;
     let crossed = browser.post(&page, "/login", &user).await;
     assert_eq!(crossed.status, 403);

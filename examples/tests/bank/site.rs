@@ -1,8 +1,8 @@
-//! The customers' own site, as a browser without scripts sees it, with a Plaid in memory.
+//! Tests of the customers' site, with a browser without scripts and a simulated Plaid.
 
 use crate::{
-    fake_plaid::{FakePlaid, Hasty, SECRET, app},
-    support::{Answer, Browser, World, accounts_of, between},
+    fake_plaid::{FakePlaid, FastClock, SECRET, app},
+    support::{Browser, TestResponse, World, accounts_of, between},
 };
 use chrono::TimeDelta;
 use demo_bank::plaid_side::{Offer, PlaidSide};
@@ -15,7 +15,7 @@ use px_types::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// A bank with customers' site, and its Plaid.
+/// Opens a bank with a site, and its Plaid.
 pub(crate) async fn world() -> (World, FakePlaid) {
     let clock = ManualClock::new(crate::support::START.parse().unwrap());
     let plaid = FakePlaid::new(&clock);
@@ -27,7 +27,7 @@ pub(crate) async fn world() -> (World, FakePlaid) {
     (World { clock, ..world }, plaid)
 }
 
-/// How a bank calls that Plaid.
+/// Returns the bank's settings for that Plaid.
 pub(crate) fn side(plaid: &FakePlaid, clock: &ManualClock) -> PlaidSide {
     let mut side = PlaidSide::new(
         "https://plaid.example",
@@ -35,7 +35,7 @@ pub(crate) fn side(plaid: &FakePlaid, clock: &ManualClock) -> PlaidSide {
         ClientSecret::new(SECRET),
         Arc::new(InProcessTransport::new(plaid.service())),
     );
-    side.clock = Some(Arc::new(Hasty(clock.clone())));
+    side.clock = Some(Arc::new(FastClock(clock.clone())));
     side.offers = vec![Offer {
         name: "Tax App".into(),
         application_id: Some(ApplicationId::new("tax-app").unwrap()),
@@ -56,8 +56,9 @@ pub(crate) async fn signed_in<'w>(world: &'w World, name: &str) -> Browser<'w> {
     browser
 }
 
-/// A signed-in user connects an offer of the bank and shares all accounts; where that leads.
-pub(crate) async fn connects(browser: &mut Browser<'_>, offer: &str) -> Answer {
+/// Connects an offer of the bank for a signed-in user who shares all accounts. Returns the last
+/// response.
+pub(crate) async fn connects(browser: &mut Browser<'_>, offer: &str) -> TestResponse {
     let page = browser.open("/apps").await;
     let page = browser.post(&page, "/apps/connect", &[("offer", offer)]).await;
     if page.status == 303 {
@@ -69,7 +70,7 @@ pub(crate) async fn connects(browser: &mut Browser<'_>, offer: &str) -> Answer {
     browser.post(&page, "/apps/connect", &fields).await
 }
 
-/// The user shares with Plaid, and has these applications.
+/// Has a user share data with Plaid, with these applications.
 pub(crate) async fn shares(
     world: &World,
     plaid: &FakePlaid,
@@ -85,13 +86,13 @@ pub(crate) async fn shares(
 }
 
 impl Browser<'_> {
-    /// Sends a form of a page to an address of its own, with the page's token.
+    /// Submits a form to a path, with the CSRF token of a page.
     pub(crate) async fn post(
         &mut self,
-        page: &Answer,
+        page: &TestResponse,
         path: &str,
         fields: &[(&str, &str)],
-    ) -> Answer {
+    ) -> TestResponse {
         let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0].to_owned();
         self.post_with(&csrf, path, fields).await
     }
@@ -101,7 +102,7 @@ impl Browser<'_> {
         csrf: &str,
         path: &str,
         fields: &[(&str, &str)],
-    ) -> Answer {
+    ) -> TestResponse {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("csrf", csrf).extend_pairs(fields);
         let request =
@@ -131,7 +132,7 @@ pub(crate) fn linked(
     NewApplicationLinkNotification::new(number, user.clone(), app(id, name, clock), now)
 }
 
-pub(crate) async fn notify(world: &World, signature: &str, body: String) -> Answer {
+pub(crate) async fn notify(world: &World, signature: &str, body: String) -> TestResponse {
     let request = Request::post("/applications/notify")
         .header(header::HOST, "bank.example")
         .header(header::CONTENT_TYPE, "application/json")
@@ -160,7 +161,7 @@ async fn the_site_is_behind_the_login() {
     let to = browser.post(&page, "/login", &fields).await;
     assert_eq!(to.header("location"), "/apps");
     assert!(browser.open("/home").await.text.contains("Latest transactions"));
-    // Where a sign-in leads is not for others to say.
+    // Others cannot choose the page that follows a sign-in.
     let mut other = Browser::new(&world);
     let page = other.open("/login?next=https://evil.example").await;
     assert_eq!(other.post(&page, "/login", &fields).await.header("location"), "/home");
@@ -194,7 +195,7 @@ async fn second_factors_are_asked_for() {
 async fn a_session_is_new_at_sign_in_and_ends_at_sign_out() {
     let (world, _plaid) = world().await;
     let mut browser = Browser::new(&world);
-    // What an attacker planted before the sign-in opens nothing after it.
+    // A cookie that an attacker planted before the sign-in opens nothing after it.
     let page = browser.open("/login").await;
     let planted = browser.cookies.clone();
     browser.cookies.insert("larkfield-session".into(), "planted".into());
@@ -296,7 +297,7 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
     let mut browser = signed_in(&world, "user_good").await;
     let page = browser.open("/apps/app/budget-app").await;
     assert_eq!(accounts_of(&page).len(), all.len());
-    // What no switch of Plaid's stands for is said in words.
+    // Data that no product covers is described on the page.
     let always = "Of the selected accounts, whenever it asks: ";
     assert_eq!(page.text.matches(always).count(), 2, "{}", page.text);
     let list = browser.open("/apps").await.text;
@@ -310,7 +311,7 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
     assert!(again.text.contains("at least one account"));
     assert!(again.text.contains("<title>Error: What Budget App can see"), "{}", again.text);
     assert!(again.text.contains("<fieldset class=\"accounts\" aria-describedby=\"message hint\""));
-    // It is drawn from what was sent, so that nothing else has to be chosen anew.
+    // The page repeats the submitted selection, so that users need not repeat it.
     assert!(!again.text.contains(" checked"), "{}", again.text);
     let fields = [
         ("account_id", all[1].as_str()),
@@ -340,8 +341,8 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
 
 pub(crate) async fn accounts_of_bank(world: &World, name: &str) -> Vec<AccountId> {
     let user = world.bank.ledger().user_by_name(name).await.unwrap().unwrap();
-    let has = world.bank.ledger().holdings(&user, |_| true).await.unwrap();
-    has.accounts.into_iter().map(|account| account.id).collect()
+    let data = world.bank.ledger().holdings(&user, |_| true).await.unwrap();
+    data.accounts.into_iter().map(|account| account.id).collect()
 }
 
 #[tokio::test]
@@ -391,10 +392,10 @@ async fn while_plaid_is_down_an_app_is_disconnecting_and_it_is_done_afterwards()
     assert!(page.text.contains("class=\"chip\">Disconnecting"));
     assert!(page.text.contains("We cannot reach Demo Plaid right now"));
     plaid.state().down = false;
-    // Not before its time: the bank does not press.
+    // Not before the time of the next attempt.
     assert_eq!(plaid.state().apps[&user].len(), 2);
     world.clock.advance(TimeDelta::minutes(5));
-    eventually("it is done", async || plaid.state().apps[&user].len() == 1).await;
+    eventually("the app is disconnected", async || plaid.state().apps[&user].len() == 1).await;
     eventually("the page knows", async || {
         let page = browser.open("/apps").await.text;
         !page.contains("Budget App") && page.contains("Tax App") && !page.contains("Disconnecting")

@@ -1,11 +1,11 @@
-//! A bank in process, and a browser without scripts.
+//! A bank in this process, and a simulated browser without scripts.
 
 use axum::body::Body;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use demo_bank::{
     Bank, BankConfig,
-    ledger::{Database, Ledger, fill::Filling},
+    ledger::{Database, Ledger, fill::FillOptions},
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -25,23 +25,23 @@ pub(crate) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters
 pub(crate) const BACK: &str = "http://127.0.0.1:9/back";
 pub(crate) const START: &str = "2026-03-11T09:00:00Z";
 
-/// A bank with a clock that stands still, and the lines that it sent.
+/// A bank with a manual clock, and the lines that it sent.
 pub(crate) struct World {
     pub(crate) bank: Bank,
     pub(crate) clock: ManualClock,
     pub(crate) sent: Arc<Mutex<Vec<String>>>,
-    pub(crate) _books: Option<Books>,
+    pub(crate) _ledger_file: Option<LedgerFile>,
 }
 
-/// A copy of filled books. Filling takes seconds in a debug build, so it is done once.
-pub(crate) struct Books {
+/// A copy of a filled ledger. Filling takes seconds in a debug build, so it is done once.
+pub(crate) struct LedgerFile {
     pub(crate) database: Database,
     _dir: tempfile::TempDir,
 }
 
 static FILLED: tokio::sync::OnceCell<Vec<u8>> = tokio::sync::OnceCell::const_new();
 
-impl Books {
+impl LedgerFile {
     pub(crate) async fn copy() -> Self {
         let filled = FILLED
             .get_or_init(|| async {
@@ -49,8 +49,8 @@ impl Books {
                 let file = dir.path().join("filled.sqlite");
                 let today = START[..10].parse().unwrap();
                 let ledger = Ledger::open(&Database::File(file.clone()), today).await.unwrap();
-                ledger.fill(Filling::default()).await.unwrap();
-                // The last connection to go writes everything into the one file.
+                ledger.fill(FillOptions::default()).await.unwrap();
+                // Closing the last connection writes everything into the file.
                 ledger.pool().close().await;
                 std::fs::read(file).unwrap()
             })
@@ -62,13 +62,13 @@ impl Books {
     }
 }
 
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
 }
 
-impl Answer {
+impl TestResponse {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
@@ -94,34 +94,36 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// A bank with settings of its own, on a copy of the books unless it names others.
+    /// Opens a bank with changed settings, on a copy of the ledger unless they name a database.
     pub(crate) async fn with(change: impl FnOnce(&mut BankConfig)) -> Self {
         let clock = ManualClock::new(START.parse::<DateTime<Utc>>().unwrap());
         let sent = Arc::new(Mutex::new(Vec::new()));
         let mut config = config(&clock);
-        let box_of_lines = sent.clone();
-        config.outbox = Arc::new(move |line| box_of_lines.lock().unwrap().push(line.to_owned()));
+        let lines = sent.clone();
+        config.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
         change(&mut config);
-        let books = match config.database {
-            Database::Memory => Some(Books::copy().await),
+        let ledger_file = match config.database {
+            Database::Memory => Some(LedgerFile::copy().await),
             Database::File(_) => None,
         };
-        config.database = books.as_ref().map_or(config.database, |books| books.database.clone());
-        Self { bank: Bank::open(config).await.unwrap(), clock, sent, _books: books }
+        config.database = ledger_file
+            .as_ref()
+            .map_or(config.database, |ledger_file| ledger_file.database.clone());
+        Self { bank: Bank::open(config).await.unwrap(), clock, sent, _ledger_file: ledger_file }
     }
 
-    pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn call(&self, request: Request<Body>) -> TestResponse {
         let response: Response<Body> = self.bank.router().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer {
+        TestResponse {
             status: parts.status,
             headers: parts.headers,
             text: String::from_utf8(body.to_vec()).unwrap(),
         }
     }
 
-    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, token: &str) -> TestResponse {
         let request = Request::get(path).header(header::HOST, "bank.example");
         let request = match token {
             "" => request,
@@ -130,8 +132,8 @@ impl World {
         self.call(request.body(Body::empty()).unwrap()).await
     }
 
-    /// A call with the client's id and secret; JSON, or a form.
-    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+    /// Sends a request with the client's id and secret; JSON, or a form.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> TestResponse {
         let kind = if body.starts_with('{') {
             "application/json"
         } else {
@@ -145,7 +147,7 @@ impl World {
         self.call(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
-    /// The tokens of a user who signed in, picked all accounts and allowed it.
+    /// Returns the tokens of a user who signed in, selected all accounts and allowed access.
     pub(crate) async fn tokens(&self, username: &str) -> Value {
         let mut browser = Browser::new(self);
         let page = browser.open(&authorize("")).await;
@@ -166,9 +168,9 @@ impl World {
             "grant_type=authorization_code&code={code}&redirect_uri={}&code_verifier={VERIFIER}",
             encode(BACK)
         );
-        let answer = self.post("/oauth2/token", &form).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        answer.json()
+        let response = self.post("/oauth2/token", &form).await;
+        assert_eq!(response.status, 200, "{}", response.text);
+        response.json()
     }
 }
 
@@ -176,7 +178,7 @@ pub(crate) fn encode(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// The path of an authorization request, with something added.
+/// Returns the path of an authorization request, with additional parameters.
 pub(crate) fn authorize(more: &str) -> String {
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     format!(
@@ -186,22 +188,22 @@ pub(crate) fn authorize(more: &str) -> String {
     )
 }
 
-pub(crate) fn code_of(page: &Answer) -> String {
+pub(crate) fn code_of(page: &TestResponse) -> String {
     let location = url::Url::parse(page.header("location")).unwrap();
     location.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
 }
 
-/// The text between two others, each time it comes.
+/// Returns the texts between `start` and `end`, for each occurrence.
 pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).collect()
 }
 
-pub(crate) fn accounts_of(page: &Answer) -> Vec<String> {
+pub(crate) fn accounts_of(page: &TestResponse) -> Vec<String> {
     let found = between(&page.text, "name=\"account_id\" value=\"", "\"");
     found.into_iter().map(str::to_owned).collect()
 }
 
-/// A browser: keeps cookies and sends forms.
+/// A browser that stores cookies and submits forms.
 #[derive(Clone)]
 pub(crate) struct Browser<'a> {
     pub(crate) world: &'a World,
@@ -214,33 +216,41 @@ impl<'a> Browser<'a> {
         Self::at(world, "192.0.2.1")
     }
 
-    /// A browser at an address.
+    /// Creates a browser at an address.
     pub(crate) fn at(world: &'a World, address: &str) -> Self {
         let address = SocketAddr::new(address.parse().unwrap(), 40_000);
         Self { world, cookies: BTreeMap::new(), address }
     }
 
-    pub(crate) async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
+    pub(crate) async fn send(
+        &mut self,
+        request: http::request::Builder,
+        body: String,
+    ) -> TestResponse {
         let cookies: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request =
             request.header(header::HOST, "bank.example").header(header::COOKIE, cookies.join("; "));
         let request = request.extension(PeerAddr(self.address));
-        let answer = self.world.call(request.body(Body::from(body)).unwrap()).await;
-        for cookie in answer.headers.get_all(header::SET_COOKIE) {
+        let response = self.world.call(request.body(Body::from(body)).unwrap()).await;
+        for cookie in response.headers.get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             let (name, value) = pair.split_once('=').unwrap();
             self.cookies.insert(name.to_owned(), value.to_owned());
         }
-        answer
+        response
     }
 
-    pub(crate) async fn open(&mut self, path: &str) -> Answer {
+    pub(crate) async fn open(&mut self, path: &str) -> TestResponse {
         self.send(Request::get(path), String::new()).await
     }
 
-    /// Sends the form of a page with further fields.
-    pub(crate) async fn submit(&mut self, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+    /// Submits the form of a page with additional fields.
+    pub(crate) async fn submit(
+        &mut self,
+        page: &TestResponse,
+        fields: &[(&str, &str)],
+    ) -> TestResponse {
         let action = between(&page.text, " action=\"", "\"");
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         for name in ["visit", "csrf"] {
@@ -257,19 +267,19 @@ impl<'a> Browser<'a> {
 
     pub(crate) async fn sign_in(
         &mut self,
-        page: &Answer,
+        page: &TestResponse,
         username: &str,
         password: &str,
-    ) -> Answer {
+    ) -> TestResponse {
         self.submit(page, &[("username", username), ("password", password)]).await
     }
 
     pub(crate) async fn decide(
         &mut self,
-        page: &Answer,
+        page: &TestResponse,
         accounts: &[String],
         decision: &str,
-    ) -> Answer {
+    ) -> TestResponse {
         let picked = accounts.iter().map(|id| ("account_id", id.as_str()));
         let fields: Vec<_> = picked.chain([("decision", decision)]).collect();
         self.submit(page, &fields).await

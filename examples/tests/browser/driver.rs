@@ -1,4 +1,4 @@
-//! As much of WebDriver as the test needs, over the HTTP client that is there anyway.
+//! The part of WebDriver that the tests need, over the available HTTP client.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -8,9 +8,9 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// The key under which the protocol names elements.
+/// The key of element ids in the protocol.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A browser. Dropping it ends the processes that it started.
 pub(crate) struct Driver {
@@ -28,7 +28,7 @@ fn find(names: &[&str]) -> Option<std::path::PathBuf> {
 }
 
 impl Driver {
-    /// Starts a browser; `None` when there is none on this machine.
+    /// Starts a browser. Returns `None` if there is none on this machine.
     pub(crate) async fn start() -> Option<Self> {
         let chromedriver = find(&["chromedriver"])?;
         let chromium = find(&["chromium", "chromium-browser", "google-chrome"])?;
@@ -64,13 +64,13 @@ impl Driver {
             "--force-device-scale-factor=1",
             &data,
         ];
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "binary": chromium, "args": arguments },
         } } });
         let base = format!("http://127.0.0.1:{port}/session");
-        let answer = send(http.post(&base).body_json(&wanted)).await.unwrap();
-        let id = answer["sessionId"].as_str().unwrap();
+        let response = send(http.post(&base).body_json(&capabilities)).await.unwrap();
+        let id = response["sessionId"].as_str().unwrap();
         let session = format!("{base}/{id}");
         Some(Self { http, session, _driver: driver, _profile: profile })
     }
@@ -87,7 +87,7 @@ impl Driver {
         self.try_post(path, body).await.unwrap()
     }
 
-    /// Sets the size of the page itself, smaller than a window may be.
+    /// Sets the size of the page, which can be smaller than a window.
     pub(crate) async fn resize(&self, (width, height): (u32, u32)) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
@@ -108,7 +108,7 @@ impl Driver {
         Some(found[ELEMENT].as_str().unwrap().to_owned())
     }
 
-    /// Waits until an element is there, and answers its id.
+    /// Waits until an element exists, and returns its id.
     pub(crate) async fn wait_for(&self, selector: &str) -> String {
         let found = async {
             loop {
@@ -118,7 +118,7 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         };
-        let found = tokio::time::timeout(WAIT, found).await;
+        let found = tokio::time::timeout(WAIT_TIMEOUT, found).await;
         found.unwrap_or_else(|_| panic!("no `{selector}` on the page"))
     }
 
@@ -134,10 +134,10 @@ impl Driver {
         self.post(&format!("element/{element}/clear"), json!({})).await;
     }
 
-    /// Clicks on an element once it rests and nothing covers it: a page that is being brought up to date
-    /// moves what is on it, and a click would meet something else.
+    /// Clicks on an element once it is_at_rest and nothing covers it. A page that is being updated moves
+    /// its content, and a click would hit another element.
     pub(crate) async fn click(&self, selector: &str) {
-        let rests = "const [element, done] = arguments; \
+        let is_at_rest = "const [element, done] = arguments; \
             element.scrollIntoView({ block: 'center', behavior: 'instant' }); \
             const place = () => JSON.stringify(element.getBoundingClientRect()); \
             const before = place(); \
@@ -146,8 +146,8 @@ impl Driver {
         let clicked = async {
             loop {
                 let element = self.wait_for(selector).await;
-                let arguments = json!({ "script": rests, "args": [{ ELEMENT: element }] });
-                // An error is an element or a page that was replaced since.
+                let arguments = json!({ "script": is_at_rest, "args": [{ ELEMENT: element }] });
+                // An error means that the element or the page was replaced since.
                 if self.try_post("execute/async", arguments).await == Ok(json!(true))
                     && self.try_post(&format!("element/{element}/click"), json!({})).await.is_ok()
                 {
@@ -155,12 +155,12 @@ impl Driver {
                 }
             }
         };
-        let clicked = tokio::time::timeout(WAIT, clicked).await;
-        clicked.unwrap_or_else(|_| panic!("`{selector}` does not rest"));
+        let clicked = tokio::time::timeout(WAIT_TIMEOUT, clicked).await;
+        clicked.unwrap_or_else(|_| panic!("`{selector}` does not come to rest"));
     }
 
-    /// Clicks on what leads to another page, and waits until this one is gone: an element of the new page
-    /// that the old one has too would be found in the old one.
+    /// Clicks on a link to another page, and waits until this page is gone. Otherwise an element
+    /// that both pages have would be found on the old one.
     pub(crate) async fn follow(&self, selector: &str) {
         self.script("window.left = false").await;
         self.click(selector).await;
@@ -173,18 +173,18 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         };
-        let left = tokio::time::timeout(WAIT, left).await;
-        left.unwrap_or_else(|_| panic!("`{selector}` leads nowhere"));
+        let left = tokio::time::timeout(WAIT_TIMEOUT, left).await;
+        left.unwrap_or_else(|_| panic!("`{selector}` does not lead to another page"));
     }
 
-    /// Presses one key, wherever the focus is.
+    /// Presses one key, at the current focus.
     pub(crate) async fn press(&self, key: char) {
         let presses = ["keyDown", "keyUp"].map(|what| json!({ "type": what, "value": key }));
         let keys = json!({ "type": "key", "id": "keyboard", "actions": presses });
         self.post("actions", json!({ "actions": [keys] })).await;
     }
 
-    /// Goes by Tab to an element, as somebody without a mouse does.
+    /// Moves the focus to an element with the Tab key, like a user without a mouse.
     pub(crate) async fn tab_to(&self, selector: &str) {
         self.wait_for(selector).await;
         let there = format!("return document.activeElement.matches({})", json!(selector));
@@ -197,13 +197,13 @@ impl Driver {
         panic!("no Tab leads to `{selector}`");
     }
 
-    /// The window in which everything happens now.
+    /// Returns the current window.
     pub(crate) async fn window(&self) -> String {
         let window = send(self.http.get(format!("{}/window", self.session))).await.unwrap();
         window.as_str().unwrap().to_owned()
     }
 
-    /// Opens another tab, and goes on in it.
+    /// Opens another tab, and switches to it.
     pub(crate) async fn new_tab(&self) {
         let new = self.post("window/new", json!({ "type": "tab" })).await;
         self.switch_to(new["handle"].as_str().unwrap()).await;
@@ -213,7 +213,7 @@ impl Driver {
         self.post("window", json!({ "handle": window })).await;
     }
 
-    /// Closes the tab, and goes on in another one.
+    /// Closes the tab, and switches to another one.
     pub(crate) async fn close_tab(&self, back_to: &str) {
         send(self.http.delete(format!("{}/window", self.session))).await.unwrap();
         self.switch_to(back_to).await;
@@ -230,25 +230,26 @@ impl Driver {
         self.post("elements", by).await.as_array().unwrap().len()
     }
 
-    /// The name of the field that has the focus.
+    /// Returns the name of the focused field.
     pub(crate) async fn active_name(&self) -> String {
         let name = self.script("return document.activeElement.name || ''").await;
         name.as_str().unwrap().to_owned()
     }
 
-    /// Whether nothing has to be scrolled sideways.
+    /// Returns whether the page fits the width of the window.
     pub(crate) async fn fits(&self) -> bool {
         let script = "return document.documentElement.scrollWidth <= window.innerWidth";
         self.script(script).await == json!(true)
     }
 
-    /// Begins as a browser that was nowhere before.
+    /// Deletes all cookies, like a new browser.
     pub(crate) async fn forget_cookies(&self) {
         let command = json!({ "cmd": "Network.clearBrowserCookies", "params": {} });
         self.post("goog/cdp/execute", command).await;
     }
 
-    /// What axe-core, given as its script, finds on the page: each rule with the elements.
+    /// Returns the violations that axe-core (given as its script) finds on the page: each rule with
+    /// the elements.
     pub(crate) async fn violations(&self, axe: &str) -> Vec<String> {
         self.script(axe).await;
         let script = "const done = arguments[arguments.length - 1]; \
@@ -259,7 +260,7 @@ impl Driver {
         found.map(|rule| rule.as_str().unwrap().to_owned()).collect()
     }
 
-    /// The whole page, beyond the window too.
+    /// Takes a screenshot of the whole page, including the part outside of the window.
     pub(crate) async fn screenshot(&self, file: &Path) {
         assert!(self.fits().await, "{}: wider than the window", file.display());
         let command = json!({
@@ -275,12 +276,12 @@ impl Driver {
 async fn send(request: reqwest::RequestBuilder) -> Result<Value, Value> {
     let response = request.send().await.unwrap();
     let good = response.status().is_success();
-    let mut answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-    let value = answer["value"].take();
+    let mut response: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    let value = response["value"].take();
     if good { Ok(value) } else { Err(value) }
 }
 
-/// JSON as a body; the client is built without its own way to do that.
+/// A JSON body; the client is built without its own support for it.
 trait BodyJson {
     fn body_json(self, value: &Value) -> Self;
 }

@@ -1,14 +1,13 @@
-//! The whole tour in headless Chromium: two applications are linked at Plaid, the customer sees both at
-//! the bank, the second one without looking again, ends one by keyboard, and connects it again from
-//! the bank's own site. Then a bank whose customers sign in on Plaid's page. Takes the pictures of the
-//! README.
+//! The complete tour in headless Chromium: two applications are linked at Plaid; the customer sees
+//! both at the bank, the second without a reload, disconnects one by keyboard, and connects it
+//! again from the bank's site. Then a bank in credentials mode. Takes the pictures of the README.
 
 use crate::{axe, driver::Driver, screenshots};
 use demo_bank::{
-    ledger::fill::Filling,
+    ledger::fill::FillOptions,
     password::PASSWORD,
     scenario::{QUESTIONS, TOTP_SECRET},
-    town::{Addresses, Town},
+    setup::{Addresses, DemoSetup},
 };
 use px_core::{Clock as _, SystemClock};
 use px_server::credentials::TotpSecret;
@@ -23,7 +22,7 @@ struct Tour<'t> {
     at: &'t Addresses,
     /// The password of the applications' household.
     password: &'t str,
-    /// What the bank sent by text message and by mail.
+    /// The messages that the bank sent.
     sent: &'t Mutex<Vec<String>>,
     size: (u32, u32),
     name: &'t str,
@@ -31,7 +30,7 @@ struct Tour<'t> {
 }
 
 impl Tour<'_> {
-    /// A picture, and what the checker finds.
+    /// Takes a picture of a page, and checks it with axe-core.
     async fn look(&self, page: &str) {
         let file = screenshots().join(format!("tour-{}-{page}.png", self.name));
         self.driver.screenshot(&file).await;
@@ -41,11 +40,11 @@ impl Tour<'_> {
         }
     }
 
-    /// From an application's own page to its accounts, by way of Plaid and the bank.
-    async fn link(&self, application: &str, path: &str, looked_at: bool) {
+    /// Runs from an application's page to its accounts, through Plaid and the bank.
+    async fn link(&self, application: &str, path: &str, with_pictures: bool) {
         let driver = self.driver;
         let look = async |page: &str| {
-            if looked_at {
+            if with_pictures {
                 self.look(page).await;
             }
         };
@@ -70,7 +69,7 @@ impl Tour<'_> {
         assert!(driver.text("main").await.contains(application));
         driver.click("li:nth-child(1) label").await;
         driver.click("li:nth-child(2) label").await;
-        // One whose holdings can be seen too, which the bank's pages must say.
+        // An account with holdings, which the bank's pages must mention.
         driver.click("li:nth-child(7) label").await;
         look("04-consent").await;
         driver.click("[name=decision][value=allow]").await;
@@ -84,7 +83,7 @@ impl Tour<'_> {
         assert!(shown.contains("Larkfield Bank"), "{shown}");
     }
 
-    /// To the question that a bank asks whose customers sign in on Plaid's page.
+    /// Signs in on Plaid's page at the bank in credentials mode, up to the bank's challenge.
     async fn sign_in_here(&self, username: &str, page: &str) {
         let driver = self.driver;
         driver.open(&format!("{}/", self.at.applications)).await;
@@ -96,7 +95,7 @@ impl Tour<'_> {
         driver.fill("[name=password]", &format!("{PASSWORD}{ENTER}")).await;
     }
 
-    /// A code, questions, a device: each of the bank's ways to be sure of its customer.
+    /// Goes through each kind of challenge: a code, questions, a device.
     async fn second_factors(&self) {
         let driver = self.driver;
         self.sign_in_here("user_otp", "17-sign-in-here").await;
@@ -136,7 +135,7 @@ impl Tour<'_> {
 }
 
 impl Tour<'_> {
-    /// From the site of the bank to the consent at Plaid, by a customer who shares nothing yet.
+    /// Runs from the bank's site to the consent at Plaid, for a customer who shares nothing yet.
     async fn share_from_the_bank(&self) {
         let driver = self.driver;
         driver.forget_cookies().await;
@@ -164,11 +163,11 @@ impl Tour<'_> {
     }
 }
 
-async fn walk(tour: &Tour<'_>) {
+async fn run_tour(tour: &Tour<'_>) {
     let (driver, at) = (tour.driver, tour.at);
     tour.link("Budget App", "/", true).await;
 
-    // The bank's own site, behind its own login.
+    // The bank's site, behind its login.
     driver.open(&format!("{}/apps", at.bank)).await;
     driver.wait_for("[name=username]").await;
     tour.look("07-bank-sign-in").await;
@@ -181,12 +180,12 @@ async fn walk(tour: &Tour<'_>) {
     driver.wait_for("#change-budget-app").await;
     assert_eq!(driver.count("article.app").await, 1);
 
-    // The page stays open while another application is linked elsewhere, and shows it by itself:
-    // not because it was looked at again, and without being loaded anew.
+    // The page stays open while another application is linked in another tab. It shows the
+    // application by itself, without a change of its visibility and without a reload.
     let bank = driver.window().await;
     driver
         .script(
-            "window.kept = true; addEventListener('visibilitychange', \
+            "window.notReloaded = true; addEventListener('visibilitychange', \
              event => event.stopImmediatePropagation(), true)",
         )
         .await;
@@ -195,10 +194,10 @@ async fn walk(tour: &Tour<'_>) {
     tour.link("Tax App", "/tax", false).await;
     driver.close_tab(&bank).await;
     driver.wait_for("#change-tax-app").await;
-    assert_eq!(driver.script("return window.kept === true").await, true);
+    assert_eq!(driver.script("return window.notReloaded === true").await, true);
     assert_eq!(driver.count("article.app").await, 2);
-    let told = driver.script("return document.getElementById('said').textContent").await;
-    assert_eq!(told, "Tax App was connected to your accounts");
+    let announced = driver.script("return document.getElementById('said').textContent").await;
+    assert_eq!(announced, "Tax App was connected to your accounts");
     driver.follow("#read").await;
     driver.wait_for("#change-tax-app").await;
     assert!(driver.text("article.app").await.contains("if it asks: investments"));
@@ -210,7 +209,8 @@ async fn walk(tour: &Tour<'_>) {
     driver.click("form button.primary").await;
     driver.wait_for(".done[role=status]").await;
 
-    // One is ended, by keyboard alone: at once, and the other goes on.
+    // One application is disconnected with the keyboard only. It loses access at once, and the
+    // other keeps it.
     driver.open(&format!("{}/apps", at.bank)).await;
     driver.tab_to("#end-tax-app").await;
     driver.press('\u{e007}').await;
@@ -265,15 +265,16 @@ async fn two_applications_are_linked_seen_and_ended() {
     let axe = axe();
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
         let sent = Arc::new(Mutex::new(Vec::new()));
-        let town = Town::open(None, |bank, _| {
-            bank.filling = Some(Filling { seed: 1, users: 0, busy: false });
+        let setup = DemoSetup::open(None, |bank, _| {
+            bank.fill_options = Some(FillOptions { seed: 1, users: 0, busy: false });
             let lines = sent.clone();
             bank.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
         });
-        let town = town.await.unwrap();
-        let (addresses, password) = (town.addresses.clone(), town.plaid.app_password().to_owned());
+        let setup = setup.await.unwrap();
+        let (addresses, password) =
+            (setup.addresses.clone(), setup.plaid.app_password().to_owned());
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(town.serve(async { drop(stopped.await) }));
+        let serving = tokio::spawn(setup.serve(async { drop(stopped.await) }));
         driver.forget_cookies().await;
         driver.resize(size).await;
         let axe = axe.as_deref();
@@ -286,7 +287,7 @@ async fn two_applications_are_linked_seen_and_ended() {
             name,
             axe,
         };
-        walk(&tour).await;
+        run_tour(&tour).await;
         stop.send(()).unwrap();
         serving.await.unwrap().unwrap();
     }

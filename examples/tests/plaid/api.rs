@@ -1,4 +1,4 @@
-//! Every endpoint of section 6 over HTTP, and what an application reads.
+//! Tests of every endpoint of section 6 over HTTP, and of the developer endpoints.
 
 use crate::{
     browser::AWAY,
@@ -38,7 +38,7 @@ async fn every_endpoint_answers_in_its_shape() {
     let accounts = world.until_ok("budget-app", "/accounts/get", read.clone()).await;
     assert_eq!(accounts["accounts"].as_array().unwrap().len(), 9);
 
-    // The bank's own token of the same Item.
+    // The bank's token of the same Item.
     let (token, user) = world.bank_token("user_good").await;
     let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": token } });
     let imported = world.ok(bank, "/item/import", body).await;
@@ -73,7 +73,7 @@ async fn every_endpoint_answers_in_its_shape() {
     let done = world.ok(bank, "/items/tokens/notify", body).await;
     shapes.is::<plaid::Acknowledged>("notify_tokens", &done);
 
-    // What an application may see is changed, read again, and found in the log.
+    // The scopes of an application are changed, read again, and found in the log.
     let all = accounts["accounts"].as_array().unwrap().iter().map(|one| &one["id"]);
     let all: Vec<_> =
         all.map(|id| json!({ "unique_id": id, "authorized": *id != account })).collect();
@@ -93,7 +93,7 @@ async fn every_endpoint_answers_in_its_shape() {
     assert!(kinds.contains(&"SCOPES_UPDATE") && kinds.contains(&"ITEM_CREATE"), "{kinds:?}");
     assert_eq!(log.last_data_access_times[0].application_id.as_str(), "budget-app");
 
-    // Webhooks go elsewhere, under a signature whose key is published.
+    // Webhooks go to another URL. The key of their signature is published.
     let to = format!("{}?key=x", world.plaid.config().applications[0].webhook.as_ref().unwrap());
     let body = json!({ "access_token": access, "webhook": to });
     let updated = world.ok("budget-app", "/item/webhook/update", body).await;
@@ -130,7 +130,7 @@ async fn every_endpoint_answers_in_its_shape() {
     world.stop().await;
 }
 
-/// The `kid` in the head of a JWT.
+/// Returns the `kid` in the header of a JWT.
 fn key_id_of(signature: &str) -> String {
     use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
     let head = BASE64_URL_SAFE_NO_PAD.decode(signature.split('.').next().unwrap()).unwrap();
@@ -147,7 +147,7 @@ async fn an_application_reads_what_its_user_shared() {
     let body = link_request(json!({ "redirect_uri": back, "products": all }));
     let token = world.ok(app, "/link/token/create", body).await["link_token"].clone();
     let mut browser = crate::browser::Browser::new();
-    let page = world.walk(&mut browser, token.as_str().unwrap(), "user_good").await;
+    let page = world.link_user(&mut browser, token.as_str().unwrap(), "user_good").await;
     let back = browser.submit(&page, "/finish", &[]).await;
     let body = json!({ "public_token": back.query("public_token").unwrap() });
     let access = world.ok(app, "/item/public_token/exchange", body).await["access_token"].clone();
@@ -179,7 +179,7 @@ async fn an_application_reads_what_its_user_shared() {
     assert!(kinds.iter().all(|account| account["type"] == "credit" || account["type"] == "loan"));
 
     world.until_complete(app, &access).await;
-    // By dates, page by page, and by what changed.
+    // By dates, page by page, and by changes.
     let window = json!({ "access_token": access, "start_date": "2026-02-01", "end_date": "2026-03-11", "options": { "count": 20 } });
     let first = world.until_ok(app, "/transactions/get", window.clone()).await;
     assert_eq!(first["transactions"].as_array().unwrap().len(), 20);

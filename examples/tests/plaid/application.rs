@@ -1,4 +1,4 @@
-//! The example application's page, as a browser without scripts sees it.
+//! Tests of the example application's page, with a browser without scripts.
 
 use crate::{
     browser::{Browser, Page},
@@ -6,7 +6,7 @@ use crate::{
 };
 use tokio::net::TcpListener;
 
-/// Serves the applications of a world; where they are.
+/// Serves the applications of a world. Returns their URL.
 async fn serve(world: &World) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -22,7 +22,7 @@ async fn enter(world: &World, browser: &mut Browser, home: &str) -> Page {
     browser.submit(&page, "/enter", &typed).await
 }
 
-/// From Link's first page to the address to which it sends the browser back.
+/// Goes from Link's first page to the redirect URI.
 async fn through_link(browser: &mut Browser, page: &Page) -> Page {
     let page = browser.submit(page, "/begin", &[]).await;
     let page = browser.submit(&page, "/bank", &[("institution_id", "ins_larkfield")]).await;
@@ -35,7 +35,7 @@ async fn through_link(browser: &mut Browser, page: &Page) -> Page {
     browser.submit(&page, "/finish", &[]).await
 }
 
-/// Sends a form of a page with something else for its token.
+/// Submits a form of a page with another CSRF token.
 async fn forge(browser: &mut Browser, page: &Page, action: &str, csrf: Option<&str>) -> Page {
     let form = page.form(action);
     let mut fields = form.hidden.clone();
@@ -54,13 +54,17 @@ async fn the_applications_forms_want_their_token_and_its_return_its_browser() {
     let others = enter(&world, &mut other, &home).await.values("csrf")[0].clone();
     for csrf in [None, Some(""), Some("forged"), Some(&*others)] {
         let to = forge(&mut browser, &page, "/connect", csrf).await;
-        assert_eq!(to.url.as_str(), format!("{home}/"), "nobody is sent to Link for {csrf:?}");
+        assert_eq!(
+            to.url.as_str(),
+            format!("{home}/"),
+            "the browser is sent to Link with {csrf:?}"
+        );
     }
     let link = browser.submit(&page, "/connect", &[]).await;
     assert!(link.url.as_str().starts_with(&format!("{}/link/visit/", world.url)), "{}", link.url);
     let back = through_link(&mut browser, &link).await;
     let back = format!("{home}/linked?{}", back.url.query().unwrap());
-    // A stranger's bank is not slipped to a household that follows a link.
+    // A household that follows a foreign link does not get the bank of its author.
     for browser in [&mut stranger, &mut other] {
         let to = browser.open(&back).await;
         assert!(!to.html.contains("/disconnect"), "{}", to.html);
@@ -69,7 +73,10 @@ async fn the_applications_forms_want_their_token_and_its_return_its_browser() {
     assert!(page.html.contains("<h2>Larkfield Bank</h2>"), "{}", page.html);
     for csrf in [None, Some(""), Some("forged"), Some(&*others)] {
         let to = forge(&mut browser, &page, "/disconnect", csrf).await;
-        assert!(to.html.contains("<h2>Larkfield Bank</h2>"), "it stays after {csrf:?}");
+        assert!(
+            to.html.contains("<h2>Larkfield Bank</h2>"),
+            "the bank is disconnected with {csrf:?}"
+        );
     }
     let page = browser.submit(&page, "/disconnect", &[]).await;
     assert!(!page.html.contains("Larkfield Bank"), "{}", page.html);
@@ -100,8 +107,8 @@ async fn what_banks_and_merchants_write_is_escaped_on_the_applications_page() {
         }
         page
     };
-    let patience = std::time::Duration::from_secs(60);
-    let page = tokio::time::timeout(patience, shown).await.expect("no transaction is shown");
+    let timeout = std::time::Duration::from_secs(60);
+    let page = tokio::time::timeout(timeout, shown).await.expect("no transaction is shown");
     for n in 1..=4 {
         let escaped = format!("&lt;script&gt;alert({n})");
         assert!(page.html.contains(&escaped), "{n}: {}", page.html);

@@ -1,10 +1,11 @@
-//! A browser without scripts: keeps cookies of each host and port, follows redirects, sends forms.
+//! A simulated browser without scripts: stores cookies of each host and port, follows redirects,
+//! submits forms.
 
 use http::{StatusCode, header};
 use std::collections::BTreeMap;
 use url::Url;
 
-/// A page, or the redirect that leads out to an application or a bank's site.
+/// A page, or the redirect to an application or a bank's site.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) url: Url,
@@ -16,12 +17,12 @@ pub(crate) struct Page {
 /// A browser.
 pub(crate) struct Browser {
     http: reqwest::Client,
-    /// By host and port, then name. Real browsers share them over ports; here nothing hides in
-    /// that.
+    /// The cookies by host and port, then name. Real browsers share them between ports, which makes
+    /// no difference here.
     cookies: BTreeMap<(String, String), String>,
 }
 
-/// Nobody listens there: a redirect to it is where a walk ends.
+/// A prefix of redirect URIs. No server listens there, and the browser stops at such a redirect.
 pub(crate) const AWAY: &str = "http://127.0.0.1:9/";
 
 impl Browser {
@@ -40,7 +41,7 @@ impl Browser {
         self.follow(url, request).await
     }
 
-    /// Sends the first form that leads to `action`, with what was typed.
+    /// Submits the first form to `action`, with the user's input.
     pub(crate) async fn submit(
         &mut self,
         page: &Page,
@@ -78,15 +79,15 @@ impl Browser {
             let mine = self.cookies.iter().filter(|((at, _), _)| *at == site);
             let cookies: Vec<_> =
                 mine.map(|((_, name), value)| format!("{name}={value}")).collect();
-            let answer = request.header(header::COOKIE, cookies.join("; ")).send().await.unwrap();
-            for cookie in answer.headers().get_all(header::SET_COOKIE) {
+            let response = request.header(header::COOKIE, cookies.join("; ")).send().await.unwrap();
+            for cookie in response.headers().get_all(header::SET_COOKIE) {
                 let pair = cookie.to_str().unwrap().split(';').next().unwrap();
                 let (name, value) = pair.split_once('=').unwrap();
                 self.cookies.insert((site.clone(), name.to_owned()), value.to_owned());
             }
-            let (status, headers) = (answer.status(), answer.headers().clone());
+            let (status, headers) = (response.status(), response.headers().clone());
             let location = headers.get(header::LOCATION).map(|l| l.to_str().unwrap().to_owned());
-            let html = answer.text().await.unwrap();
+            let html = response.text().await.unwrap();
             match location {
                 Some(location) if status.is_redirection() => {
                     url = url.join(&location).unwrap();
@@ -98,7 +99,7 @@ impl Browser {
                 _ => return Page { url, status, headers, html },
             }
         }
-        panic!("redirects in a circle, at {url}");
+        panic!("more than 10 redirects, at {url}");
     }
 }
 
@@ -109,13 +110,13 @@ pub(crate) struct Form {
 }
 
 impl Page {
-    /// The first form that leads to an address that ends so.
+    /// Returns the first form with an action that ends with `action`.
     pub(crate) fn form(&self, action: &str) -> Form {
         let found = self.forms().into_iter().find(|form| form.action.ends_with(action));
         found.unwrap_or_else(|| panic!("no form to {action} on {}: {}", self.url, self.html))
     }
 
-    /// All forms of the page.
+    /// Returns all forms of the page.
     pub(crate) fn forms(&self) -> Vec<Form> {
         let forms = self.html.split("<form ").skip(1).filter_map(|rest| {
             let form = rest.split("</form>").next()?;
@@ -131,13 +132,13 @@ impl Page {
         forms.collect()
     }
 
-    /// The values of the fields of a name.
+    /// Returns the values of the fields of a name.
     pub(crate) fn values(&self, name: &str) -> Vec<String> {
         let start = format!("name=\"{name}\" value=\"");
         between(&self.html, &start, "\"").into_iter().map(str::to_owned).collect()
     }
 
-    /// A field of the query of the address.
+    /// Returns a field of the query of the URL.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let found = self.url.query_pairs().find(|(field, _)| field == name);
         found.map(|(_, value)| value.into_owned())
@@ -148,7 +149,7 @@ impl Page {
     }
 }
 
-/// The text between two others, each time it comes.
+/// Returns the texts between `start` and `end`, for each occurrence.
 pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).collect()
 }

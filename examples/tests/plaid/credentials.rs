@@ -1,4 +1,4 @@
-//! Banks whose users sign in on the Link page: passwords, codes, questions, devices.
+//! Tests of banks in credentials mode: passwords, codes, questions, devices.
 
 use crate::{
     browser::{AWAY, Browser, Page},
@@ -18,7 +18,7 @@ async fn sign_in(world: &World, browser: &mut Browser, username: &str, password:
     browser.submit(&page, "/sign-in", &[("username", username), ("password", password)]).await
 }
 
-/// Picks the first account; what the application sees then.
+/// Selects the first account. Returns the number of accounts that the application sees.
 async fn share(world: &World, browser: &mut Browser, page: &Page) -> usize {
     let none = browser.submit(page, "/accounts", &[]).await;
     assert!(none.html.contains("Select at least one account"), "{}", none.html);
@@ -28,8 +28,8 @@ async fn share(world: &World, browser: &mut Browser, page: &Page) -> usize {
     let back = browser.submit(&done, "/finish", &[]).await;
     assert!(back.url.as_str().starts_with(AWAY));
     let body = json!({ "public_token": back.query("public_token").unwrap() });
-    let answer = world.ok("budget-app", "/item/public_token/exchange", body).await;
-    let read = json!({ "access_token": answer["access_token"] });
+    let response = world.ok("budget-app", "/item/public_token/exchange", body).await;
+    let read = json!({ "access_token": response["access_token"] });
     let seen = world.until_ok("budget-app", "/accounts/get", read).await;
     seen["accounts"].as_array().unwrap().len()
 }
@@ -42,7 +42,7 @@ async fn a_password_alone_is_enough_where_the_bank_asks_no_more() {
     assert!(page.html.contains("is not right") && !page.html.contains("wrong\""));
     let typed = [("username", "user_good"), ("password", "pass_good")];
     let page = browser.submit(&page, "/sign-in", &typed).await;
-    assert_eq!(share(&world, &mut browser, &page).await, 1, "the picked account and no more");
+    assert_eq!(share(&world, &mut browser, &page).await, 1, "the selected account and no other");
     world.stop().await;
 }
 

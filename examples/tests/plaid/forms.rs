@@ -1,4 +1,4 @@
-//! Every form of Link is taken from its own page alone.
+//! Tests that every form of Link is accepted from its own page only.
 
 use crate::{
     browser::{AWAY, Browser, Page},
@@ -8,15 +8,20 @@ use demo_bank::scenario::QUESTIONS;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// Forges every form of a page, in every way: the visit stays where it is.
-async fn forge(browser: &mut Browser, page: &Page, other: &str, tried: &mut BTreeSet<String>) {
+/// Forges every form of a page, in every way. The visit must not change.
+async fn forge(
+    browser: &mut Browser,
+    page: &Page,
+    other: &str,
+    forged_forms: &mut BTreeSet<String>,
+) {
     let before = browser.open(page.url.as_str()).await;
     let forms = before.forms();
     assert!(!forms.is_empty(), "{}", before.html);
     for form in forms {
         let url = page.url.join(&form.action).unwrap();
         let with = |csrf: Option<&str>| {
-            // What would lead on, if it were taken.
+            // Fields that would continue the visit if they were accepted.
             let mut fields: Vec<_> = [
                 ("institution_id", "ins_oldtown"),
                 ("username", "user_good"),
@@ -41,22 +46,22 @@ async fn forge(browser: &mut Browser, page: &Page, other: &str, tried: &mut BTre
             (own, &[("sec-fetch-site", "cross-site")]),
             (own, &[("sec-fetch-site", "same-site")]),
         ] {
-            let answer = browser.post(&url, &with(csrf), headers).await;
-            assert_eq!(answer.status, 403, "{} {csrf:?} {headers:?}", form.action);
+            let response = browser.post(&url, &with(csrf), headers).await;
+            assert_eq!(response.status, 403, "{} {csrf:?} {headers:?}", form.action);
         }
         // A page of this visit, in a browser that has not opened it.
         let stranger = Browser::new().post(&url, &with(own), &[]).await;
         assert_eq!(stranger.status, 403, "{} by a stranger", form.action);
         let after = browser.open(page.url.as_str()).await;
         assert_eq!(after.html, before.html, "{} left the visit as it was", form.action);
-        tried.insert(form.action.rsplit('/').next().unwrap().to_owned());
+        forged_forms.insert(form.action.rsplit('/').next().unwrap().to_owned());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_form_changes_nothing_on_any_page() {
     let world = World::new().await;
-    let mut tried = BTreeSet::new();
+    let mut forged_forms = BTreeSet::new();
     let mut browser = Browser::new();
     let other = browser.open(&world.link_page(&world.link_token("tax-app").await)).await;
     let other = other.form("/begin").hidden[0].1.clone();
@@ -67,25 +72,25 @@ async fn a_forged_form_changes_nothing_on_any_page() {
 
     // A password and a code.
     let page = open(&mut browser).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let page = browser.submit(&page, "/begin", &[]).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let page = browser.submit(&page, "/bank", &[("institution_id", "ins_oldtown")]).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let typed = [("username", "user_otp"), ("password", "pass_good")];
     let page = browser.submit(&page, "/sign-in", &typed).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let page = browser.submit(&page, "/delivery", &[("delivery_id", "email-1")]).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let sent = world.sent.lock().unwrap().last().unwrap().clone();
     let code = sent.rsplit(' ').next().unwrap();
     let page = browser.submit(&page, "/code", &[("code", code)]).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let account = page.values("account_id")[0].clone();
     let page = browser.submit(&page, "/accounts", &[("account_id", &account)]).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let away = browser.submit(&page, "/finish", &[]).await;
-    assert!(away.url.as_str().starts_with(AWAY), "the forged ones did not use it up");
+    assert!(away.url.as_str().starts_with(AWAY), "the forged forms did not use up the visit");
 
     // Questions.
     let page = open(&mut browser).await;
@@ -93,7 +98,7 @@ async fn a_forged_form_changes_nothing_on_any_page() {
     let page = browser.submit(&page, "/bank", &[("institution_id", "ins_oldtown")]).await;
     let typed = [("username", "user_kba"), ("password", "pass_good")];
     let page = browser.submit(&page, "/sign-in", &typed).await;
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let answers: Vec<_> = QUESTIONS.iter().map(|(.., answer)| *answer).collect();
     let typed = [("answer-0", answers[0]), ("answer-1", answers[1])];
     let page = browser.submit(&page, "/answers", &typed).await;
@@ -110,7 +115,7 @@ async fn a_forged_form_changes_nothing_on_any_page() {
     while page.html.contains("Getting your accounts") {
         page = browser.open(page.url.as_str()).await;
     }
-    forge(&mut browser, &page, &other, &mut tried).await;
+    forge(&mut browser, &page, &other, &mut forged_forms).await;
     let body = json!({ "access_token": access });
     let listed = world.ok("larkfield-bank", "/item/application/list", body).await;
     assert_eq!(listed["applications"], json!([]), "nothing was connected");
@@ -129,6 +134,6 @@ async fn a_forged_form_changes_nothing_on_any_page() {
         "finish",
         "sign-in",
     ];
-    assert_eq!(tried, all.map(str::to_owned).into(), "every form there is");
+    assert_eq!(forged_forms, all.map(str::to_owned).into(), "every form was tested");
     world.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The Link pages, as a browser without scripts sees them: tokens, cookies, forms.
+//! Tests of the Link pages, with a browser without scripts: tokens, cookies, forms.
 
 use crate::{
     browser::{AWAY, Browser},
@@ -14,7 +14,7 @@ async fn every_page_carries_the_headers_that_guard_it() {
     let token = world.link_token("budget-app").await;
     let page = browser.open(&world.link_page(&token)).await;
     assert_eq!(page.status, 200);
-    assert!(!page.url.as_str().contains(&token), "the token leaves the address bar");
+    assert!(!page.url.as_str().contains(&token), "the token is still in the address bar");
     let policy = page.header("content-security-policy");
     for part in [
         "default-src 'none'",
@@ -69,15 +69,15 @@ async fn a_user_connects_and_the_application_gets_what_was_picked_and_no_more() 
     let back = browser.submit(&page, "/finish", &[]).await;
     let public = back.query("public_token").unwrap();
     let body = json!({ "public_token": public });
-    let answer = world.ok("budget-app", "/item/public_token/exchange", body.clone()).await;
-    // Once.
+    let response = world.ok("budget-app", "/item/public_token/exchange", body.clone()).await;
+    // A public token can be used once.
     let again = world.refused("budget-app", "/item/public_token/exchange", body).await;
     assert_eq!(again, "INVALID_PUBLIC_TOKEN");
-    let read = json!({ "access_token": answer["access_token"] });
+    let read = json!({ "access_token": response["access_token"] });
     let seen = world.until_ok("budget-app", "/accounts/get", read).await;
     assert_eq!(seen["accounts"].as_array().unwrap().len(), 2);
-    let told = world.webhook(|one| one.body["webhook_code"] == "INITIAL_UPDATE").await;
-    assert_eq!(told.body["item_id"], answer["item_id"]);
+    let webhook = world.webhook(|one| one.body["webhook_code"] == "INITIAL_UPDATE").await;
+    assert_eq!(webhook.body["item_id"], response["item_id"]);
     world.stop().await;
 }
 
@@ -89,13 +89,14 @@ async fn a_link_token_opens_one_visit_in_one_browser() {
     let mut first = Browser::new();
     let page = first.open(&url).await;
     assert_eq!(page.status, 200);
-    // Another session: by the token, by the visit's address, or with the form of its page.
+    // Another session is refused: with the token, with the visit's URL, or with the form of its
+    // page.
     let mut other = Browser::new();
     assert_eq!(other.open(&url).await.status, 410);
     assert_eq!(other.open(page.url.as_str()).await.status, 403);
     let stolen = other.submit(&page, "/begin", &[]).await;
     assert_eq!(stolen.status, 403);
-    // The same browser again is where it was.
+    // The same browser gets the same page again.
     let again = first.open(&url).await;
     assert_eq!((again.status, again.url), (page.status, page.url.clone()));
     world.stop().await;
@@ -106,8 +107,8 @@ async fn a_link_token_used_twice_in_parallel_opens_one_visit() {
     let world = World::new().await;
     for _ in 0..10 {
         let url = world.link_page(&world.link_token("budget-app").await);
-        let tries = (0..4).map(|_| async { Browser::new().open(&url).await.status.as_u16() });
-        let mut statuses = futures_util::future::join_all(tries).await;
+        let attempts = (0..4).map(|_| async { Browser::new().open(&url).await.status.as_u16() });
+        let mut statuses = futures_util::future::join_all(attempts).await;
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 410, 410, 410]);
     }
@@ -127,7 +128,7 @@ async fn tokens_end_when_their_time_is_over() {
     let code = world.refused("budget-app", "/item/public_token/exchange", body).await;
     assert_eq!(code, "INVALID_PUBLIC_TOKEN");
 
-    // A visit that nobody goes on with.
+    // A visit without further requests.
     let mut browser = Browser::new();
     let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
     world.clock.advance(TimeDelta::minutes(31));
@@ -148,15 +149,15 @@ async fn an_answer_of_a_bank_is_taken_once_and_from_that_bank_alone() {
     let state = at_bank.query("state").unwrap();
     let back = |query: &str| format!("{}/link/oauth?{query}", world.url);
 
-    // A state of nobody, or in another browser: nothing of the visit is touched.
+    // An unknown state, or another browser: the visit does not change.
     assert_eq!(browser.open(&back("code=c&state=forged")).await.status, 403);
     let stranger = Browser::new().open(&back(&format!("code=c&state={state}"))).await;
     assert_eq!(stranger.status, 403);
-    // Another issuer: a mix-up (RFC 9207). The visit chooses again.
+    // Another issuer: a mix-up (RFC 9207). The visit returns to the choice of a bank.
     let mixed =
         browser.open(&back(&format!("code=c&state={state}&iss=https://evil.example"))).await;
     assert!(mixed.html.contains("did not confirm this sign-in"), "{}", mixed.html);
-    // The right answer after that comes too late.
+    // A valid callback after that is too late.
     let late =
         format!("code=c&state={state}&iss={}", world.plaid.config().institutions[0].base_url);
     let late = browser.open(&back(&late)).await;
@@ -180,7 +181,7 @@ async fn who_declines_or_leaves_shares_nothing() {
     assert_eq!(back.query("error").as_deref(), Some("user_cancelled"));
     assert_eq!(back.query("link_token"), Some(token));
     assert_eq!(back.query("public_token"), None);
-    assert_eq!(browser.open(page.url.as_str()).await.status, 403, "it is over");
+    assert_eq!(browser.open(page.url.as_str()).await.status, 403, "the visit has ended");
     world.stop().await;
 }
 
@@ -190,15 +191,15 @@ async fn without_a_page_to_return_to_the_public_token_comes_by_webhook() {
     let body = link_request(json!({ "products": ["transactions"] }));
     let token = world.ok("budget-app", "/link/token/create", body).await["link_token"].clone();
     let mut browser = Browser::new();
-    let page = world.walk(&mut browser, token.as_str().unwrap(), "user_good").await;
+    let page = world.link_user(&mut browser, token.as_str().unwrap(), "user_good").await;
     assert!(page.html.contains("You can close this window"), "{}", page.html);
     let arrived = world.webhook(|one| one.body["webhook_code"] == "ITEM_ADD_RESULT").await;
-    assert_eq!(arrived.body["client_user_id"], "u-1", "whose Item it is");
+    assert_eq!(arrived.body["client_user_id"], "u-1", "the application's user");
     assert_eq!(arrived.body.get("foreign_id"), None);
     let body = json!({ "public_token": arrived.body["public_token"] });
-    let answer = world.ok("budget-app", "/item/public_token/exchange", body).await;
-    assert_eq!(answer["item_id"], arrived.body["item_id"]);
-    // One consent is one entry of the log.
+    let response = world.ok("budget-app", "/item/public_token/exchange", body).await;
+    assert_eq!(response["item_id"], arrived.body["item_id"]);
+    // One consent is one entry in the log.
     let (partner, _) = world.imported("larkfield-bank", "user_good").await;
     let log = json!({ "access_token": partner });
     let log = world.ok("larkfield-bank", "/item/activity/list", log).await;
@@ -221,12 +222,12 @@ async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_kee
     world.ok("larkfield-bank", "/items/tokens/notify", body).await;
     world.webhook(|one| one.body["webhook_code"] == "ERROR").await;
 
-    let ask = link_request(
+    let request = link_request(
         json!({ "access_token": access, "redirect_uri": format!("{AWAY}budget-app") }),
     );
     let mut names = ["user_empty", "user_good"].into_iter();
     for name in names.by_ref() {
-        let made = world.ok("budget-app", "/link/token/create", ask.clone()).await;
+        let made = world.ok("budget-app", "/link/token/create", request.clone()).await;
         let mut browser = Browser::new();
         let page = browser.open(&world.link_page(made["link_token"].as_str().unwrap())).await;
         let page = browser.submit(&page, "/begin", &[]).await;
@@ -242,7 +243,7 @@ async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_kee
             continue;
         }
         let back = browser.submit(&page, "/finish", &[]).await;
-        assert_eq!(back.query("public_token"), None, "its access token goes on");
+        assert_eq!(back.query("public_token"), None, "its access token stays valid");
     }
     world.webhook(|one| one.body["webhook_code"] == "LOGIN_REPAIRED").await;
     let item = world.ok("budget-app", "/item/get", read).await;

@@ -1,4 +1,4 @@
-//! Health, as whoever runs the service sees it.
+//! Tests of the health endpoints for operators.
 
 use axum::Router;
 use demo_bank::plaid::{Config, DemoPlaid, Parts};
@@ -21,7 +21,7 @@ async fn readiness_reads_one_item_and_counts_nothing() {
     assert_eq!(status(&router, "/readyz").await, StatusCode::OK);
     let database = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
     let run = async |sql: &'static str| sqlx::query(sql).execute(&database).await.unwrap();
-    // Webhooks that wait are counted for the figures. A probe that comes every second does not.
+    // The metrics count pending webhooks. A frequent readiness probe must not.
     run("ALTER TABLE outbox RENAME TO elsewhere").await;
     assert_eq!(status(&router, "/readyz").await, StatusCode::OK);
     run("ALTER TABLE items RENAME TO gone").await;

@@ -1,4 +1,4 @@
-//! The program `demo-plaid`: its configuration, its exit codes, its listeners, what it never says.
+//! Tests of the program `demo-plaid`: configuration, exit codes, listeners, secrets.
 
 use serde_json::Value;
 use std::{
@@ -61,7 +61,7 @@ fn production_does_not_start_with_what_is_fit_for_a_demo() {
     assert_eq!(code, 0);
     std::fs::write(&example, text).unwrap();
     let file = example.to_str().unwrap();
-    assert_eq!(run(&["config", "check", "--config", file]).0, 0, "the example is sound");
+    assert_eq!(run(&["config", "check", "--config", file]).0, 0, "the example is valid");
     let arguments = ["serve", "--config", file, "--profile", "production"];
     let (code, _, error) = run(&arguments);
     assert_eq!(code, 2, "{error}");
@@ -70,7 +70,7 @@ fn production_does_not_start_with_what_is_fit_for_a_demo() {
         "secret of budget-app: is the demo's",
         "local_webhooks:",
         "public_url: must be https",
-        // The example is copied, and says what it is.
+        // The copied example names its environment.
         "environment: must be production",
     ] {
         assert!(error.contains(what), "{what} in {error}");
@@ -109,13 +109,13 @@ fn config_check_reads_the_files_and_finds_what_serve_would_end_with() {
             ("key_file", "nowhere.pem"),
             ("webhook_key_file", "junk.pem"),
         ] {
-            let said = format!("error: {setting}: ");
-            let line = error.lines().find(|line| line.starts_with(&said));
+            let start = format!("error: {setting}: ");
+            let line = error.lines().find(|line| line.starts_with(&start));
             assert!(line.is_some_and(|line| line.contains(file)), "{setting} in {error}");
         }
         assert!(!format!("{out}{error}").contains("hunter2"), "{out}{error}");
     }
-    // An address that holds a password is refused, and not printed.
+    // A URL with a password is refused, and not printed.
     let text = Command::new(env!("CARGO_BIN_EXE_demo-plaid")).args(["config", "example"]).output();
     let text = String::from_utf8(text.unwrap().stdout).unwrap();
     let text = text.replace("base_url = \"http://", "base_url = \"http://hunter3:hunter4@");
@@ -141,7 +141,7 @@ fn wrong_usage_and_failure_have_their_codes() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
+async fn serve_listens_reports_its_state_logs_no_secret_and_stops_on_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     let database = format!("sqlite:{}", dir.path().join("plaid.sqlite").display());
     let mut program = demo_plaid()
@@ -160,22 +160,22 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
         errors.read_to_string(&mut text).unwrap();
         text
     });
-    let said = lines.next().unwrap().unwrap();
-    let said: Value = serde_json::from_str(&said).unwrap();
-    let url = said["public_url"].as_str().unwrap().to_owned();
-    let metrics = said["metrics"].as_str().unwrap().to_owned();
+    let line = lines.next().unwrap().unwrap();
+    let output: Value = serde_json::from_str(&line).unwrap();
+    let url = output["public_url"].as_str().unwrap().to_owned();
+    let metrics = output["metrics"].as_str().unwrap().to_owned();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let get = async |url: String| {
-        let answer = http.get(url).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        let response = http.get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
     };
     for path in ["healthz", "readyz"] {
         assert_eq!(get(metrics.replace("metrics", path)).await.0, 200, "{path}");
     }
 
-    // Calls with secrets and tokens, good and bad ones, and a page opened with a token.
+    // Requests with valid and invalid secrets and tokens, and a page opened with a token.
     let secret = "demo-secret-of-budget-app";
-    let mut kept = vec![secret.to_owned(), "wrong-secret-7f3a".to_owned()];
+    let mut secrets = vec![secret.to_owned(), "wrong-secret-7f3a".to_owned()];
     for (path, secret, body) in [
         ("/accounts/get", secret, r#"{"access_token":"access-sandbox-hunter2"}"#),
         ("/item/get", "wrong-secret-7f3a", r#"{"access_token":"access-sandbox-hunter2"}"#),
@@ -187,7 +187,7 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
             request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
         assert!(request.body(body).send().await.unwrap().status().is_client_error());
     }
-    kept.extend(["hunter2".to_owned(), "hunter3".to_owned()]);
+    secrets.extend(["hunter2".to_owned(), "hunter3".to_owned()]);
     let body = r#"{"client_name":"x","language":"en","country_codes":["US"],"user":{"client_user_id":"u"},"products":["transactions"]}"#;
     let request =
         http.post(format!("{url}/link/token/create")).header("content-type", "application/json");
@@ -195,21 +195,25 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
     let made = request.body(body).send().await.unwrap().text().await.unwrap();
     let made: Value = serde_json::from_str(&made).unwrap();
     let token = made["link_token"].as_str().unwrap().to_owned();
-    assert_eq!(get(format!("{url}/link?token={token}")).await.0, 403, "no cookies are kept here");
-    kept.push(token);
-    let (status, figures) = get(metrics).await;
-    assert!(status == 200 && !figures.is_empty());
+    assert_eq!(
+        get(format!("{url}/link?token={token}")).await.0,
+        403,
+        "this client stores no cookies"
+    );
+    secrets.push(token);
+    let (status, metrics_text) = get(metrics).await;
+    assert!(status == 200 && !metrics_text.is_empty());
 
-    let told = Command::new("kill").arg("-TERM").arg(program.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let stopped = Command::new("kill").arg("-TERM").arg(program.id().to_string()).status().unwrap();
+    assert!(stopped.success());
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(program.wait().unwrap().code(), Some(0));
     let log = log.join().unwrap();
-    for line in ["DEBUG", "px.call", "answered", "refused"] {
+    for line in ["DEBUG", "px.call", "responded", "refused"] {
         assert!(log.contains(line), "{line} is not there, so the log was not on: {log}");
     }
-    let all = format!("{log}{}{figures}", rest.join("\n"));
-    for secret in kept {
+    let all = format!("{log}{}{metrics_text}", rest.join("\n"));
+    for secret in secrets {
         assert!(!all.contains(&secret), "the program said {secret}");
     }
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! `demo-bank` and `demo-plaid` as programs, each behind a [`Wire`], and an application's webhooks.
+//! `demo-bank` and `demo-plaid` as programs, each behind a [`Wire`], and the webhooks of an
+//! application.
 
 use crate::{
     browser::AWAY,
@@ -17,18 +18,18 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const SECRET_AT_BANK: &str = "secret-5f1c-of-plaid-at-the-bank";
 const TARGET: &str = "target-77ab-of-budget-app";
-/// Nobody's.
+/// A wrong secret.
 pub(crate) const WRONG_SECRET: &str = "secret-wrong-81c2";
 
-/// The secret of a client of Plaid.
+/// Returns the secret of a client of Plaid.
 pub(crate) fn secret_of(client: &str) -> String {
     format!("secret-60fe-of-{client}-at-plaid")
 }
 
-/// A program that runs, and what it has said so far.
+/// A running program and its output.
 struct Program {
     child: Child,
     lines: watch::Receiver<Vec<String>>,
@@ -40,18 +41,18 @@ impl Program {
         let mut child = Command::new(path)
             .args(arguments)
             .env_clear()
-            // All of it: ours, and that of the libraries below.
+            // All logs, including those of the libraries.
             .env("RUST_LOG", "trace")
             .env("NO_COLOR", "1")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (said, lines) = watch::channel(Vec::new());
+        let (output, lines) = watch::channel(Vec::new());
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             let lines = out.lines().map_while(Result::ok);
-            lines.for_each(|line| said.send_modify(|all| all.push(line)));
+            lines.for_each(|line| output.send_modify(|all| all.push(line)));
         });
         let mut errors = child.stderr.take().unwrap();
         let log = std::thread::spawn(move || {
@@ -62,29 +63,30 @@ impl Program {
         Self { child, lines, log: Some(log) }
     }
 
-    /// Waits for a line; the one after `before` others like it.
+    /// Waits for a line with this start, after `before` others with the same start.
     async fn line(&self, start: &str, before: usize) -> String {
         let mut lines = self.lines.clone();
         let nth = |all: &[String]| {
             let mut alike = all.iter().filter(|line| line.starts_with(start));
             alike.nth(before).cloned()
         };
-        let said = async {
+        let output = async {
             let all = lines.wait_for(|all| nth(all).is_some()).await;
-            nth(&all.unwrap_or_else(|_| panic!("the program has ended without {start}"))).unwrap()
+            nth(&all.unwrap_or_else(|_| panic!("the program ended without the line {start}")))
+                .unwrap()
         };
-        let said = tokio::time::timeout(PATIENCE, said).await;
-        said.unwrap_or_else(|_| panic!("the program does not say {start}"))
+        let output = tokio::time::timeout(TIMEOUT, output).await;
+        output.unwrap_or_else(|_| panic!("the program does not print {start}"))
     }
 
-    /// Waits for its end; what it said, and what it logged.
+    /// Waits for the end of the program. Returns its output and its log.
     fn end(mut self) -> (String, String) {
         let log = self.log.take().unwrap().join().unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{log}");
         (self.lines.borrow().join("\n"), log)
     }
 
-    /// Ends it as an operator would.
+    /// Stops the program with SIGTERM. Returns its output and its log.
     fn stop(self) -> (String, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").arg("-TERM").arg(id).status().unwrap().success());
@@ -94,14 +96,14 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // A test that failed leaves nothing behind. One that has ended is not there any more.
+        // A failed test leaves no process behind. This fails if the program has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Everything that both programs wrote.
-pub(crate) struct Said {
+/// The output of both programs.
+pub(crate) struct ProgramOutput {
     pub(crate) bank: String,
     pub(crate) bank_log: String,
     pub(crate) plaid: String,
@@ -109,7 +111,7 @@ pub(crate) struct Said {
     pub(crate) metrics: String,
 }
 
-/// Both programs, and an application's webhooks.
+/// Both programs, and the webhooks of an application.
 pub(crate) struct Programs {
     pub(crate) secrets: Secrets,
     pub(crate) to_bank: Wire,
@@ -119,9 +121,9 @@ pub(crate) struct Programs {
     bank: Program,
     plaid: Program,
     metrics: String,
-    /// Public tokens that came by webhook and were taken.
+    /// Public tokens from webhooks that a test has used.
     taken: Mutex<BTreeSet<String>>,
-    /// What the bank said when its clock was moved.
+    /// The output and the log of the process that advanced the bank's clock.
     advanced: Mutex<(String, String)>,
     dir: tempfile::TempDir,
 }
@@ -195,7 +197,7 @@ impl Programs {
         }
     }
 
-    /// Calls Plaid; the status, and the body.
+    /// Sends a request to Plaid. Returns the status and the body.
     pub(crate) async fn post(
         &self,
         client: &str,
@@ -210,19 +212,19 @@ impl Programs {
             .header("plaid-client-id", client)
             .header("plaid-secret", secret)
             .body(body.to_owned());
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
     }
 
-    /// Calls an endpoint of Plaid that must answer.
+    /// Sends a request to Plaid that must succeed. Returns the body.
     pub(crate) async fn ok(&self, client: &str, path: &str, body: &Value) -> Value {
         let (status, body) = self.post(client, &secret_of(client), path, &body.to_string()).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
-    /// What an application reads, as soon as it is there.
+    /// Reads data of an application, once it is available.
     pub(crate) async fn read(&self, client: &str, path: &str, body: &Value) -> Value {
         let read = async {
             loop {
@@ -235,10 +237,10 @@ impl Programs {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("it never became ready")
+        tokio::time::timeout(TIMEOUT, read).await.expect("it never became ready")
     }
 
-    /// Calls the bank as Plaid does.
+    /// Sends a request to the bank as Plaid.
     pub(crate) async fn at_bank(&self, path: &str, body: &Value) -> Value {
         let request = self
             .http
@@ -246,12 +248,12 @@ impl Programs {
             .header("content-type", "application/json")
             .basic_auth("plaid", Some(SECRET_AT_BANK))
             .body(body.to_string());
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{path}");
-        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
     }
 
-    /// Uses a token at the bank until it is dead.
+    /// Uses a token at the bank until it is refused.
     pub(crate) async fn until_dead(&self, token: &str) {
         let dead = async {
             let url = format!("{}/customers/current", self.to_bank.url);
@@ -259,19 +261,19 @@ impl Programs {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, dead).await.expect("the bank's token does not die");
+        tokio::time::timeout(TIMEOUT, dead).await.expect("the bank's token stays valid");
     }
 
     pub(crate) fn link_page(&self, token: &str) -> String {
         format!("{}/link?token={token}", self.to_plaid.url)
     }
 
-    /// An application's address for webhooks, with more at its end.
+    /// Returns the webhook URL of an application with a suffix.
     pub(crate) fn webhook(&self, more: &str) -> String {
         format!("{}/hook{more}", self.to_app.url)
     }
 
-    /// A public token that a webhook brought an application, once.
+    /// Returns a public token that a webhook brought to an application, each token once.
     pub(crate) async fn public_token_by_webhook(&self, app: &str) -> String {
         let token = |body: &[u8]| {
             let body: Value = serde_json::from_slice(body).unwrap();
@@ -287,32 +289,32 @@ impl Programs {
         token
     }
 
-    /// The code that the bank "sent" after so many others.
+    /// Returns the code that the bank "sent" after `before` others.
     pub(crate) async fn code_sent(&self, before: usize) -> String {
         let line = self.bank.line("sent to ", before).await;
         line.rsplit(' ').next().unwrap().to_owned()
     }
 
-    /// Moves the bank's clock by another process.
+    /// Advances the bank's clock with another process.
     pub(crate) async fn advance(&self, by: &str) {
         let database = self.dir.path().join("bank.sqlite");
         let arguments = ["advance", by, "--database", database.to_str().unwrap()];
         let program = Program::start(env!("CARGO_BIN_EXE_demo-bank"), &arguments);
-        let said = tokio::task::spawn_blocking(|| program.end()).await.unwrap();
-        *self.advanced.lock().unwrap() = said;
+        let output = tokio::task::spawn_blocking(|| program.end()).await.unwrap();
+        *self.advanced.lock().unwrap() = output;
     }
 
-    /// Ends both; everything that they wrote.
-    pub(crate) async fn stop(self) -> Said {
+    /// Stops both programs. Returns their output.
+    pub(crate) async fn stop(self) -> ProgramOutput {
         let metrics = self.http.get(&self.metrics).send().await.unwrap().text().await.unwrap();
         let (bank, plaid) = (self.bank, self.plaid);
-        // Plaid first: it calls the bank until its end.
+        // Plaid first, because it calls the bank until its end.
         let ended = tokio::task::spawn_blocking(|| (plaid.stop(), bank.stop()));
         let ((plaid, plaid_log), (mut bank, mut bank_log)) = ended.await.unwrap();
-        let (said, logged) = self.advanced.into_inner().unwrap();
-        bank.push_str(&said);
+        let (output, logged) = self.advanced.into_inner().unwrap();
+        bank.push_str(&output);
         bank_log.push_str(&logged);
-        Said { bank, bank_log, plaid, plaid_log, metrics }
+        ProgramOutput { bank, bank_log, plaid, plaid_log, metrics }
     }
 }
 
@@ -322,7 +324,8 @@ fn file(dir: &Path, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// One bank under two names, since users sign in on its pages or on Link's; and two applications.
+/// Returns a configuration with one bank under two names, because users sign in on its pages or on
+/// Link's, and with two applications.
 fn settings(bank: &str, app: &str) -> String {
     let institution = |id: &str, client: &str, mode: &str, targets: &str| {
         let secret = secret_of(client);

@@ -1,11 +1,11 @@
-//! What the two programs never say, whatever goes through them and however much they log.
+//! Test that the two programs never write a secret, whatever they process and log.
 //!
-//! Bank and Plaid run as programs with every line of their logs on, each behind a [`Wire`]. Users
-//! link, consent and leave; applications exchange and read; the bank tells what is new; and much
-//! of it goes wrong. Every secret that went over a wire is then looked for in everything that the
-//! programs wrote.
+//! Bank and Plaid run as programs with all logs on, each behind a [`Wire`]. Users link, consent and
+//! disconnect; applications exchange and read; the bank sends notifications; and many requests
+//! fail. Then every secret in a request or response is searched for in everything that the programs
+//! wrote.
 //!
-//! `programs` starts and ends them.
+//! `programs` starts and stops them.
 
 use crate::{
     browser::{AWAY, Browser, Page},
@@ -22,7 +22,7 @@ const WRONG_PASSWORD: &str = "pass_wrong_4d8e";
 const WRONG_CODE: &str = "271828";
 const WEBHOOK_KEY: &str = "key-0e4b-of-the-application";
 
-/// What must have gone over the wires, or the test looks for too little.
+/// The kinds of secrets that must have been sent, so that the test covers enough.
 const KINDS: [&str; 19] = [
     "access_token",
     "account_number",
@@ -60,7 +60,7 @@ async fn neither_program_says_a_secret_of_what_goes_through_it() {
     let secrets = programs.secrets.all();
     let kinds: BTreeSet<_> = secrets.iter().map(|(what, _)| what.as_str()).collect();
     for kind in KINDS {
-        assert!(kinds.contains(kind), "no {kind} went over a wire: {kinds:?}");
+        assert!(kinds.contains(kind), "no {kind} was sent: {kinds:?}");
     }
     for secret in [PASSWORD, WRONG_PASSWORD, WRONG_CODE, WRONG_SECRET]
         .into_iter()
@@ -68,10 +68,10 @@ async fn neither_program_says_a_secret_of_what_goes_through_it() {
     {
         assert!(secrets.iter().any(|(_, known)| known == secret), "{secret} was not sent");
     }
-    let said = programs.stop().await;
+    let output = programs.stop().await;
     for (text, lines) in [
         (
-            &said.plaid_log,
+            &output.plaid_log,
             [
                 "DEBUG",
                 "px.call",
@@ -86,40 +86,39 @@ async fn neither_program_says_a_secret_of_what_goes_through_it() {
             .as_slice(),
         ),
         (
-            &said.bank_log,
+            &output.bank_log,
             &[
                 "DEBUG",
                 "px.call",
-                "answered",
+                "responded",
                 "a token was refused",
                 "a revoked access token was used",
                 "a spent code or refresh token was used again: the grant is revoked",
             ],
         ),
-        (&said.bank, &["sent to user_otp: ", "Listening on ", "Stopped."]),
-        (&said.metrics, &["http_server_request_duration"]),
+        (&output.bank, &["sent to user_otp: ", "Listening on ", "Stopped."]),
+        (&output.metrics, &["http_server_request_duration"]),
     ] {
         for line in lines {
             assert!(text.contains(line), "{line} is not there, so the log was not on");
         }
     }
-    // On its standard output the bank tells whoever looks at the demo how to sign in, and there
-    // it "sends" codes.
-    let told: BTreeSet<&str> = ["user_good", "user_otp", "user_down", PASSWORD]
+    // On its standard output the demo bank shows how to sign in, and "sends" codes there.
+    let printed: BTreeSet<&str> = ["user_good", "user_otp", "user_down", PASSWORD]
         .into_iter()
         .chain(codes.iter().map(String::as_str))
         .collect();
-    let told = |secret: &str| told.contains(secret);
+    let is_printed = |secret: &str| printed.contains(secret);
     let none = |_: &str| false;
     let mut leaks = Vec::new();
-    for (name, text, told) in [
-        ("demo-bank's log", &said.bank_log, &none as &dyn Fn(&str) -> bool),
-        ("demo-bank's output", &said.bank, &told),
-        ("demo-plaid's log", &said.plaid_log, &none),
-        ("demo-plaid's output", &said.plaid, &none),
-        ("demo-plaid's metrics", &said.metrics, &none),
+    for (name, text, is_allowed) in [
+        ("demo-bank's log", &output.bank_log, &none as &dyn Fn(&str) -> bool),
+        ("demo-bank's output", &output.bank, &is_printed),
+        ("demo-plaid's log", &output.plaid_log, &none),
+        ("demo-plaid's output", &output.plaid, &none),
+        ("demo-plaid's metrics", &output.metrics, &none),
     ] {
-        for (what, secret) in secrets.iter().filter(|(_, secret)| !told(secret)) {
+        for (what, secret) in secrets.iter().filter(|(_, secret)| !is_allowed(secret)) {
             if let Some(line) = line_with(text, secret) {
                 leaks.push(format!("{name} has a {what}: {line}"));
             }
@@ -128,18 +127,18 @@ async fn neither_program_says_a_secret_of_what_goes_through_it() {
     assert!(leaks.is_empty(), "{}", leaks.join("\n"));
 }
 
-/// The first line that has a secret, as it is or as an address would have it. Times are left out,
-/// and digits count only where no further ones are beside them: six digits are soon found by
-/// chance in some longer number.
+/// Returns the first line that contains a secret, plain or URL-encoded. Times are ignored, and
+/// digits count only if no further digits are beside them, because six digits occur by chance in
+/// longer numbers.
 fn line_with<'a>(text: &'a str, secret: &str) -> Option<&'a str> {
     let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let digits = secret.bytes().all(|byte| byte.is_ascii_digit());
     let beside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '.');
     text.lines().find(|line| {
-        let said = line.split_once("Z ").map_or(*line, |(_, rest)| rest);
-        (encoded != secret && said.contains(&encoded))
-            || said.match_indices(secret).any(|(at, _)| {
-                let (before, after) = (&said[..at], &said[at + secret.len()..]);
+        let text = line.split_once("Z ").map_or(*line, |(_, rest)| rest);
+        (encoded != secret && text.contains(&encoded))
+            || text.match_indices(secret).any(|(at, _)| {
+                let (before, after) = (&text[..at], &text[at + secret.len()..]);
                 !digits || !(beside(before.chars().next_back()) || beside(after.chars().next()))
             })
     })
@@ -156,7 +155,7 @@ fn a_secret_is_found_in_a_log_and_a_number_that_happens_to_have_its_digits_is_no
     assert!(line_with("access-sandbox-1 is in xaccess-sandbox-1x", "access-sandbox-1x").is_some());
 }
 
-/// The first page of Link at a bank, for an application with or without a page of its own.
+/// Opens the first page of Link at a bank, for an application with or without a redirect URI.
 async fn link(
     programs: &Programs,
     browser: &mut Browser,
@@ -183,11 +182,11 @@ async fn consent(browser: &mut Browser, page: &Page) -> Page {
 
 async fn exchange(programs: &Programs, app: &str, public_token: &str) -> String {
     let body = json!({ "public_token": public_token });
-    let answer = programs.ok(app, "/item/public_token/exchange", &body).await;
-    answer["access_token"].as_str().unwrap().to_owned()
+    let response = programs.ok(app, "/item/public_token/exchange", &body).await;
+    response["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Signs in at the bank, after a slip; the application reads everything that it may.
+/// Signs in at the bank, after a wrong password. The application reads all data.
 async fn links_on_the_banks_pages(programs: &Programs) -> String {
     let mut browser = Browser::new();
     let page = link(programs, &mut browser, ("budget-app", true), "ins_pages").await;
@@ -203,7 +202,7 @@ async fn links_on_the_banks_pages(programs: &Programs) -> String {
     assert!(seen["accounts"][0]["transfer_codes"][0]["account_number"].is_string());
     programs.read("budget-app", "/identity/get", &read).await;
     programs.read("budget-app", "/transactions/sync", &read).await;
-    programs.secrets.note("webhook's key", WEBHOOK_KEY);
+    programs.secrets.record("webhook's key", WEBHOOK_KEY);
     let to = programs.webhook(&format!("?key={WEBHOOK_KEY}"));
     let to = json!({ "access_token": access, "webhook": to });
     programs.ok("budget-app", "/item/webhook/update", &to).await;
@@ -219,7 +218,7 @@ async fn links_without_a_page_to_return_to(programs: &Programs) -> String {
     exchange(programs, "tax-app", &programs.public_token_by_webhook("tax-app").await).await
 }
 
-/// Signs in on Link's own page, with a code. The code.
+/// Signs in on Link's page, with a code. Returns the code.
 async fn links_with_a_password_and_a_code(programs: &Programs) -> Vec<String> {
     let mut browser = Browser::new();
     let page = link(programs, &mut browser, ("tax-app", true), "ins_here").await;
@@ -237,17 +236,17 @@ async fn links_with_a_password_and_a_code(programs: &Programs) -> Vec<String> {
     let access = exchange(programs, "tax-app", &away.query("public_token").unwrap()).await;
     programs.read("tax-app", "/accounts/get", &json!({ "access_token": access })).await;
     programs.ok("tax-app", "/item/remove", &json!({ "access_token": access })).await;
-    // It was the last one: the bank ends what the user shared.
+    // This was the last application, so the bank ends the authorization.
     let unlinked = |call: &Call| {
-        let said = String::from_utf8_lossy(&call.sent);
-        call.path == "/applications/notify" && call.status == 200 && said.contains("UNLINKED")
+        let text = String::from_utf8_lossy(&call.sent);
+        call.path == "/applications/notify" && call.status == 200 && text.contains("UNLINKED")
     };
     programs.to_bank.call("an unlink", unlinked).await;
     vec![code]
 }
 
-/// A customer signs in at the bank's site and connects an application there. The code of the
-/// sign-in.
+/// A customer signs in at the bank's site and connects an application there. Returns the code of
+/// the sign-in.
 async fn connects_from_the_banks_site(programs: &Programs) -> String {
     let mut browser = Browser::new();
     let page = browser.open(&format!("{}/login", programs.to_bank.url)).await;
@@ -274,11 +273,11 @@ async fn connects_from_the_banks_site(programs: &Programs) -> String {
     code
 }
 
-/// The bank's clock moves on, by another process; the one that serves tells Plaid.
+/// Another process advances the bank's clock, and the serving process notifies Plaid.
 async fn the_bank_tells_what_is_new(programs: &Programs) {
     programs.advance("3d").await;
-    let told = |call: &Call| call.path == "/items/transactions/notify" && call.status == 200;
-    programs.to_plaid.call("a notification", told).await;
+    let notified = |call: &Call| call.path == "/items/transactions/notify" && call.status == 200;
+    programs.to_plaid.call("a notification", notified).await;
 }
 
 /// The bank has Plaid replace its tokens of the Item that has a refresh token.
@@ -320,31 +319,31 @@ async fn much_goes_wrong(programs: &Programs, access: &str) {
         .post("budget-app", &known, "/item/get", &format!("{{\"access_token\": \"{access}\""))
         .await;
     assert_eq!(status, 400, "half a body");
-    // Tickets that were used, an answer that nobody waits for.
+    // Unknown tokens, and a callback without a visit.
     for path in
         ["/link?token=link-sandbox-never-1b7d", "/link/oauth?code=never-1b7d&state=never-1b7d"]
     {
         Browser::new().open(&format!("{}{path}", programs.to_plaid.url)).await;
     }
-    // A sign-in after which the bank does not answer.
+    // A sign-in at a bank that fails afterwards.
     let mut browser = Browser::new();
     let page = link(programs, &mut browser, ("tax-app", true), "ins_pages").await;
     let typed = [("username", "user_down"), ("password", PASSWORD)];
     let page = browser.submit(&page, "/sign-in", &typed).await;
     let page = consent(&mut browser, &page).await;
     assert!(page.url.as_str().starts_with(&programs.to_plaid.url), "{}", page.url);
-    // The code of that sign-in, once more.
+    // The code of that sign-in is used again.
     let is_exchange = |call: &Call| call.form("code").is_some() && call.status == 200;
     let exchange = programs.to_bank.last(is_exchange);
     let mut request = programs.http.post(format!("{}/oauth2/token", programs.to_bank.url));
     for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
         request = request.header(&name, &exchange.headers[&name]);
     }
-    let answer = request.body(exchange.sent).send().await.unwrap();
-    assert_eq!(answer.status(), 400);
+    let response = request.body(exchange.sent).send().await.unwrap();
+    assert_eq!(response.status(), 400);
 }
 
-/// Applications leave; then what is dead is used.
+/// All applications disconnect. Then a revoked token is used.
 async fn all_are_unlinked(programs: &Programs, apps: &[(&str, &String)]) {
     for (app, access) in apps {
         programs.ok(app, "/item/remove", &json!({ "access_token": access })).await;
@@ -352,7 +351,7 @@ async fn all_are_unlinked(programs: &Programs, apps: &[(&str, &String)]) {
     let revoked = |call: &Call| call.path == "/oauth2/revoke" && call.form("token").is_some();
     programs.to_bank.call("a revocation", |call| revoked(call) && call.status == 200).await;
 
-    // The first authorization dies; its token is used all the same.
+    // The first authorization ends; its token is used anyway.
     let exchanged = |call: &Call| call.form("code").is_some() && call.status == 200;
     let exchanged = programs.to_bank.call("an exchange", exchanged).await;
     let tokens: Value = serde_json::from_slice(&exchanged.got).unwrap();

@@ -1,4 +1,4 @@
-//! What must not happen.
+//! Tests of access that must be refused.
 
 use crate::{
     browser::Browser,
@@ -65,7 +65,7 @@ async fn one_banks_credentials_do_nothing_to_another_banks_items() {
             (400, Some("INVALID_ACCESS_TOKEN")),
             "{path}"
         );
-        // The same answer as for a token that never was.
+        // The same response as for an unknown token.
         let unknown = body.to_string().replace(&access, "access-sandbox-never");
         let (_, unknown) =
             world.call("oldtown", path, serde_json::from_str(&unknown).unwrap()).await;
@@ -109,10 +109,10 @@ async fn an_applications_token_does_nothing_for_another_application_or_a_bank() 
         body["access_token"] = json!(access);
         let code = world.refused("tax-app", path, body.clone()).await;
         assert_eq!(code, "INVALID_ACCESS_TOKEN", "{path}");
-        // Its own application is let in with the same: it was the token, and not the rest.
+        // Its own application succeeds with the same request, so the token was the reason.
         world.until_ok("budget-app", path, body).await;
     }
-    // A bank reads nothing, and its endpoints are not an application's.
+    // A bank reads no data, and its endpoints are not for applications.
     assert_eq!(
         world.refused(BANK, "/accounts/get", read.clone()).await,
         "UNAUTHORIZED_ROUTE_ACCESS"
@@ -124,8 +124,8 @@ async fn an_applications_token_does_nothing_for_another_application_or_a_bank() 
     let list = world.refused("budget-app", "/item/application/list", read.clone()).await;
     assert_eq!(list, "UNAUTHORIZED_ROUTE_ACCESS");
     let entry = json!({ "notifications": [{ "access_token": access, "action": "revoked" }] });
-    let told = world.refused("budget-app", "/items/tokens/notify", entry).await;
-    assert_eq!(told, "UNAUTHORIZED_ROUTE_ACCESS");
+    let refused = world.refused("budget-app", "/items/tokens/notify", entry).await;
+    assert_eq!(refused, "UNAUTHORIZED_ROUTE_ACCESS");
     world.ok("budget-app", "/accounts/get", read).await;
     world.stop().await;
 }
@@ -146,7 +146,7 @@ async fn a_bank_imports_its_own_users_with_their_own_tokens_only() {
             "{user}"
         );
     }
-    // An address that would never be used is not taken and forgotten, wherever it leads.
+    // A webhook URL that would never be used is refused, for any host.
     for webhook in ["https://bank.example/hook", "https://169.254.169.254/latest/meta-data"] {
         let body = json!({ "products": ["transactions"], "options": { "webhook": webhook },
             "user_auth": { "user_id": user, "auth_token": good } });
@@ -169,9 +169,9 @@ async fn wrong_credentials_are_refused_wherever_they_are_shown() {
             let body = json!({ "client_id": id, "secret": secret, "access_token": "a", "application_id": "tax-app" });
             let request = http.post(format!("{}{path}", world.url));
             let request = request.header("content-type", "application/json").body(body.to_string());
-            let answer = request.send().await.unwrap();
-            assert_eq!(answer.status(), 401, "{path} {id}");
-            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 401, "{path} {id}");
+            let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
             assert_eq!(body["error_code"], "INVALID_API_KEYS", "{path}");
         }
         let body = json!({
@@ -184,7 +184,7 @@ async fn wrong_credentials_are_refused_wherever_they_are_shown() {
     world.stop().await;
 }
 
-/// What applications read is guarded by the same rules as the API.
+/// The developer endpoints have the same rules as the API.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() {
     let world = World::new().await;
@@ -212,16 +212,16 @@ async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() 
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            let answer = request.body(body.to_string()).send().await.unwrap();
-            assert_eq!(answer.status(), 400, "{path}");
-            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            let response = request.body(body.to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 400, "{path}");
+            let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
             assert_eq!(body["error_code"], "INVALID_HEADERS", "{path}");
         }
     }
     world.stop().await;
 }
 
-/// Reading and calling are counted together: a client has its rate once.
+/// All requests of a client count together, so that a client has one rate limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_has_one_rate_for_all_that_it_calls() {
     let rate = 5;
@@ -245,10 +245,10 @@ async fn a_batch_of_2000_over_many_items_with_one_unknown_token_changes_none_of_
     let world = World::new().await;
     let mut items = Vec::new();
     for name in world.bank.ledger().usernames().await.unwrap() {
-        let easy = scenario::of(&name).is_none_or(|scenario| {
+        let is_simple = scenario::of(&name).is_none_or(|scenario| {
             scenario.factor == Factor::None && scenario.behaviour == Behaviour::Good
         });
-        if easy {
+        if is_simple {
             let (access, _) = world.imported(BANK, &name).await;
             let got = world.ok(BANK, "/item/get", json!({ "access_token": access })).await;
             let id: ItemId = got["item"]["item_id"].as_str().unwrap().parse().unwrap();
@@ -287,23 +287,23 @@ async fn a_batch_of_2000_over_many_items_with_one_unknown_token_changes_none_of_
         ("/items/tokens/notify", json!({ "action": "revoked" })),
         ("/items/tokens/notify", json!({ "action": "cycle" })),
     ] {
-        // The last one too: by then, all others could have been done.
+        // Also the last entry, after all others could have been applied.
         for unknown in [1234, 1999] {
             let mut body = json!({ "notifications": batch(Some(unknown), more.clone()) });
             if path == "/items/transactions/notify" {
                 body["new_since"] = json!("2026-03-01");
             }
-            let (status, answer) = world.call(BANK, path, body).await;
+            let (status, response) = world.call(BANK, path, body).await;
             assert_eq!(
-                (status, answer["error_code"].as_str()),
+                (status, response["error_code"].as_str()),
                 (400, Some("INVALID_ACCESS_TOKEN"))
             );
-            let what = answer["error_message"].as_str().unwrap();
+            let what = response["error_message"].as_str().unwrap();
             assert!(what.contains(&unknown.to_string()), "{path}: {what}");
             assert_eq!(format!("{:?}", records().await), before, "{path} changed something");
         }
     }
-    // Without it each Item is reached.
+    // Without the unknown token, the batch reaches each Item.
     let body = json!({ "notifications": batch(None, json!({ "action": "revoked" })) });
     world.ok(BANK, "/items/tokens/notify", body).await;
     for record in records().await {
@@ -333,7 +333,7 @@ async fn unlink_leaves_no_token_usable_for_a_single_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_unlinks_at_once_one_is_done_and_one_is_told_so() {
+async fn of_two_concurrent_unlinks_one_is_done_and_one_is_refused() {
     let world = World::new().await;
     world.connected("budget-app", "user_good").await;
     world.connected("tax-app", "user_good").await;
@@ -397,18 +397,18 @@ async fn webhooks_of_a_demo_do_not_go_into_the_network_of_its_machine() {
     world.stop().await;
 }
 
-/// Where the address leads is found out when a webhook is sent. A name that passes every check of
-/// its text and leads inside cannot be had without a name server, so the checks let `localhost`
-/// pass here: what is left is the network that this program sends webhooks with.
+/// The address is resolved when a webhook is sent. A name that passes every check and resolves to a
+/// private address needs a name server, so the checks accept `localhost` here. This tests the
+/// transport of webhooks alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
+async fn a_webhook_to_a_host_with_a_private_address_is_not_sent() {
     for (guarded, arrives) in [(true, false), (false, true)] {
         let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hook = format!("https://localhost:{}/hook", inside.local_addr().unwrap().port());
-        let (noted, came) = watch::channel(false);
-        let door = tokio::spawn(async move {
+        let (sender, connected) = watch::channel(false);
+        let server = tokio::spawn(async move {
             while inside.accept().await.is_ok() {
-                noted.send_replace(true);
+                sender.send_replace(true);
             }
         });
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -418,53 +418,53 @@ async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
                 let mut config = Config::demo().unwrap();
                 config.local_webhooks = !guarded;
                 let transport = Parts::system(&config).unwrap().webhooks;
-                parts.webhooks = Arc::new(Noted { transport, log: log.clone() });
+                parts.webhooks = Arc::new(RecordingTransport { transport, log: log.clone() });
             },
         )
         .await;
         let body = link_request(json!({ "products": ["transactions"] }));
         let made = world.ok("budget-app", "/link/token/create", body).await;
         let mut browser = Browser::new();
-        world.walk(&mut browser, made["link_token"].as_str().unwrap(), "user_good").await;
-        let tried = async {
+        world.link_user(&mut browser, made["link_token"].as_str().unwrap(), "user_good").await;
+        let sent = async {
             while !log.lock().unwrap().iter().any(|(url, _)| *url == hook) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), tried).await.expect("nothing was sent");
+        tokio::time::timeout(Duration::from_secs(60), sent).await.expect("nothing was sent");
         let refused = log
             .lock()
             .unwrap()
             .iter()
             .all(|(url, kind)| *url != hook || *kind == Some(TransportErrorKind::Refused));
         assert_eq!(refused, guarded);
-        assert_eq!(*came.borrow(), arrives, "a connection from inside, guarded: {guarded}");
-        door.abort();
+        assert_eq!(*connected.borrow(), arrives, "a connection from inside, guarded: {guarded}");
+        server.abort();
         world.stop().await;
     }
 }
 
-/// Where a call went, and why it failed.
-type Sent = (String, Option<TransportErrorKind>);
+/// The URL of a request, and the kind of its error.
+type RecordedRequest = (String, Option<TransportErrorKind>);
 
-/// A network that notes its calls.
+/// A transport that records its requests.
 #[derive(Debug)]
-struct Noted {
+struct RecordingTransport {
     transport: Arc<dyn HttpTransport>,
-    log: Arc<Mutex<Vec<Sent>>>,
+    log: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
 #[async_trait]
-impl HttpTransport for Noted {
+impl HttpTransport for RecordingTransport {
     async fn send(
         &self,
         request: http::Request<Bytes>,
         limits: &HttpLimits,
     ) -> Result<http::Response<Bytes>, TransportError> {
         let url = request.uri().to_string();
-        let answer = self.transport.send(request, limits).await;
-        self.log.lock().unwrap().push((url, answer.as_ref().err().map(TransportError::kind)));
-        answer
+        let response = self.transport.send(request, limits).await;
+        self.log.lock().unwrap().push((url, response.as_ref().err().map(TransportError::kind)));
+        response
     }
 }
 
@@ -488,8 +488,8 @@ async fn script_in_names_never_reaches_a_page() {
     let wrong = browser.submit(&here, "/sign-in", &typed).await;
     pages.extend([page, choose, wrong]);
     let token = world.link_token("budget-app").await;
-    // The bank's own page, with the name of the application, comes between.
-    pages.push(world.walk(&mut browser, &token, "user_good").await);
+    // The bank's page, with the name of the application, comes between.
+    pages.push(world.link_user(&mut browser, &token, "user_good").await);
     let (access, user) = world.imported(BANK, "user_good").await;
     let body = link_request(json!({
         "access_token": access, "user": { "client_user_id": user },

@@ -1,42 +1,42 @@
-//! Answers against the golden vectors: the same names, and the same kinds of values.
+//! Comparison of responses with the golden vectors: the same names, and the same kinds of values.
 
 use px_types::testing::PLAID_VECTORS;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// The endpoints whose answers were looked at.
+/// The endpoints with checked responses.
 #[derive(Default)]
 pub(crate) struct Shapes(BTreeSet<&'static str>);
 
 impl Shapes {
-    /// That an answer is the endpoint's, whole: it decodes, nothing in it is unknown to its type,
-    /// and each field is one that the golden vector has, which knows nothing of our types. What
-    /// the type requires is there, or it would not decode.
-    pub(crate) fn is<T: DeserializeOwned + Serialize>(&mut self, id: &str, answer: &Value) -> T {
-        let text = answer.to_string();
+    /// Checks a response: it decodes, has no field that is unknown to its type, and each field is
+    /// in the golden vector, which is independent of our types. Required fields are present,
+    /// because it decodes.
+    pub(crate) fn is<T: DeserializeOwned + Serialize>(&mut self, id: &str, response: &Value) -> T {
+        let text = response.to_string();
         let message: T =
             px_types::decode(text.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text}"));
         let written = serde_json::to_value(&message).unwrap();
-        assert_eq!(written, *answer, "fields that nobody knows");
+        assert_eq!(written, *response, "unknown fields");
         let (id, vector) = PLAID_VECTORS.iter().find(|(name, _)| *name == id).unwrap();
         let vector: Value = serde_json::from_str(vector).unwrap();
-        let faults = faults(answer, &vector["response"], id);
+        let faults = faults(response, &vector["response"], id);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
         self.0.insert(id);
         message
     }
 
-    /// That none was forgotten.
+    /// Checks that every endpoint was checked.
     pub(crate) fn are_all(self) {
         let all: BTreeSet<_> = PLAID_VECTORS.iter().map(|(id, _)| *id).collect();
         assert_eq!(self.0, all);
     }
 }
 
-/// Where an answer is unlike a document that has every field.
-fn faults(answer: &Value, whole: &Value, path: &str) -> Vec<String> {
-    match (answer, whole) {
+/// Returns the differences between a response and a document that has every field.
+fn faults(response: &Value, whole: &Value, path: &str) -> Vec<String> {
+    match (response, whole) {
         (Value::Object(fields), Value::Object(known)) => {
             let fault = |(name, value): (&String, &Value)| match known.get(name) {
                 Some(known) => faults(value, known, &format!("{path}.{name}")),
@@ -45,18 +45,18 @@ fn faults(answer: &Value, whole: &Value, path: &str) -> Vec<String> {
             fields.iter().flat_map(fault).collect()
         }
         (Value::Array(items), Value::Array(known)) => {
-            let known = together(known);
+            let known = merged(known);
             let fault = |item| faults(item, &known, &format!("{path}[]"));
             items.iter().flat_map(fault).collect()
         }
         (Value::Null, _) | (_, Value::Null) => Vec::new(),
-        _ if std::mem::discriminant(answer) == std::mem::discriminant(whole) => Vec::new(),
-        _ => vec![format!("{path} is {answer}, and not like {whole}")],
+        _ if std::mem::discriminant(response) == std::mem::discriminant(whole) => Vec::new(),
+        _ => vec![format!("{path} is {response}, and not like {whole}")],
     }
 }
 
-/// The items of a list as one that has the fields of all of them.
-fn together(items: &[Value]) -> Value {
+/// Merges the items of a list to one that has all fields.
+fn merged(items: &[Value]) -> Value {
     let mut fields = Map::new();
     for item in items {
         let Value::Object(more) = item else { return item.clone() };
@@ -68,7 +68,7 @@ fn together(items: &[Value]) -> Value {
 #[test]
 fn an_answer_with_another_name_or_another_kind_of_value_is_found() {
     let whole = serde_json::json!({ "a": "x", "list": [{ "n": 1 }, { "m": null }], "ids": ["x"] });
-    let found = |answer: Value| faults(&answer, &whole, "e");
+    let found = |response: Value| faults(&response, &whole, "e");
     assert_eq!(found(whole.clone()), [""; 0]);
     assert_eq!(found(serde_json::json!({ "a": 1 })), ["e.a is 1, and not like \"x\""]);
     assert_eq!(found(serde_json::json!({ "b": "x" })), ["e.b is unknown"]);

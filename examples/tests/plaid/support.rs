@@ -1,4 +1,4 @@
-//! A demo bank and a demo Plaid on this machine, with one clock, and what clients do with them.
+//! A demo bank and a demo Plaid on this machine, with one clock, and requests of their clients.
 
 use crate::browser::{AWAY, Browser, Page};
 use async_trait::async_trait;
@@ -6,7 +6,7 @@ use axum::{Router, extract::State, routing::post};
 use chrono::{DateTime, TimeDelta, Utc};
 use demo_bank::{
     Bank, BankConfig,
-    ledger::{Database, Ledger, fill::Filling},
+    ledger::{Database, Ledger, fill::FillOptions},
     plaid::{Config, DemoPlaid, Parts},
 };
 use http::HeaderMap;
@@ -20,31 +20,31 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 const START: &str = "2026-03-11T09:00:00Z";
-/// How long a test waits for what happens by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of waiting for background work.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A clock that can be moved on, for both sides.
+/// A clock that can be advanced, for both sides.
 #[derive(Debug)]
-pub(crate) struct MovedClock {
+pub(crate) struct OffsetClock {
     clock: SystemClock,
-    ahead: Mutex<TimeDelta>,
+    offset: Mutex<TimeDelta>,
 }
 
-impl MovedClock {
+impl OffsetClock {
     fn new() -> Self {
         let start: DateTime<Utc> = START.parse().unwrap();
-        Self { clock: SystemClock::starting_at(start), ahead: Mutex::new(TimeDelta::zero()) }
+        Self { clock: SystemClock::starting_at(start), offset: Mutex::new(TimeDelta::zero()) }
     }
 
     pub(crate) fn advance(&self, by: TimeDelta) {
-        *self.ahead.lock().unwrap() += by;
+        *self.offset.lock().unwrap() += by;
     }
 }
 
 #[async_trait]
-impl Clock for MovedClock {
+impl Clock for OffsetClock {
     fn now(&self) -> DateTime<Utc> {
-        self.clock.now() + *self.ahead.lock().unwrap()
+        self.clock.now() + *self.offset.lock().unwrap()
     }
     fn elapsed(&self) -> Duration {
         self.clock.elapsed()
@@ -54,39 +54,39 @@ impl Clock for MovedClock {
     }
 }
 
-/// A webhook as it arrived.
+/// A received webhook.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedWebhook {
     pub(crate) path: String,
     pub(crate) signature: String,
     pub(crate) body: Value,
 }
 
-/// Both sides, and an application's webhooks.
+/// Both sides, and the webhooks of an application.
 pub(crate) struct World {
     pub(crate) plaid: DemoPlaid,
     pub(crate) bank: Bank,
     pub(crate) url: String,
-    pub(crate) clock: Arc<MovedClock>,
+    pub(crate) clock: Arc<OffsetClock>,
     pub(crate) sent: Arc<Mutex<Vec<String>>>,
-    pub(crate) webhooks: watch::Receiver<Vec<Arrived>>,
+    pub(crate) webhooks: watch::Receiver<Vec<ReceivedWebhook>>,
     http: reqwest::Client,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    _books: tempfile::TempDir,
+    _ledger_file: tempfile::TempDir,
 }
 
-/// The books of the bank. Filling takes seconds in a debug build, so it is done once.
+/// The ledger of the bank. Filling takes seconds in a debug build, so it is done once.
 static FILLED: tokio::sync::OnceCell<Vec<u8>> = tokio::sync::OnceCell::const_new();
 
-async fn books(dir: &std::path::Path) -> Database {
+async fn ledger_copy(dir: &std::path::Path) -> Database {
     let filled = FILLED.get_or_init(|| async {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("filled.sqlite");
         let today = START[..10].parse().unwrap();
         let ledger = Ledger::open(&Database::File(file.clone()), today).await.unwrap();
-        ledger.fill(Filling { seed: 1, users: 2, busy: true }).await.unwrap();
-        // The last connection to go writes everything into the one file.
+        ledger.fill(FillOptions { seed: 1, users: 2, busy: true }).await.unwrap();
+        // Closing the last connection writes everything into the file.
         ledger.pool().close().await;
         std::fs::read(file).unwrap()
     });
@@ -95,7 +95,7 @@ async fn books(dir: &std::path::Path) -> Database {
     Database::File(file)
 }
 
-/// A second bank at the same address, whose users sign in on the Link page.
+/// A second bank at the same address. Its users sign in on the Link page.
 const SECOND: &str = r#"
     [[institutions]]
     id = "ins_oldtown"
@@ -115,17 +115,17 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// With settings of its own.
+    /// Opens a world with changed settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::with_parts(change, |_| {}).await
     }
 
-    /// With settings and a network of its own.
+    /// Opens a world with changed settings and parts.
     pub(crate) async fn with_parts(
         change: impl FnOnce(&mut Config),
         replace: impl FnOnce(&mut Parts),
     ) -> Self {
-        let clock = Arc::new(MovedClock::new());
+        let clock = Arc::new(OffsetClock::new());
         let sent = Arc::new(Mutex::new(Vec::new()));
         let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let bind = || TcpListener::bind("127.0.0.1:0");
@@ -140,8 +140,8 @@ impl World {
             ClientSecret::new("demo-secret-of-plaid-at-larkfield"),
             [format!("{url}/link/oauth")],
         );
-        config.database = books(dir.path()).await;
-        config.filling = None;
+        config.database = ledger_copy(dir.path()).await;
+        config.fill_options = None;
         config.clock = clock.clone();
         let lines = sent.clone();
         config.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
@@ -152,7 +152,7 @@ impl World {
         std::fs::write(&second, SECOND.replace("BANK", &bank_url)).unwrap();
         let second = Config::read(Some(&second), Default::default(), &|_| None).unwrap();
         config.institutions.extend(second.institutions);
-        // Nobody listens where users are sent back to: a walk ends there.
+        // No server listens at the redirect URIs, so the browser stops there.
         config.institutions[0].redirect_uris = vec![format!("{AWAY}bank")];
         for app in &mut config.applications {
             app.redirect_uris = vec![format!("{AWAY}{}", app.id)];
@@ -186,10 +186,10 @@ impl World {
         let (worker, until) = (plaid.clone(), until(stopped));
         tasks.push(tokio::spawn(async move { worker.work(until).await }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { plaid, bank, url, clock, sent, webhooks, http, stop, tasks, _books: dir }
+        Self { plaid, bank, url, clock, sent, webhooks, http, stop, tasks, _ledger_file: dir }
     }
 
-    /// Ends everything, in order.
+    /// Stops everything, in order.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// Calls an endpoint; its status and its body.
+    /// Sends a request. Returns the status and the body.
     pub(crate) async fn call(&self, client: &str, path: &str, body: Value) -> (u16, Value) {
         let secret = secret_of(client);
         let request = self
@@ -207,23 +207,23 @@ impl World {
             .header("PLAID-CLIENT-ID", client)
             .header("PLAID-SECRET", secret)
             .body(body.to_string());
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-        let text = answer.text().await.unwrap();
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let text = response.text().await.unwrap();
         let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}"));
         assert_eq!(body["request_id"], id, "{path} carries its request id: {text}");
         (status, body)
     }
 
-    /// Calls an endpoint that must answer.
+    /// Sends a request that must succeed. Returns the body.
     pub(crate) async fn ok(&self, client: &str, path: &str, body: Value) -> Value {
         let (status, body) = self.call(client, path, body).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
-    /// Calls an endpoint that must refuse; the error code.
+    /// Sends a request that must be refused. Returns the error code.
     pub(crate) async fn refused(&self, client: &str, path: &str, body: Value) -> String {
         let (status, body) = self.call(client, path, body).await;
         assert!((400..500).contains(&status), "{path}: {status} {body}");
@@ -234,21 +234,26 @@ impl World {
         body["error_code"].as_str().unwrap().to_owned()
     }
 
-    /// A link token of an application.
+    /// Creates a link token of an application.
     pub(crate) async fn link_token(&self, client: &str) -> String {
         let back = format!("{AWAY}{client}");
         let body =
             link_request(json!({ "redirect_uri": back, "products": ["transactions", "identity"] }));
-        let answer = self.ok(client, "/link/token/create", body).await;
-        answer["link_token"].as_str().unwrap().to_owned()
+        let response = self.ok(client, "/link/token/create", body).await;
+        response["link_token"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn link_page(&self, token: &str) -> String {
         format!("{}/link?token={token}", self.url)
     }
 
-    /// Walks a user through Link at the bank with pages; the last page of it.
-    pub(crate) async fn walk(&self, browser: &mut Browser, token: &str, username: &str) -> Page {
+    /// Takes a user through Link at the bank in OAuth mode. Returns the last page.
+    pub(crate) async fn link_user(
+        &self,
+        browser: &mut Browser,
+        token: &str,
+        username: &str,
+    ) -> Page {
         let page = browser.open(&self.link_page(token)).await;
         let page = browser.submit(&page, "/begin", &[]).await;
         let page = browser.submit(&page, "/bank", &[("institution_id", "ins_larkfield")]).await;
@@ -260,11 +265,11 @@ impl World {
         browser.submit(&page, "/consent", &typed).await
     }
 
-    /// A public token for an application, from a user's walk through Link.
+    /// Takes a user through Link. Returns the public token of the application.
     pub(crate) async fn public_token(&self, client: &str, username: &str) -> String {
         let mut browser = Browser::new();
         let token = self.link_token(client).await;
-        let page = self.walk(&mut browser, &token, username).await;
+        let page = self.link_user(&mut browser, &token, username).await;
         assert!(page.html.contains("is connected"), "{}", page.html);
         let back = browser.submit(&page, "/finish", &[]).await;
         assert!(back.url.as_str().starts_with(&format!("{AWAY}{client}?")), "{}", back.url);
@@ -272,19 +277,19 @@ impl World {
         back.query("public_token").unwrap()
     }
 
-    /// An application connected by a user; its access token, and the Item.
+    /// Connects an application for a user. Returns its access token, and the Item.
     pub(crate) async fn connected(&self, client: &str, username: &str) -> (String, String) {
         let token = self.public_token(client, username).await;
-        let answer =
+        let response =
             self.ok(client, "/item/public_token/exchange", json!({ "public_token": token })).await;
-        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let text = |name: &str| response[name].as_str().unwrap().to_owned();
         (text("access_token"), text("item_id"))
     }
 
-    /// A token of the bank's OAuth server for a user, as the bank would mint one; and the user's id.
+    /// Creates a token of the bank for a user. Returns it with the user's id.
     pub(crate) async fn bank_token(&self, username: &str) -> (String, String) {
         let user = self.bank.ledger().user_by_name(username).await.unwrap().unwrap();
-        // By the way that the bank has for others: credentials mode.
+        // Created with credentials mode.
         let basic = "cGxhaWQ6ZGVtby1zZWNyZXQtb2YtcGxhaWQtYXQtbGFya2ZpZWxk";
         let request = self
             .http
@@ -292,35 +297,35 @@ impl World {
             .header("content-type", "application/json")
             .header("authorization", format!("Basic {basic}"))
             .body(json!({ "username": username, "password": "pass_good" }).to_string());
-        let answer = request.send().await.unwrap().text().await.unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        (answer["auth_token"].as_str().unwrap().to_owned(), user.user_id.to_string())
+        let response = request.send().await.unwrap().text().await.unwrap();
+        let response: Value = serde_json::from_str(&response).unwrap();
+        (response["auth_token"].as_str().unwrap().to_owned(), user.user_id.to_string())
     }
 
-    /// The bank's access token for a user's Item, and the user's id.
+    /// Imports a user's Item. Returns the bank's access token and the user's id.
     pub(crate) async fn imported(&self, client: &str, username: &str) -> (String, String) {
         let (token, user) = self.bank_token(username).await;
         let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": token } });
-        let answer = self.ok(client, "/item/import", body).await;
-        (answer["access_token"].as_str().unwrap().to_owned(), user)
+        let response = self.ok(client, "/item/import", body).await;
+        (response["access_token"].as_str().unwrap().to_owned(), user)
     }
 
-    /// Waits until an endpoint answers.
+    /// Waits until a request succeeds. Returns the body.
     pub(crate) async fn until_ok(&self, client: &str, path: &str, body: Value) -> Value {
-        let answers = async {
+        let ready = async {
             loop {
-                let (status, answer) = self.call(client, path, body.clone()).await;
+                let (status, response) = self.call(client, path, body.clone()).await;
                 match status {
-                    200 => return answer,
-                    _ => assert_eq!(answer["error_code"], "PRODUCT_NOT_READY", "{answer}"),
+                    200 => return response,
+                    _ => assert_eq!(response["error_code"], "PRODUCT_NOT_READY", "{response}"),
                 }
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, answers).await.expect("it never became ready")
+        tokio::time::timeout(TIMEOUT, ready).await.expect("it never became ready")
     }
 
-    /// Waits until the whole history of an application's Item is there.
+    /// Waits until the complete history of an application's Item is available.
     pub(crate) async fn until_complete(&self, client: &str, access: &Value) {
         let body = json!({ "access_token": access, "count": 1 });
         let complete = async {
@@ -330,20 +335,23 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, complete).await.expect("the history never came whole");
+        tokio::time::timeout(TIMEOUT, complete).await.expect("the history was never complete");
     }
 
     /// Waits for a webhook.
-    pub(crate) async fn webhook(&mut self, is_it: impl Fn(&Arrived) -> bool) -> Arrived {
+    pub(crate) async fn webhook(
+        &mut self,
+        is_it: impl Fn(&ReceivedWebhook) -> bool,
+    ) -> ReceivedWebhook {
         let found = async {
             let all = self.webhooks.wait_for(|all| all.iter().any(&is_it)).await.unwrap();
             all.iter().find(|one| is_it(one)).unwrap().clone()
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("no such webhook came")
+        tokio::time::timeout(TIMEOUT, found).await.expect("no such webhook was received")
     }
 }
 
-/// The request for a link token, with more in it.
+/// Returns the request for a link token, with additional fields.
 pub(crate) fn link_request(more: Value) -> Value {
     let mut body = json!({
         "client_name": "Someone", "language": "en", "country_codes": ["US"],
@@ -360,12 +368,14 @@ pub(crate) fn secret_of(client: &str) -> String {
 }
 
 async fn receive(
-    State(arrived): State<watch::Sender<Vec<Arrived>>>,
+    State(arrived): State<watch::Sender<Vec<ReceivedWebhook>>>,
     uri: http::Uri,
     headers: HeaderMap,
     body: bytes::Bytes,
 ) {
     let signature = headers[VERIFICATION_HEADER].to_str().unwrap().to_owned();
     let body = serde_json::from_slice(&body).unwrap();
-    arrived.send_modify(|all| all.push(Arrived { path: uri.path().to_owned(), signature, body }));
+    arrived.send_modify(|all| {
+        all.push(ReceivedWebhook { path: uri.path().to_owned(), signature, body })
+    });
 }

@@ -1,4 +1,4 @@
-//! `px item`: one Item, and on demand its accounts and transactions.
+//! `px item`: one Item, with its accounts and transactions on request.
 
 use crate::{
     cli::Show,
@@ -13,10 +13,10 @@ use px_client::Window;
 use px_items::{
     connection::Connection,
     health,
-    life::History,
     merge::{AccountStanding, KnownAccount},
     plan,
     store::{ItemRecord, TransactionQuery},
+    sync_state::History,
 };
 use px_types::{
     AccountId, Amount, Unit,
@@ -26,15 +26,15 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use url::Url;
 
-/// How many transactions are read at a time.
-const PAGE: usize = 500;
-/// The days that are shown when no date is given.
-const DAYS: u64 = 30;
+/// Number of transactions per page.
+const PAGE_ROWS: usize = 500;
+/// Number of days to show if no date is given.
+const DEFAULT_DAYS: u64 = 30;
 
-/// One line of `--json`: an object with one key.
+/// A line of `--json`: an object with one key.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Line<'a> {
+enum ItemOutputLine<'a> {
     Item(Box<ItemLine<'a>>),
     Account(&'a Account),
     Transaction(&'a Transaction),
@@ -52,7 +52,7 @@ struct ItemLine<'a> {
 struct ConnectionLine<'a> {
     application_id: &'a str,
     products: &'a BTreeSet<String>,
-    /// `null` is all.
+    /// `null` means all.
     accounts: Option<&'a BTreeSet<AccountId>>,
     new_accounts: bool,
     webhook: Option<String>,
@@ -76,20 +76,20 @@ pub(crate) async fn run(context: &Context, show: &Show) -> Result<()> {
         let names = accounts.iter().map(AccountName::of).collect();
         let connections = connections.iter().map(ConnectionLine::of).collect();
         let line = ItemLine { item, connections, accounts: names };
-        print_json(&Line::Item(Box::new(line)))?;
+        print_json(&ItemOutputLine::Item(Box::new(line)))?;
     } else {
-        about(&record, &connections, &accounts, context.now())?;
+        print_item(&record, &connections, &accounts, context.now())?;
     }
     if show.accounts {
-        balances(context, &accounts)?;
+        print_balances(context, &accounts)?;
     }
     if show.transactions {
-        transactions(context, show, &accounts).await?;
+        print_transactions(context, show, &accounts).await?;
     }
     Ok(())
 }
 
-fn about(
+fn print_item(
     record: &ItemRecord,
     connections: &[Connection],
     accounts: &[KnownAccount],
@@ -100,7 +100,7 @@ fn about(
         Some(moment) => format!("{} ago", age(moment, now)),
         None => "never".to_owned(),
     };
-    let fresh = &record.life.fresh;
+    let fresh = &record.sync_state.fresh;
     line("Item", record.id.to_string())?;
     line("Institution", record.institution_id.to_string())?;
     line("Created", since(Some(record.created_at)))?;
@@ -123,8 +123,9 @@ fn about(
     line("Identities", format!("read {}", since(fresh.identities)))?;
     line("Holdings", format!("read {}", since(fresh.holdings)))?;
     line("Transactions", format!("read {}", since(fresh.transactions)))?;
-    if record.life.id_collisions + record.life.ambiguous > 0 {
-        let (collisions, ambiguous) = (record.life.id_collisions, record.life.ambiguous);
+    if record.sync_state.id_collisions + record.sync_state.ambiguous > 0 {
+        let (collisions, ambiguous) =
+            (record.sync_state.id_collisions, record.sync_state.ambiguous);
         line(
             "In doubt",
             format!("{collisions} ids used again, {ambiguous} posted of unclear origin"),
@@ -135,7 +136,7 @@ fn about(
         applications.add_row([
             connection.application_id.to_string(),
             connection.products.iter().cloned().collect::<Vec<_>>().join(", "),
-            sees(connection),
+            visible_accounts(connection),
             webhook(connection).unwrap_or_default(),
         ]);
     }
@@ -154,7 +155,7 @@ fn about(
 }
 
 fn history(record: &ItemRecord) -> String {
-    match (&record.life.history, view::fetched_percent(&record.life)) {
+    match (&record.sync_state.history, view::fetched_percent(&record.sync_state)) {
         (History::Complete, _) => "complete".to_owned(),
         (History::Fetching { .. }, Some(percent)) => format!("{percent} % of its days are in"),
         _ if record.needs_transactions => "waits to be fetched".to_owned(),
@@ -162,7 +163,7 @@ fn history(record: &ItemRecord) -> String {
     }
 }
 
-fn sees(connection: &Connection) -> String {
+fn visible_accounts(connection: &Connection) -> String {
     let later = if connection.new_accounts { ", later ones too" } else { "" };
     match &connection.accounts {
         None => format!("all accounts{later}"),
@@ -183,16 +184,16 @@ fn standing(known: &KnownAccount) -> &'static str {
         AccountStanding::Listed => "",
         AccountStanding::Missing => "missing",
         AccountStanding::Closed => "closed",
-        AccountStanding::Held => "held: wants a re-map",
+        AccountStanding::Held => "on hold: needs a decision",
     }
 }
 
-/// Where its webhooks go. A query or a name in it may be a secret.
+/// Returns the address of a connection's webhooks, without parts that may be secret.
 fn webhook(connection: &Connection) -> Option<String> {
     let mut url = Url::parse(connection.webhook.as_deref()?).ok()?;
     url.set_query(None);
     url.set_fragment(None);
-    // It can have neither where there is no host, and then there is nothing to take off.
+    // If the URL has no host, it has no user name or password to remove.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     Some(printable(url.as_str(), 80))
 }
@@ -226,12 +227,12 @@ impl<'a> AccountName<'a> {
     }
 }
 
-fn balances(context: &Context, accounts: &[KnownAccount]) -> Result<()> {
+fn print_balances(context: &Context, accounts: &[KnownAccount]) -> Result<()> {
     let mut rows = table(&["Account", "Name", "Number", "Balance", "Available"]);
     for known in accounts {
         let account = &known.account;
         if context.json {
-            print_json(&Line::Account(account))?;
+            print_json(&ItemOutputLine::Account(account))?;
             continue;
         }
         rows.add_row([
@@ -249,30 +250,34 @@ fn balances(context: &Context, accounts: &[KnownAccount]) -> Result<()> {
     if context.json {
         return Ok(());
     }
-    right(&mut rows, &[3, 4]);
+    align_right(&mut rows, &[3, 4]);
     print_table(&rows)
 }
 
-async fn transactions(context: &Context, show: &Show, accounts: &[KnownAccount]) -> Result<()> {
+async fn print_transactions(
+    context: &Context,
+    show: &Show,
+    accounts: &[KnownAccount],
+) -> Result<()> {
     let (west, east) = plan::today(context.now());
     let end = show.to.unwrap_or(east);
-    let start = show.from.unwrap_or_else(|| west.min(end).minus_days(DAYS));
+    let start = show.from.unwrap_or_else(|| west.min(end).minus_days(DEFAULT_DAYS));
     let window = Window::new(start, end)
         .ok_or_else(|| Failure::usage("--from is later than --to; swap them"))?;
-    let mut query = TransactionQuery::new(window, PAGE);
+    let mut query = TransactionQuery::new(window, PAGE_ROWS);
     let (mut total, mut rows) = (0, table(&["Date", "Account", "Description", "Amount", ""]));
     loop {
         let page = context.store.transactions(&show.item, &query).await?;
         for row in &page.rows {
             match context.json {
-                true => print_json(&Line::Transaction(row))?,
+                true => print_json(&ItemOutputLine::Transaction(row))?,
                 false => drop(rows.add_row(cells(row, accounts))),
             }
         }
         total = page.total.unwrap_or(total);
         query.counted = false;
         match page.rows.last() {
-            Some(last) if page.rows.len() == PAGE => {
+            Some(last) if page.rows.len() == PAGE_ROWS => {
                 query.after = Some((last.date(), last.id.clone()));
             }
             _ => break,
@@ -281,7 +286,7 @@ async fn transactions(context: &Context, show: &Show, accounts: &[KnownAccount])
     if context.json {
         return Ok(());
     }
-    right(&mut rows, &[3]);
+    align_right(&mut rows, &[3]);
     if total > 0 {
         print_table(&rows)?;
     }
@@ -305,7 +310,7 @@ fn money(amount: Amount, unit: &Unit) -> String {
     format!("{amount} {}", printable(unit.as_str(), 20))
 }
 
-fn right(table: &mut Table, columns: &[usize]) {
+fn align_right(table: &mut Table, columns: &[usize]) {
     for column in columns {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -1,4 +1,4 @@
-//! `px items`: the Items, one a line.
+//! `px items`: lists the Items, one per line.
 
 use crate::{
     context::Context,
@@ -9,15 +9,15 @@ use crate::{
 use px_items::store::ListedItem;
 use px_types::ItemId;
 
-/// How many are read at a time.
-const PAGE: usize = 500;
+/// Number of Items per page.
+const PAGE_ITEMS: usize = 500;
 
 pub(crate) async fn run(context: &Context) -> Result<()> {
     let now = context.now();
     let mut after: Option<ItemId> = None;
     let (mut shown, mut rows) = (0, table(&HEADER));
     loop {
-        let page = context.store.list(after.as_ref(), PAGE).await?;
+        let page = context.store.list(after.as_ref(), PAGE_ITEMS).await?;
         for item in &page {
             match (item, context.json) {
                 (ListedItem::Readable(record), true) => print_json(&ItemView::new(record, now))?,
@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context) -> Result<()> {
         return Ok(());
     }
     if shown == 0 {
-        say("no Items yet; `px link` makes one");
+        say("no Items yet; `px link` creates one");
         return Ok(());
     }
     print_table(&rows)?;

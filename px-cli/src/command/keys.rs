@@ -1,13 +1,13 @@
-//! `px keys`: makes the keys that are missing, and prints the public half of the one for webhooks;
-//! counts stored secrets by their key, and seals them again.
+//! `px keys`: creates missing keys and prints the public key for webhooks; counts stored secrets by key and
+//! seals them again.
 //!
-//! With an SQLite database `px link` and `px run` make keys too. Machines that share a
-//! database share the keys as well, so there they are made once, by this.
+//! With an SQLite database, `px link` and `px run` create keys too. Machines that share a database also share
+//! the keys, so there only this command creates them.
 
 use crate::{
     cli::{Common, Keys},
     context::Context,
-    database::{self, Make},
+    database::{self, IfMissing},
     failure::{Failure, Result},
     output::{count, print_json, print_table, say, table},
     webhook_key,
@@ -20,8 +20,8 @@ use px_items::{
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Secrets that are sealed again in one transaction.
-const BATCH: usize = 500;
+/// Maximum number of secrets that are sealed again in one transaction.
+const RESEAL_BATCH: usize = 500;
 
 /// The secrets under one key, as JSON.
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ struct UsageLine<'a> {
     key_id: &'a str,
     /// Whether the key file has the key.
     in_file: bool,
-    /// Whether it seals now.
+    /// Whether it is the sealing key.
     seals: bool,
     tokens: u64,
     revocations: u64,
@@ -71,16 +71,16 @@ pub(crate) async fn run(common: &Common, options: &Keys) -> Result<()> {
         return reseal(common).await;
     }
     let now = SystemClock::new().now();
-    database::make_key(common)?;
+    database::create_key(common)?;
     let file = options.webhook_key.webhook_key.as_deref();
-    let key = webhook_key::open(common, file, Make::IfMissing, now)?;
+    let key = webhook_key::open(common, file, IfMissing::Create, now)?;
     print_json(&key.verification_key(now))
 }
 
 /// Counts stored secrets by key.
 async fn usage(common: &Common) -> Result<()> {
-    let context = Context::open(common, Make::Nothing).await?;
-    let keys = database::keys(common, Make::Nothing)?;
+    let context = Context::open(common, IfMissing::Fail).await?;
+    let keys = database::keys(common, IfMissing::Fail)?;
     let mut usage: BTreeMap<String, KeyUsage> = context.store.key_usage().await?;
     for name in keys.names() {
         usage.entry(name.to_owned()).or_default();
@@ -99,7 +99,7 @@ async fn usage(common: &Common) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "secrets are sealed under keys that the key file does not have: {}; restore their lines",
+        "secrets are sealed under keys that are not in the key file: {}; restore their lines",
         lost.join(", ")
     )))
 }
@@ -122,14 +122,14 @@ fn usage_table(lines: &[UsageLine<'_>]) -> comfy_table::Table {
     rows
 }
 
-/// Seals what is not under the key that seals now.
+/// Seals all secrets again that are not under the current sealing key.
 async fn reseal(common: &Common) -> Result<()> {
-    let context = Context::open(common, Make::Nothing).await?;
-    let keys = database::keys(common, Make::Nothing)?;
+    let context = Context::open(common, IfMissing::Fail).await?;
+    let keys = database::keys(common, IfMissing::Fail)?;
     let (mut resealed, mut unreadable) = (0, 0);
     let mut position = Some(ResealPosition::default());
     while let Some(at) = position {
-        let batch = context.store.reseal(&at, BATCH).await?;
+        let batch = context.store.reseal(&at, RESEAL_BATCH).await?;
         resealed += batch.resealed;
         unreadable += batch.unreadable;
         position = batch.next;
@@ -144,7 +144,7 @@ async fn reseal(common: &Common) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "{} cannot be opened and stayed as they are: `px keys --usage` shows under which keys",
+        "{} cannot be opened and stayed as they are; `px keys --usage` lists their keys",
         count(unreadable, "secret")
     )))
 }

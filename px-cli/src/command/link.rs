@@ -1,14 +1,14 @@
-//! `px link`: connects an application, with the user's consent got in a browser or elsewhere.
+//! `px link`: connects an application, with the user's consent from a browser or with given tokens.
 
 mod browser;
 
 use crate::{
     cli::{Cli, Link},
     context::Context,
-    database::Make,
+    database::IfMissing,
     failure::{Failure, Result},
     output::{print, print_json, say},
-    partners::{Institution, Listed},
+    partners::{FilePartners, Institution},
 };
 use chrono::TimeDelta;
 use px_client::oauth::TokenSet;
@@ -16,20 +16,20 @@ use px_items::{
     applications::FixedApplications,
     connection::Connection,
     items::{Items, LinkedApplication},
-    store::KeptTokens,
+    store::UnlinkedTokens,
     tickets::{SessionToken, Tickets},
 };
 use px_types::{UserId, model::application_details::Application};
 use serde::Serialize;
 use std::{io::Read as _, path::Path, sync::Arc};
 
-/// The most bytes of a file with tokens.
-const MOST: u64 = 1 << 20;
-/// Time for which tokens of a link that failed are kept.
-const RESUME_LIFE: TimeDelta = TimeDelta::hours(24);
+/// Maximum size of a file with tokens, in bytes.
+const MAX_TOKENS_FILE_BYTES: u64 = 1 << 20;
+/// Time for which the tokens of a failed link are stored.
+const RESUME_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct LinkLine<'a> {
     item_id: &'a str,
     access_token: &'a str,
     created: bool,
@@ -37,20 +37,20 @@ struct Line<'a> {
 }
 
 pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
-    let partners = Listed::read(&cli.common)?;
+    let partners = FilePartners::read(&cli.common)?;
     let institution = partners.get(&link.institution)?;
     let given = link.tokens.as_deref().map(read_tokens).transpose()?;
-    // Before the user is asked: nobody signs in for a database that does not open.
-    let context = Context::open(&cli.common, Make::IfMissing).await?;
+    // Before the user signs in, so that no sign-in is wasted if the database cannot be opened.
+    let context = Context::open(&cli.common, IfMissing::Create).await?;
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
-        // Whether private addresses are reached is said where webhooks are sent.
-        .webhooks(px_items::webhook::Allow::Anywhere)
-        // With it the institution is told that the application is connected.
+        // The component that sends webhooks decides whether private addresses are allowed.
+        .webhooks(px_items::webhook::UrlPolicy::Anywhere)
+        // Its name goes into the notification to the institution.
         .applications(Arc::new(FixedApplications::new().with(application(link))))
         .build();
     let tickets = items.tickets();
-    let (tokens, kept) = match (given, &link.resume, &link.redirect_uri) {
+    let (tokens, stored) = match (given, &link.resume, &link.redirect_uri) {
         (Some(tokens), ..) => (tokens, None),
         (None, Some(resume), _) => {
             let token = SessionToken::new(resume.as_str());
@@ -58,31 +58,35 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
         }
         (None, None, Some(redirect)) => {
             let tokens = browser::authorize(institution, link, redirect, &context).await?;
-            // The code served once: what it gave is stored before anything is asked or judged.
-            let kept = KeptTokens::new(link.institution.clone(), tokens.clone(), context.now());
-            let kept = tickets.keep_tokens(&kept, RESUME_LIFE).await;
-            (tokens, Some(kept.map_err(|e| Failure::because("cannot keep the tokens", &e))?.token))
+            // The code cannot be used again, so its tokens are stored before anything else.
+            let stored =
+                UnlinkedTokens::new(link.institution.clone(), tokens.clone(), context.now());
+            let stored = tickets.store_tokens(&stored, RESUME_LIFETIME).await;
+            (
+                tokens,
+                Some(stored.map_err(|e| Failure::because("cannot store the tokens", &e))?.token),
+            )
         }
-        // clap asks for one of them.
+        // clap requires one of them.
         (None, None, None) => {
             return Err(Failure::usage("give --redirect-uri, --tokens or --resume"));
         }
     };
     let linked = connect(institution, link, &context, (&items, tokens)).await;
-    let linked = match (linked, kept) {
-        (Ok(linked), Some(kept)) => {
-            // If it stays, it ends by itself.
-            let _ = tickets.end_tokens(&kept).await;
+    let linked = match (linked, stored) {
+        (Ok(linked), Some(stored)) => {
+            // If this fails, the stored tokens expire by themselves.
+            let _ = tickets.end_tokens(&stored).await;
             linked
         }
         (Ok(linked), None) => linked,
-        (Err(failure), Some(kept)) => {
-            let next = "the tokens are kept for 24 hours, go on with the same and --resume";
-            return Err(failure.and(format_args!("{next} {}", kept.expose())));
+        (Err(failure), Some(stored)) => {
+            let next = "the tokens are stored for 24 hours; to continue, use --resume";
+            return Err(failure.and(format_args!("{next} {}", stored.expose())));
         }
         (Err(failure), None) => return Err(failure),
     };
-    let line = Line {
+    let line = LinkLine {
         item_id: linked.item_id.as_str(),
         access_token: linked.access_token.expose(),
         created: linked.created,
@@ -95,13 +99,13 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     print(format_args!("access_token  {}", line.access_token))?;
     say(match (linked.created, linked.repaired) {
         (true, _) => {
-            "The Item is new: `px sync` or `px run` fetches it. \
-                      The access token is the application's; it is shown this once."
+            "The Item is new: `px sync` or `px run` fetches its data. \
+             The access token belongs to the application and is shown only once."
         }
-        (_, true) => "The Item is repaired: `px sync` or `px run` brings it up to date.",
+        (_, true) => "The Item is repaired: `px sync` or `px run` updates it.",
         _ => {
-            "The application joined an Item that was there. \
-              The access token is the application's; it is shown this once."
+            "The application was connected to an existing Item. \
+             The access token belongs to the application and is shown only once."
         }
     });
     Ok(())
@@ -125,30 +129,32 @@ async fn connect(
     linked.map_err(|e| Failure::because("cannot link", &e))
 }
 
-/// The tokens that an earlier link got.
+/// Returns the tokens that an earlier link stored.
 async fn resumed(tickets: &Tickets, token: &SessionToken, link: &Link) -> Result<TokenSet> {
-    let kept = tickets.peek_tokens(token).await;
-    let kept = kept.map_err(|e| Failure::because("cannot read the tokens", &e))?;
-    let kept = kept.filter(|kept| kept.institution_id == link.institution);
-    let kept = kept.ok_or_else(|| {
-        Failure::not_found("no such tokens of the institution are kept; sign the user in again")
+    let stored = tickets.peek_tokens(token).await;
+    let stored = stored.map_err(|e| Failure::because("cannot read the tokens", &e))?;
+    let stored = stored.filter(|stored| stored.institution_id == link.institution);
+    let stored = stored.ok_or_else(|| {
+        Failure::not_found("no such tokens of the institution are stored; sign the user in again")
     })?;
-    Ok(kept.tokens)
+    Ok(stored.tokens)
 }
 
-/// The application as the institution shows it.
+/// Returns the application as it is shown at the institution.
 fn application(link: &Link) -> Application {
     let id = &link.application;
     let name = link.application_name.as_deref().unwrap_or(id.as_str());
     Application::new(id.clone(), name)
 }
 
-/// Whose tokens they are: as told, as the tokens say, or as the institution says.
+/// Returns the user of the tokens: from the option, the tokens, or the institution.
 async fn user(institution: &Institution, link: &Link, tokens: &TokenSet) -> Result<UserId> {
-    if let (Some(told), Some(said)) = (&link.user_id, &tokens.user_id)
-        && told != said
+    if let (Some(given), Some(named)) = (&link.user_id, &tokens.user_id)
+        && given != named
     {
-        return Err(Failure::usage("--user-id is another user than the tokens'; leave it away"));
+        return Err(Failure::usage(
+            "--user-id names another user than the tokens do; leave it out",
+        ));
     }
     if let Some(user) = link.user_id.as_ref().or(tokens.user_id.as_ref()) {
         return Ok(user.clone());
@@ -160,23 +166,26 @@ async fn user(institution: &Institution, link: &Link, tokens: &TokenSet) -> Resu
     Ok(client.current_user().await?.user_id)
 }
 
-/// Tokens that were got elsewhere, out of a file or standard input.
+/// Reads tokens from a file or standard input.
 fn read_tokens(file: &Path) -> Result<TokenSet> {
     let mut text = Vec::new();
     let (name, read) = if file == Path::new("-") {
-        ("standard input".to_owned(), std::io::stdin().take(MOST).read_to_end(&mut text))
+        (
+            "standard input".to_owned(),
+            std::io::stdin().take(MAX_TOKENS_FILE_BYTES).read_to_end(&mut text),
+        )
     } else {
-        let read =
-            std::fs::File::open(file).and_then(|file| file.take(MOST).read_to_end(&mut text));
+        let read = std::fs::File::open(file)
+            .and_then(|file| file.take(MAX_TOKENS_FILE_BYTES).read_to_end(&mut text));
         (file.display().to_string(), read)
     };
     read.map_err(|e| Failure::because(format!("cannot read tokens from {name}"), &e))?;
-    // The error of the reader names places and types, and no value.
+    // The reader's error contains positions and types but no values.
     serde_json::from_slice(&text).map_err(|e| {
         let (line, column) = (e.line(), e.column());
         Failure::usage(format!(
-            "{name} has no tokens (line {line}, column {column}); \
-             it must be an object with access_token and issued_at, see `px link --help`"
+            "{name} does not contain tokens (line {line}, column {column}); \
+             an object with access_token and issued_at is required, see `px link --help`"
         ))
     })
 }

@@ -14,33 +14,33 @@ use px_items::{
 use px_types::ItemId;
 use serde::Serialize;
 
-/// Number of Items whose entries are read at a time.
-const PAGE: usize = 200;
+/// Number of Items per page.
+const PAGE_ITEMS: usize = 200;
 
-/// One line of `--json`.
+/// A line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ReviewLine<'a> {
     item_id: &'a str,
     institution_id: &'a str,
     #[serde(flatten)]
     review: &'a Review,
 }
 
-/// What became of a decision, as JSON.
+/// The result of a decision, as JSON.
 #[derive(Serialize)]
 struct OutcomeLine<'a> {
     items: u64,
     busy: &'a [ItemId],
 }
 
-/// Lists what waits and what can be taken back, or takes the last decision back.
+/// Lists data on hold and decisions that can be undone, or undoes the last decision.
 pub(crate) async fn review(context: &Context, options: &Options) -> Result<()> {
     if options.undo {
         let Some(scope) = scope(&options.scope) else {
-            return Err(Failure::usage("--undo wants an ITEM or --institution"));
+            return Err(Failure::usage("--undo requires an ITEM or --institution"));
         };
         let outcome = items(context).undo(&scope, &options.by).await;
-        return ended(context, &scope, outcome, "taken back");
+        return print_outcome(context, &scope, outcome, "undone");
     }
     let institution = options.scope.institution.as_ref();
     let only = options.scope.item.as_ref();
@@ -51,7 +51,7 @@ pub(crate) async fn review(context: &Context, options: &Options) -> Result<()> {
     let mut after: Option<ItemId> = None;
     let (mut shown, mut rows) = (0, table(&["Item", "Institution", "On hold", "Since", "Decided"]));
     loop {
-        let page = items.reviews(institution, after.as_ref(), PAGE).await;
+        let page = items.reviews(institution, after.as_ref(), PAGE_ITEMS).await;
         let page = page.map_err(|error| Failure::because("cannot list", &error))?;
         for review in &page {
             if only.is_some_and(|only| review.item_id != *only) {
@@ -61,15 +61,15 @@ pub(crate) async fn review(context: &Context, options: &Options) -> Result<()> {
             if context.json {
                 let (item_id, institution_id) =
                     (review.item_id.as_str(), review.institution_id.as_str());
-                print_json(&Line { item_id, institution_id, review })?;
+                print_json(&ReviewLine { item_id, institution_id, review })?;
                 continue;
             }
             rows.add_row([
                 review.item_id.to_string(),
                 review.institution_id.to_string(),
-                what(review),
+                subject(review),
                 format!("{} ago", age(review.since, context.now())),
-                decided(review),
+                decision(review),
             ]);
         }
         match page.into_iter().last() {
@@ -81,39 +81,39 @@ pub(crate) async fn review(context: &Context, options: &Options) -> Result<()> {
         return Ok(());
     }
     if shown == 0 {
-        say("nothing waits for a decision");
+        say("no data waits for a decision");
         return Ok(());
     }
     print_table(&rows)?;
-    say("`px accept`: it is what it seems, new data. `px remap`: it is what the Item has, under \
-         other ids. `px review --undo`: take the last decision back");
+    say("`px accept`: the data is new. `px remap`: it is the Item's existing data under new ids. \
+         `px review --undo`: undo the last decision");
     Ok(())
 }
 
-/// Decides that what is on hold is new.
+/// Decides that data on hold is new.
 pub(crate) async fn accept(context: &Context, decide: &Decide) -> Result<()> {
     let items = items(context);
     if let (Some(item), Some(account)) = (&decide.scope.item, &decide.account) {
         let decided = items.accept_account(item, account).await;
-        return one(context, item, decided, "accepted");
+        return print_one(context, item, decided, "accepted");
     }
     let Some(scope) = scope(&decide.scope) else { return Err(no_scope()) };
     let outcome = items.accept(&scope, &decide.by).await;
-    ended(context, &scope, outcome, "accepted")
+    print_outcome(context, &scope, outcome, "accepted")
 }
 
-/// Decides that what is on hold is what the Item has, under other ids.
+/// Decides that data on hold is existing data of the Item under new ids.
 pub(crate) async fn remap(context: &Context, decide: &Decide, onto: &Account) -> Result<()> {
     let items = items(context);
     if let (Some(item), Some(account), Some(onto)) =
         (&decide.scope.item, &decide.account, &onto.onto)
     {
         let decided = items.remap_account(item, account, onto).await;
-        return one(context, item, decided, "remapped");
+        return print_one(context, item, decided, "remapped");
     }
     let Some(scope) = scope(&decide.scope) else { return Err(no_scope()) };
     let outcome = items.remap(&scope, &decide.by).await;
-    ended(context, &scope, outcome, "remapped")
+    print_outcome(context, &scope, outcome, "remapped")
 }
 
 fn items(context: &Context) -> Items {
@@ -129,14 +129,14 @@ fn scope(scope: &Scope) -> Option<ReviewScope> {
 }
 
 fn no_scope() -> Failure {
-    Failure::usage("name an ITEM or an --institution; `px review` lists what waits")
+    Failure::usage("an ITEM or --institution is required; `px review` lists the data on hold")
 }
 
-fn one(
+fn print_one(
     context: &Context,
     item: &ItemId,
     decided: std::result::Result<(), ItemsError>,
-    verdict: &str,
+    result: &str,
 ) -> Result<()> {
     let scope = ReviewScope::Item(item.clone());
     let outcome = decided.map(|()| {
@@ -144,17 +144,17 @@ fn one(
         outcome.items = 1;
         outcome
     });
-    ended(context, &scope, outcome, verdict)
+    print_outcome(context, &scope, outcome, result)
 }
 
-fn ended(
+fn print_outcome(
     context: &Context,
     scope: &ReviewScope,
     outcome: std::result::Result<ReviewOutcome, ItemsError>,
-    verdict: &str,
+    result: &str,
 ) -> Result<()> {
     let outcome = outcome.map_err(|error| match error.kind() {
-        ItemsErrorKind::ItemNotFound => Failure::not_found("there is no such Item; `px items`"),
+        ItemsErrorKind::ItemNotFound => Failure::not_found("no such Item; `px items` lists them"),
         _ => Failure::because("cannot decide", &error),
     })?;
     if context.json {
@@ -163,34 +163,34 @@ fn ended(
     let number = count(outcome.items, "Item");
     match scope {
         ReviewScope::Item(item) => {
-            print(format_args!("{item}: {verdict}; the next update of it carries it out"))?;
+            print(format_args!("{item}: {result}; its next update applies the decision"))?;
         }
         ReviewScope::Institution(institution) => {
-            print(format_args!("{institution}: {number} {verdict}"))?;
+            print(format_args!("{institution}: {number} {result}"))?;
         }
     }
     if !outcome.busy.is_empty() {
         let busy = count(outcome.busy.len(), "Item");
-        say(format_args!("{busy} could not be reached; their next updates carry it out"));
+        say(format_args!("{busy} could not be changed now; their next updates apply the decision"));
     }
     Ok(())
 }
 
-fn what(review: &Review) -> String {
+fn subject(review: &Review) -> String {
     match &review.subject {
         Subject::Transactions if review.rows > 0 => {
-            format!("{} under other ids", count(review.rows, "transaction"))
+            format!("{} under new ids", count(review.rows, "transaction"))
         }
-        Subject::Transactions => "transactions under other ids".to_owned(),
+        Subject::Transactions => "transactions under new ids".to_owned(),
         Subject::Customer => "a response that may be another customer's".to_owned(),
         Subject::Account { held, like } => format!("account {held}, which resembles {like}"),
-        _ => "something of a newer version".to_owned(),
+        _ => "data of a kind that this version does not know".to_owned(),
     }
 }
 
-fn decided(review: &Review) -> String {
+fn decision(review: &Review) -> String {
     match &review.decision {
-        Some(decision) => format!("{} by {}", decision.verdict.as_str(), decision.by),
+        Some(decision) => format!("{} by {}", decision.outcome.as_str(), decision.by),
         None => "waits".to_owned(),
     }
 }

@@ -1,17 +1,17 @@
-//! `px run`: the engine and the sender of webhooks, until they are stopped.
+//! `px run`: runs the engine and the sender of webhooks until they are stopped.
 
 mod idle;
 
 use crate::{
     cli::{Cli, Run},
     context::Context,
-    database::{self, Make},
+    database::{self, IfMissing},
     display,
-    events::Feed,
+    events::EventFeed,
     failure::{Failure, Result},
     metrics::Metrics,
-    output::{complain, count, say, seconds},
-    partners::Listed,
+    output::{count, print_failure, say, seconds},
+    partners::FilePartners,
     signal::Signals,
     webhook_key,
 };
@@ -23,29 +23,30 @@ use px_items::{
 use std::{future::Future, pin::pin, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Why it stops.
-enum Why {
-    /// There is nothing left to do.
+/// The reason reason the program stops.
+enum StopReason {
+    /// No Item is due.
     Idle,
-    /// It was asked to.
-    Asked,
-    /// Nobody reads what it prints.
-    Unread(Result<()>),
+    /// A signal was received.
+    Signal,
+    /// Standard output was closed.
+    OutputClosed(Result<()>),
 }
 
 pub(crate) async fn run(cli: &Cli, options: &Run) -> Result<()> {
-    // First of all: whoever asks it to end while it begins is heard too.
-    let mut signals = Signals::listen().map_err(|e| Failure::because("no signals", &e))?;
-    let partners = Listed::read(&cli.common)?;
-    let context = Context::open(&cli.common, Make::IfMissing).await?;
+    // First, so that a signal during the start is not missed.
+    let mut signals =
+        Signals::listen().map_err(|e| Failure::because("cannot listen for signals", &e))?;
+    let partners = FilePartners::read(&cli.common)?;
+    let context = Context::open(&cli.common, IfMissing::Create).await?;
     let sender = sender(cli, options, &context)?;
-    let figures = figures(options, &context).await?;
-    let (feed, events) = Feed::new(context.clock.clone());
+    let metrics = metrics(options, &context).await?;
+    let (feed, events) = EventFeed::new(context.clock.clone());
     let engine = engine(options, &context, partners, Arc::new(feed));
-    say(format_args!("px: running with {}; Ctrl-C ends it", count(options.workers, "worker")));
+    say(format_args!("px: running with {}; stop with Ctrl-C", count(options.workers, "worker")));
     if let Some(interval) = options.after_restore {
         say(format_args!(
-            "px: after a restore: stored access tokens come first, and one refresh every {}",
+            "px: after a restore: stored access tokens are used first, with one refresh every {}",
             seconds(interval)
         ));
     }
@@ -53,44 +54,47 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> Result<()> {
 
     let workers = usize::from(options.workers);
     let (stop, stopped) = watch::channel(false);
-    let why = {
+    let reason = {
         let mut work = pin!(async {
-            tokio::join!(engine.run(workers, until(&stopped)), sender.run(until(&stopped)))
+            tokio::join!(
+                engine.run(workers, until_stopped(&stopped)),
+                sender.run(until_stopped(&stopped))
+            )
         });
-        let why = tokio::select! {
-            _ = &mut work => Why::Asked,
-            _ = signals.next() => Why::Asked,
-            idle = idle::wait(&context), if options.until_idle => { idle?; Why::Idle }
-            shown = &mut display => Why::Unread(joined(shown)),
+        let reason = tokio::select! {
+            _ = &mut work => StopReason::Signal,
+            _ = signals.next() => StopReason::Signal,
+            idle = idle::wait(&context), if options.until_idle => { idle?; StopReason::Idle }
+            shown = &mut display => StopReason::OutputClosed(display_result(shown)),
         };
         stop.send_replace(true);
-        if matches!(why, Why::Asked) {
+        if matches!(reason, StopReason::Signal) {
             say(
-                "px: stopping; what is under way is finished or handed back. Again ends it at once",
+                "px: stopping after running updates are finished or handed back; a second signal ends it now",
             );
         }
         tokio::select! {
             _ = &mut work => {}
-            code = signals.next() => at_once(code),
+            code = signals.next() => exit_now(code),
         }
-        why
+        reason
     };
-    if let Some(figures) = figures {
-        figures.abort();
+    if let Some(metrics) = metrics {
+        metrics.abort();
     }
-    if let Why::Unread(shown) = why {
+    if let StopReason::OutputClosed(shown) = reason {
         return shown;
     }
-    if matches!(why, Why::Idle) {
-        // Tokens that wait to be revoked, and what there is to tell, are tried before the end.
-        engine.work_off().await;
+    if matches!(reason, StopReason::Idle) {
+        // Pending revocations and webhooks are attempted before the end.
+        engine.run_due().await;
         while sender.deliver_due().await > 0 {}
     }
-    // The engine has the other end of the events: the display ends with it.
+    // The engine sends the events, so the display ends when it is dropped.
     drop(engine);
-    joined(display.await)?;
-    match why {
-        Why::Idle => idle::verdict(&context).await,
+    display_result(display.await)?;
+    match reason {
+        StopReason::Idle => idle::check_items(&context).await,
         _ => Ok(()),
     }
 }
@@ -98,16 +102,16 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> Result<()> {
 fn engine(
     options: &Run,
     context: &Context,
-    partners: Listed,
+    partners: FilePartners,
     observer: Arc<dyn Observer>,
 ) -> Engine {
     let mut settings = Settings::default();
     settings.lease = options.lease;
     if options.until_idle {
-        // Whoever waits for the end waits for each of these.
+        // With `--until-idle` the end of the program depends on these delays, so they are short.
         settings.poll = settings.poll.min(options.lease / 2);
-        settings.max_deferral_awaited = idle::PUT_OFF;
-        // Nor does it wait for Items that a stopped program held again and again.
+        settings.max_deferral_awaited = idle::MAX_DEFERRAL;
+        // Items with repeatedly lost leases are not deferred either.
         settings.max_lost_leases = u32::MAX;
     }
     settings.after_restore = options.after_restore.map(|refresh_interval| {
@@ -116,7 +120,7 @@ fn engine(
         restore
     });
     if options.metrics.is_none() {
-        // Nobody asks for the figures.
+        // Without an address for metrics, no counts are needed.
         settings.count_every = None;
     }
     Engine::builder(context.store.clone(), Arc::new(partners))
@@ -128,10 +132,10 @@ fn engine(
 
 fn sender(cli: &Cli, options: &Run, context: &Context) -> Result<Sender> {
     let file = options.webhook_key.webhook_key.as_deref();
-    let make = database::makes_keys(&cli.common);
-    let key = webhook_key::open(&cli.common, file, make, context.now())?;
+    let if_missing = database::if_keys_missing(&cli.common);
+    let key = webhook_key::open(&cli.common, file, if_missing, context.now())?;
     let transport = ReqwestTransport::builder();
-    // Applications chose the addresses: they must not lead into this network.
+    // Applications choose the addresses, so private ones are refused.
     let transport = match options.allow_private_webhooks {
         true => transport.allow_plain_http(),
         false => transport.public_addresses_only(),
@@ -139,36 +143,38 @@ fn sender(cli: &Cli, options: &Run, context: &Context) -> Result<Sender> {
     let transport: Arc<dyn HttpTransport> =
         Arc::new(transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?);
     let signer = Arc::new(Signer::new(key));
-    // Institutions are told which applications are connected; one that answers 404 is left alone.
-    let told = Listed::signing(&cli.common, &signer, &context.clock)?;
+    // Institutions are notified of applications. One that responds with 404 is not notified again.
+    let institutions = FilePartners::signing(&cli.common, &signer, &context.clock)?;
     Ok(Sender::builder(context.store.clone(), transport, signer)
-        .partners(Arc::new(told))
+        .partners(Arc::new(institutions))
         .clock(context.clock.clone())
         .build())
 }
 
-async fn figures(options: &Run, context: &Context) -> Result<Option<JoinHandle<()>>> {
+async fn metrics(options: &Run, context: &Context) -> Result<Option<JoinHandle<()>>> {
     let Some(address) = options.metrics else { return Ok(None) };
     let metrics = Metrics::open(address).await?;
-    say(format_args!("px: figures at http://{}/metrics", metrics.address().unwrap_or(address)));
+    say(format_args!("px: metrics at http://{}/metrics", metrics.address().unwrap_or(address)));
     Ok(Some(tokio::spawn(metrics.serve(context.clock.clone()))))
 }
 
-/// Ends when the word is given.
-fn until(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+/// Completes when shutdown is requested.
+fn until_stopped(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut stopped = stopped.clone();
     async move {
-        // Without a sender there is nobody who could still want it to go on.
+        // If the sender was dropped, the program is ending too.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 }
 
-fn joined(shown: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+fn display_result(shown: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     shown.unwrap_or_else(|e| Err(Failure::because("the display ended", &e)))
 }
 
-/// The second signal: nothing is waited for.
-fn at_once(code: u8) {
-    complain("ended at once; nothing is lost: what it held is free when its lease runs out");
+/// Ends the program immediately, on a second signal.
+fn exit_now(code: u8) {
+    print_failure(
+        "ended immediately; no data is lost: its Items are free when their leases expire",
+    );
     std::process::exit(i32::from(code));
 }

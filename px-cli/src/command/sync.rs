@@ -1,12 +1,12 @@
-//! `px sync`: one Item, brought up to date now.
+//! `px sync`: updates one Item now.
 
 use crate::{
     cli::Cli,
     context::{Context, no_item},
-    events::{Event, Feed, ReportLine, changes, outcome, walked},
+    events::{Event, EventFeed, ReportLine, changes, outcome, percent_fetched},
     failure::{Failure, Result},
     output::{count, print, print_above, print_json, seconds},
-    partners::Listed,
+    partners::FilePartners,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use px_items::engine::{Engine, EngineError, EngineErrorKind, Observed, Outcome, Report};
@@ -14,10 +14,10 @@ use px_types::ItemId;
 use std::{pin::pin, sync::Arc};
 
 pub(crate) async fn run(cli: &Cli, context: &Context, item: &ItemId) -> Result<()> {
-    let partners = Listed::read(&cli.common)?;
+    let partners = FilePartners::read(&cli.common)?;
     let record = context.item(item).await?;
     partners.get(&record.institution_id)?;
-    let (feed, mut events) = Feed::new(context.clock.clone());
+    let (feed, mut events) = EventFeed::new(context.clock.clone());
     let engine = Engine::builder(context.store.clone(), Arc::new(partners))
         .clock(context.clock.clone())
         .observer(Arc::new(feed))
@@ -27,14 +27,14 @@ pub(crate) async fn run(cli: &Cli, context: &Context, item: &ItemId) -> Result<(
     let report = loop {
         tokio::select! {
             report = &mut work => break report,
-            Some(event) = events.recv() => progress.take(&event),
+            Some(event) = events.recv() => progress.update(&event),
         }
     };
     progress.bar.finish_and_clear();
-    tell(context, &report.map_err(|error| refused(item, &error))?)
+    print_report(context, &report.map_err(|error| refused(item, &error))?)
 }
 
-fn tell(context: &Context, report: &Report) -> Result<()> {
+fn print_report(context: &Context, report: &Report) -> Result<()> {
     if context.json {
         print_json(&ReportLine::from(report))?;
     }
@@ -59,7 +59,7 @@ fn refused(item: &ItemId, error: &EngineError) -> Failure {
     }
 }
 
-/// A bar, which shows itself on a terminal only.
+/// A progress bar, which is visible only on a terminal.
 struct Progress {
     bar: ProgressBar,
     rows: u64,
@@ -77,7 +77,7 @@ impl Progress {
         Self { bar, rows: 0 }
     }
 
-    fn take(&mut self, event: &Event) {
+    fn update(&mut self, event: &Event) {
         match &event.what {
             Observed::UserRead { accounts, .. } => {
                 self.bar
@@ -86,7 +86,7 @@ impl Progress {
             Observed::WindowRead { rows, left, .. } => {
                 self.rows += rows;
                 self.bar.set_message(count(self.rows, "transaction"));
-                self.bar.set_position(left.map_or(100, walked));
+                self.bar.set_position(left.map_or(100, percent_fetched));
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! `px unlink`: takes applications off an Item.
+//! `px unlink`: disconnects applications from an Item.
 
 use crate::{
     cli::Unlink,
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct UnlinkLine<'a> {
     item_id: &'a str,
     application_id: Option<&'a str>,
     item_removed: bool,
@@ -29,11 +29,11 @@ pub(crate) async fn run(context: &Context, unlink: &Unlink) -> Result<()> {
         }
     };
     if applications.is_empty() {
-        return institution(context, item).await;
+        return remove_imported(context, item).await;
     }
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
-        // The institution is told who leaves, by its id: names are kept nowhere.
+        // The institution is notified of the application by its id, because names are not stored.
         .applications(Arc::new(FixedApplications::new()))
         .build();
     for application in &applications {
@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, unlink: &Unlink) -> Result<()> {
             Unlinked::NotConnected if unlink.all => continue,
             Unlinked::NotConnected => {
                 return Err(Failure::not_found(format!(
-                    "{application} is not connected to {item}; `px item {item}` lists who is"
+                    "{application} is not connected to {item}; `px item {item}` lists its applications"
                 )));
             }
             Unlinked::OthersStay => false,
@@ -53,24 +53,24 @@ pub(crate) async fn run(context: &Context, unlink: &Unlink) -> Result<()> {
         };
         if context.json {
             let (item_id, application_id) = (item.as_str(), Some(application.as_str()));
-            print_json(&Line { item_id, application_id, item_removed: removed })?;
+            print_json(&UnlinkLine { item_id, application_id, item_removed: removed })?;
         } else if removed {
             print(format_args!(
-                "{application} is off. It was the last one: the Item's data is deleted, \
+                "{application} is disconnected. It was the last one: the Item's data is deleted, \
                  and the next `px run` revokes its tokens"
             ))?;
         } else {
-            print(format_args!("{application} is off; others stay"))?;
+            print(format_args!("{application} is disconnected; other applications stay"))?;
         }
     }
     Ok(())
 }
 
-/// Takes an Item that only its institution holds.
-async fn institution(context: &Context, item: &ItemId) -> Result<()> {
+/// Removes an Item without applications, which was imported by its institution.
+async fn remove_imported(context: &Context, item: &ItemId) -> Result<()> {
     context.store.unlink(item, None, context.now()).await?;
     if context.json {
-        return print_json(&Line {
+        return print_json(&UnlinkLine {
             item_id: item.as_str(),
             application_id: None,
             item_removed: true,

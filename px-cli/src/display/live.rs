@@ -1,7 +1,7 @@
-//! The live table: the Items that matter most now, and how their initial fetches come along.
+//! The live table: the most important Items now, and the progress of initial fetches.
 
 use crate::{
-    events::{Event, walked},
+    events::{Event, percent_fetched},
     output::{age, count, print_above, printable, safe_table, table},
     view::{self, HEADER},
 };
@@ -16,36 +16,36 @@ use px_items::{
 use px_types::ItemId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many Items the table has.
-const ROWS: usize = 10;
-/// How many initial fetches have a bar.
-const BARS: usize = 8;
-/// How many Items are remembered; the table shows the most important of them.
-const KNOWN: usize = 100;
-/// How many Items are read anew for a picture.
-const READS: usize = 20;
-/// The Items are counted with every so manyth picture.
+/// Maximum number of rows of the table.
+const MAX_ROWS: usize = 10;
+/// Maximum number of bars for initial fetches.
+const MAX_BARS: usize = 8;
+/// Maximum number of Items in memory. The table shows the most important of them.
+const MAX_KNOWN_ITEMS: usize = 100;
+/// Maximum number of Items that are read again for one drawing.
+const MAX_READS_PER_DRAWING: usize = 20;
+/// Number of drawings between two counts of the Items.
 const COUNT_EVERY: u32 = 4;
-/// Who waits for less is not late.
-const LATE: TimeDelta = TimeDelta::seconds(2);
-/// The width where the terminal does not tell its own.
-const WIDTH: u16 = 100;
+/// A shorter delay is not shown as lag.
+const MIN_SHOWN_LAG: TimeDelta = TimeDelta::seconds(2);
+/// Width of the terminal if it is not known.
+const DEFAULT_WIDTH: u16 = 100;
 
-/// The picture, and what it is made of.
-pub(super) struct Live {
+/// The live table and its data.
+pub(super) struct LiveTable {
     bars: MultiProgress,
     table: ProgressBar,
     fetches: BTreeMap<ItemId, Fetch>,
-    known: BTreeMap<ItemId, Known>,
-    /// Items of which something happened since they were read.
+    known: BTreeMap<ItemId, KnownItem>,
+    /// Items with events since they were last read.
     stale: BTreeSet<ItemId>,
     overview: Overview,
     width: u16,
-    pictures: u32,
+    drawings: u32,
     ended: u64,
     failed: u64,
-    /// Whether the last picture could not be made from the database.
-    blind: bool,
+    /// Whether the database failed when it was last read.
+    database_failed: bool,
 }
 
 struct Fetch {
@@ -53,18 +53,18 @@ struct Fetch {
     rows: u64,
 }
 
-struct Known {
+struct KnownItem {
     record: ItemRecord,
-    /// When something last happened.
-    touched: u64,
+    /// Number of the drawing for which it was last read.
+    last_drawing: u64,
 }
 
-impl Live {
+impl LiveTable {
     pub(super) async fn new(store: &dyn Store, now: DateTime<Utc>) -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(4);
         let size = Term::stderr().size_checked();
-        // A line that is as wide as the terminal counts as two on some.
-        let width = size.map_or(WIDTH, |(_, columns)| columns).saturating_sub(1);
+        // On some terminals a line of the full width counts as two.
+        let width = size.map_or(DEFAULT_WIDTH, |(_, columns)| columns).saturating_sub(1);
         let bars = MultiProgress::with_draw_target(target);
         print_above(&bars);
         let table = bars.add(ProgressBar::new_spinner());
@@ -77,25 +77,25 @@ impl Live {
             stale: BTreeSet::new(),
             overview: Overview::default(),
             width,
-            pictures: 0,
+            drawings: 0,
             ended: 0,
             failed: 0,
-            blind: false,
+            database_failed: false,
         };
-        let listed = store.list(None, KNOWN).await.unwrap_or_default();
+        let listed = store.list(None, MAX_KNOWN_ITEMS).await.unwrap_or_default();
         for record in listed.into_iter().filter_map(ListedItem::into_record) {
-            live.known.insert(record.id.clone(), Known { record, touched: 0 });
+            live.known.insert(record.id.clone(), KnownItem { record, last_drawing: 0 });
         }
         live.draw(store, now).await;
         live
     }
 
-    /// Takes an event in. Nothing is drawn.
-    pub(super) fn take(&mut self, event: &Event) {
+    /// Processes an event without drawing.
+    pub(super) fn update(&mut self, event: &Event) {
         match &event.what {
             Observed::Claimed { item_id, state, .. } => {
                 self.stale.insert(item_id.clone());
-                if *state == State::Created && self.fetches.len() < BARS {
+                if *state == State::Created && self.fetches.len() < MAX_BARS {
                     self.begin(item_id);
                 }
             }
@@ -103,7 +103,7 @@ impl Live {
                 self.stale.insert(item_id.clone());
                 if let Some(fetch) = self.fetches.get_mut(item_id) {
                     fetch.rows += rows;
-                    fetch.bar.set_position(left.map_or(100, walked));
+                    fetch.bar.set_position(left.map_or(100, percent_fetched));
                     fetch.bar.set_message(count(fetch.rows, "transaction"));
                 }
             }
@@ -130,31 +130,31 @@ impl Live {
         self.fetches.insert(item.clone(), Fetch { bar, rows: 0 });
     }
 
-    /// Reads what happened and draws it.
+    /// Reads Items with new events, then draws the table.
     pub(super) async fn draw(&mut self, store: &dyn Store, now: DateTime<Utc>) {
         let read = self.read(store, now).await;
-        self.blind = read.is_err();
-        self.pictures = self.pictures.wrapping_add(1);
+        self.database_failed = read.is_err();
+        self.drawings = self.drawings.wrapping_add(1);
         self.table.set_message(self.text(now));
         self.table.tick();
     }
 
     async fn read(&mut self, store: &dyn Store, now: DateTime<Utc>) -> px_items::store::Result<()> {
-        if self.pictures.is_multiple_of(COUNT_EVERY) {
+        if self.drawings.is_multiple_of(COUNT_EVERY) {
             self.overview = store.overview(now).await?;
         }
-        for _ in 0..READS {
+        for _ in 0..MAX_READS_PER_DRAWING {
             let Some(id) = self.stale.pop_first() else { break };
             match store.item(&id).await? {
                 Some(record) => {
-                    let touched = u64::from(self.pictures);
-                    self.known.insert(id, Known { record, touched });
+                    let last_drawing = u64::from(self.drawings);
+                    self.known.insert(id, KnownItem { record, last_drawing });
                 }
                 None => drop(self.known.remove(&id)),
             }
         }
-        while self.known.len() > KNOWN {
-            let oldest = self.known.iter().min_by_key(|(_, known)| known.touched);
+        while self.known.len() > MAX_KNOWN_ITEMS {
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.last_drawing);
             let Some(id) = oldest.map(|(id, _)| id.clone()) else { break };
             self.known.remove(&id);
         }
@@ -163,15 +163,15 @@ impl Live {
 
     fn text(&self, now: DateTime<Utc>) -> String {
         let mut records: Vec<_> = self.known.values().collect();
-        // What needs eyes first, then what happened last.
+        // Items with an issue first, then running ones, then those with the latest events.
         records.sort_by_key(|known| {
-            let calm = view::trouble(&known.record).is_none();
-            let still = !view::is_running(&known.record, now);
-            (calm, still, std::cmp::Reverse(known.touched), known.record.id.clone())
+            let is_healthy = view::worst_issue(&known.record).is_none();
+            let is_waiting = !view::is_running(&known.record, now);
+            (is_healthy, is_waiting, std::cmp::Reverse(known.last_drawing), known.record.id.clone())
         });
         let mut rows = table(&HEADER);
         rows.set_width(self.width);
-        for known in records.iter().take(ROWS) {
+        for known in records.iter().take(MAX_ROWS) {
             rows.add_row(view::row(&known.record, now));
         }
         let mut text = self.headline(now);
@@ -179,7 +179,7 @@ impl Live {
             text += &format!("\n{}", safe_table(&rows));
         }
         let all: u64 = self.overview.states.values().sum();
-        let shown = u64::try_from(records.len().min(ROWS)).unwrap_or_default();
+        let shown = u64::try_from(records.len().min(MAX_ROWS)).unwrap_or_default();
         if all > shown {
             text += &format!("\n… and {} more; `px items` lists all", all - shown);
         }
@@ -198,12 +198,12 @@ impl Live {
             by_name.iter().map(|(name, number)| format!("{number} {name}")).collect();
         let all: u64 = overview.states.values().sum();
         let lag = |since: Option<DateTime<Utc>>| match since {
-            Some(since) if now - since >= LATE => format!(" for {}", age(since, now)),
+            Some(since) if now - since >= MIN_SHOWN_LAG => format!(" for {}", age(since, now)),
             _ => String::new(),
         };
-        let blind = if self.blind { " · the database does not answer" } else { "" };
+        let failure = if self.database_failed { " · the database does not respond" } else { "" };
         let line = format!(
-            "{}{}{} · {} due{} · {} to send{} · {}, {} failed{blind}",
+            "{}{}{} · {} due{} · {} to send{} · {}, {} failed{failure}",
             count(all, "Item"),
             if states.is_empty() { "" } else { ": " },
             states.join(", "),
@@ -217,9 +217,9 @@ impl Live {
         printable(&line, usize::from(self.width).saturating_sub(1))
     }
 
-    /// Takes the bars away; how the Items are at the end stays on the terminal.
+    /// Removes the bars. The final state of the Items stays on the terminal.
     pub(super) async fn finish(mut self, store: &dyn Store, now: DateTime<Utc>) {
-        self.pictures = self.pictures.next_multiple_of(COUNT_EVERY);
+        self.drawings = self.drawings.next_multiple_of(COUNT_EVERY);
         self.draw(store, now).await;
         for fetch in self.fetches.values() {
             fetch.bar.finish_and_clear();

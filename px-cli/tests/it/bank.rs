@@ -1,6 +1,6 @@
-//! A small bank in the test process: made-up users, one door for each program that calls it.
+//! A small bank in the test process: invented users, and one address ("door") for each program that calls it.
 //!
-//! It notes who called when, by door: so a test can tell which `px` asked for which user.
+//! It records the user and time of each call by door, so that a test can tell which `px` read which user.
 
 use async_trait::async_trait;
 use axum::{
@@ -34,13 +34,13 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-/// What moves a cursor, rings a bell and reverses a line.
+/// Text that moves the cursor, rings the bell and reverses a line.
 pub(crate) const HOSTILE: &str = "A\u{1b}[2J\u{9b}31m\u{7}\u{202e}B\u{2066}\u{7f}";
 
-/// The days of history that every user has.
+/// Number of days of every user's history.
 const DAYS: u64 = 725;
 
-/// The bank; ends with the test's runtime.
+/// The bank, which ends with the test's runtime.
 #[derive(Clone)]
 pub(crate) struct Bank(Arc<Inner>);
 
@@ -48,20 +48,20 @@ struct Inner {
     clock: SystemClock,
     users: Mutex<BTreeMap<String, User>>,
     calls: Mutex<Vec<Call>>,
-    /// How many calls have begun.
+    /// Number of calls that have begun.
     begun: watch::Sender<u64>,
-    /// How long each answer takes.
+    /// Delay of each response.
     slowness: Mutex<Duration>,
-    /// Calls from this number on wait until they are let go.
+    /// Calls from this number on wait until they are released.
     held_from: watch::Sender<Option<usize>>,
     revoked: Mutex<Vec<String>>,
-    /// Refresh tokens that were used, and when.
+    /// The refresh tokens that were used, with the time.
     refreshes: watch::Sender<Vec<(String, Duration)>>,
-    /// Whether the response to a refresh is held back after the rotation.
+    /// Whether the response to a refresh is delayed after the rotation.
     holds_refreshes: watch::Sender<bool>,
-    /// By which it verifies what it is told of applications; without it, it takes no such thing.
+    /// The key that verifies notifications of applications. Without it, they are not accepted.
     key: Mutex<Option<VerificationKey>>,
-    told: Mutex<Vec<NewApplicationLinkNotification>>,
+    notifications: Mutex<Vec<NewApplicationLinkNotification>>,
 }
 
 #[derive(Clone)]
@@ -70,7 +70,7 @@ struct User {
     trouble: Option<Trouble>,
 }
 
-/// What a user's calls get instead of data.
+/// The effect on a user's calls, instead of data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
     /// 401: the token was revoked.
@@ -81,13 +81,13 @@ pub(crate) enum Trouble {
     Hostile,
 }
 
-/// A call that the bank saw.
+/// A call to the bank.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) door: usize,
     pub(crate) user: String,
     pub(crate) begun: Duration,
-    /// `None` while it is answered, and when the caller went away before.
+    /// `None` while it is processed, and if the caller closed the connection.
     pub(crate) ended: Option<Duration>,
 }
 
@@ -104,11 +104,11 @@ impl Bank {
             refreshes: watch::Sender::new(Vec::new()),
             holds_refreshes: watch::Sender::new(false),
             key: Mutex::default(),
-            told: Mutex::default(),
+            notifications: Mutex::default(),
         }))
     }
 
-    /// A user with so many transactions, spread over two years.
+    /// Adds a user with that many transactions, spread over two years.
     pub(crate) fn with_user(self, name: &str, transactions: u64) -> Self {
         let today = Date::from(self.now().date_naive());
         let rows = (0..transactions).map(|n| row(name, today, n, transactions)).collect();
@@ -125,7 +125,7 @@ impl Bank {
         self.0.users.lock().unwrap().get_mut(name).unwrap().trouble = trouble;
     }
 
-    /// Changes the newest transaction but one, takes the newest away and adds another one.
+    /// Changes the second newest transaction, removes the newest and adds another one.
     pub(crate) fn live_on(&self, name: &str) {
         let today = Date::from(self.now().date_naive());
         let mut users = self.0.users.lock().unwrap();
@@ -157,18 +157,18 @@ impl Bank {
         *self.0.slowness.lock().unwrap() = time;
     }
 
-    /// So many further calls are answered; those after them wait until [`Bank::let_go`].
+    /// Responds to that many further calls; later ones wait until [`Bank::let_go`].
     pub(crate) fn hold_after(&self, calls: usize) {
         let from = self.calls().len() + calls;
         self.0.held_from.send_replace(Some(from));
     }
 
-    /// Every call is answered again.
+    /// Responds to all calls again.
     pub(crate) fn let_go(&self) {
         self.0.held_from.send_replace(None);
     }
 
-    /// A user's transactions, newest first, as JSON.
+    /// Returns a user's transactions, newest first, as JSON.
     pub(crate) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
         let mut rows = Vec::clone(&self.0.users.lock().unwrap()[name].rows);
         rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
@@ -179,18 +179,18 @@ impl Bank {
         self.0.calls.lock().unwrap().clone()
     }
 
-    /// From now on the response to a refresh is held back, or not.
+    /// Sets whether the responses to refreshes are delayed.
     pub(crate) fn hold_refreshes(&self, hold: bool) {
         self.0.holds_refreshes.send_replace(hold);
     }
 
-    /// The refresh tokens that were used, and when.
+    /// Returns the refresh tokens that were used, with the time.
     pub(crate) fn refreshes(&self) -> watch::Receiver<Vec<(String, Duration)>> {
         self.0.refreshes.subscribe()
     }
 
-    /// Rotates `refresh-ann-0` to `refresh-ann-1`. A spent one gives another pair for 30 s after its
-    /// first use, and then nothing.
+    /// Rotates `refresh-ann-0` to `refresh-ann-1`. A used one gives another pair for 30 s after its first
+    /// use, and then nothing.
     async fn refresh(&self, body: &str) -> Result<Json<serde_json::Value>, StatusCode> {
         let used = field(body, "refresh_token");
         let (user, number) = used.strip_prefix("refresh-").unwrap().rsplit_once('-').unwrap();
@@ -213,27 +213,27 @@ impl Bank {
         })))
     }
 
-    /// The tokens that were given back.
+    /// Returns the revoked tokens.
     pub(crate) fn revoked(&self) -> Vec<String> {
         self.0.revoked.lock().unwrap().clone()
     }
 
-    /// From its next door on it is told of applications, signed by that key.
+    /// Accepts notifications of applications at doors opened later, signed by that key.
     pub(crate) fn verifies_by(&self, key: VerificationKey) {
         *self.0.key.lock().unwrap() = Some(key);
     }
 
-    /// What it was told of applications.
-    pub(crate) fn told(&self) -> Vec<NewApplicationLinkNotification> {
-        self.0.told.lock().unwrap().clone()
+    /// Returns the notifications of applications.
+    pub(crate) fn notifications(&self) -> Vec<NewApplicationLinkNotification> {
+        self.0.notifications.lock().unwrap().clone()
     }
 
-    /// Counts calls as they begin.
+    /// Returns the number of calls that have begun.
     pub(crate) fn begun(&self) -> watch::Receiver<u64> {
         self.0.begun.subscribe()
     }
 
-    /// Opens an address; every call to it is noted under its number.
+    /// Opens an address. Every call to it is recorded under its number.
     pub(crate) async fn door(&self, door: usize) -> String {
         let verifier = Arc::new(Tokens(self.clone()));
         let mut service = PartnerService::builder(self.clone()).tokens(verifier);
@@ -353,25 +353,25 @@ impl Partner for Bank {
         &self,
         notification: NewApplicationLinkNotification,
     ) -> Result<(), Error> {
-        self.0.told.lock().unwrap().push(notification);
+        self.0.notifications.lock().unwrap().push(notification);
         Ok(())
     }
 }
 
-/// The code `code-ann` is ann's.
+/// Redeems a code: `code-ann` is for ann.
 async fn redeem(body: String) -> Json<serde_json::Value> {
     let user = field(&body, "code").replace("code-", "");
     let token = format!("token-{user}");
     Json(serde_json::json!({ "access_token": token, "token_type": "bearer", "user_id": user }))
 }
 
-/// A field of a form.
+/// Returns a field of a form.
 fn field(body: &str, name: &str) -> String {
     let mut fields = url::form_urlencoded::parse(body.as_bytes());
     fields.find(|(found, _)| found == name).unwrap().1.into_owned()
 }
 
-/// A user's token is `token-` and the name.
+/// A verifier of tokens: a user's token is `token-` and the name.
 struct Tokens(Bank);
 
 #[async_trait]

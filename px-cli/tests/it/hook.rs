@@ -1,4 +1,4 @@
-//! Webhooks that a running `px` sends, as their receiver sees them.
+//! The webhooks of a running `px`, as their receiver gets them.
 
 use crate::{bank::Bank, px::Px};
 use axum::{Router, http::HeaderMap, routing::post};
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 type Received = Arc<Mutex<Vec<(String, String)>>>;
 
-/// An application that takes webhooks: their signatures and bodies.
+/// Starts an application that receives webhooks, and records their signatures and bodies.
 async fn receiver() -> (String, Received) {
     let received = Received::default();
     let taken = Arc::clone(&received);

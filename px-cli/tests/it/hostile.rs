@@ -1,4 +1,4 @@
-//! What a bank writes never reaches a terminal as such.
+//! Control characters in a bank's texts never reach a terminal.
 
 use crate::{
     bank::{Bank, Trouble},
@@ -29,7 +29,7 @@ async fn nothing_that_a_bank_writes_moves_the_cursor_or_reorders_a_line() {
         let unsafe_one = text.chars().find(|c| *c != '\n' && px_core::text::is_unsafe(*c));
         assert_eq!(unsafe_one, None, "{text:?}");
     }
-    // To a reader of the JSON it is what the bank wrote.
+    // A reader of the JSON gets the text that the bank wrote.
     let lines = ended[5].json();
     let description = lines.iter().find_map(|line| line["transaction"]["description"].as_str());
     assert_eq!(description, Some(crate::bank::HOSTILE));

@@ -4,7 +4,7 @@ use crate::{bank::Bank, px::Px};
 use px_items::testing::postgres;
 use serde_json::{Value, json};
 
-/// Adds a key of that name to the key file, and lets it seal.
+/// Adds a key to the key file, and makes it the sealing key.
 fn add_key(px: &Px, name: &str, letter: char) {
     let file = px.path("px.key");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -15,7 +15,7 @@ fn add_key(px: &Px, name: &str, letter: char) {
     std::fs::write(file, text).unwrap();
 }
 
-/// Takes a key out of the file.
+/// Removes a key from the file.
 fn remove_key(px: &Px, name: &str) {
     let file = px.path("px.key");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -52,7 +52,7 @@ async fn keys_are_changed(px: &Px, bank: &Bank, users: &[&str]) {
     let after = usage(px).await;
     assert_eq!((after.len(), &after[0]["total"]), (1, &total), "{after:?}");
 
-    // Everything opens.
+    // All secrets can be opened.
     px.ok(&["run", "--until-idle"]).await;
     for (user, item) in users.iter().zip(px.items().await) {
         let id = item["id"].as_str().unwrap();
@@ -60,12 +60,12 @@ async fn keys_are_changed(px: &Px, bank: &Bank, users: &[&str]) {
         assert_eq!(px.transactions(id).await.len(), bank.rows(user).len());
     }
 
-    // A key that is lost.
+    // A key is lost.
     let total = usage(px).await[0]["total"].clone();
     add_key(px, "key-3", 'C');
     remove_key(px, "key-2");
     let ended = px.run(&["keys", "--usage", "--json"]).await;
-    ended.fails(1, "does not have: key-2; restore");
+    ended.fails(1, "not in the key file: key-2; restore");
     let lines = ended.json();
     assert_eq!((&lines[0]["in_file"], &lines[0]["total"]), (&json!(false), &total), "{lines:?}");
     let ended = px.run(&["keys", "--reseal", "--json"]).await;
@@ -78,8 +78,8 @@ async fn keys_are_changed(px: &Px, bank: &Bank, users: &[&str]) {
 async fn the_key_that_seals_is_changed_on_sqlite() {
     let bank = Bank::new().with_user("ann", 10).with_user("bob", 10);
     let px = Px::at(&bank.door(0).await);
-    px.run(&["keys", "--usage"]).await.fails(1, "`px link` makes");
-    px.run(&["keys", "--reseal"]).await.fails(1, "`px link` makes");
+    px.run(&["keys", "--usage"]).await.fails(1, "`px link` creates");
+    px.run(&["keys", "--reseal"]).await.fails(1, "`px link` creates");
     keys_are_changed(&px, &bank, &["ann", "bob"]).await;
 }
 

@@ -1,8 +1,7 @@
-//! `px run` under `kill -9`: nothing is lost and nothing is there twice.
+//! `px run` under `kill -9`: no data is lost or duplicated.
 //!
-//! The bank counts calls, so that a kill hits the middle of a fetch on any machine: after some
-//! call, and some milliseconds. Both come from a seed; `PX_KILL_SEED` and `PX_KILLS` set it
-//! and the number of kills.
+//! The bank counts calls, so that a kill hits the middle of a fetch on any machine: after some call and some
+//! milliseconds. Both come from a seed, which `PX_KILL_SEED` sets; `PX_KILLS` sets the number of kills.
 
 use crate::{
     bank::{Bank, Call},
@@ -13,16 +12,16 @@ use px_items::testing::postgres;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{process::Child, time::timeout};
 
-/// Nothing here takes longer on a machine that works.
+/// Nothing here takes longer on a working machine.
 const SOON: Duration = Duration::from_secs(60);
-/// Short, so that the next program does not wait long for what a killed one held.
+/// Short, so that the next program does not wait long for the Items of a killed one.
 const LEASE: &str = "300ms";
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// Busy users, and enough of them that every kill finds a fetch to hit.
+/// Returns a bank with busy users, enough of them that every kill hits a fetch.
 fn bank(kills: u64) -> (Bank, Vec<String>) {
     let users: Vec<_> = (0..kills.div_ceil(3) + 2).map(|n| format!("busy{n}")).collect();
     let mut bank = Bank::new();
@@ -32,7 +31,7 @@ fn bank(kills: u64) -> (Bank, Vec<String>) {
     (bank, users)
 }
 
-/// Kills a program outright; nothing of it runs any more when this returns.
+/// Kills a program; it has ended when this returns.
 async fn kill(mut child: Child) {
     child.kill().await.unwrap();
 }
@@ -95,7 +94,7 @@ async fn killed_during_initial_fetches_on_postgres() {
     killed_again_and_again(px, bank, &users, kills).await;
 }
 
-/// Three programs on one database, one of which is killed while it holds Items.
+/// Three programs share a database, and one of them is killed while it has leases.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
     let Some(database) = postgres::database().await else { return };
@@ -117,7 +116,7 @@ async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
             ["run", "--until-idle", "--workers", "2", "--lease", "3s", "--partners", &partners];
         running.push(px.command(&run).spawn().unwrap());
     }
-    // Until the second one is in the middle of a fetch.
+    // Waits until the second one is in the middle of a fetch.
     let in_the_middle = |bank: &Bank| {
         let calls = bank.calls();
         (1..=3).all(|door| calls.iter().any(|call| call.door == door))
@@ -136,9 +135,9 @@ async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
     assert!(px.items().await.iter().all(|item| item["phase"] == "idle"));
 }
 
-/// A program is killed after the institution replaced its refresh token and before it has the new
-/// one, while 25 other Items are due at an institution that takes one at a time. The next program repeats
-/// the refresh while the institution still answers it, which is for 30 s.
+/// A program is killed after the institution rotated its refresh token and before the new one is stored,
+/// while 25 other Items are due at an institution that allows one request at a time. The next program repeats
+/// the refresh within the 30 s in which the institution accepts it.
 async fn killed_between_rotation_and_save(px: Px, bank: Bank) {
     let door = bank.door(0).await;
     let narrow = serde_json::json!([{
@@ -183,7 +182,7 @@ async fn killed_between_rotation_and_save(px: Px, bank: Bank) {
     assert!(px.transactions(&victim).await == bank.rows("victim"));
 }
 
-/// The victim, and the crowd.
+/// Returns a bank with the victim and 25 other users.
 fn crowd() -> Bank {
     let bank = Bank::new().with_user("victim", 50);
     (0..25).fold(bank, |bank, number| bank.with_user(&format!("user{number}"), 50))
@@ -205,7 +204,7 @@ async fn killed_between_rotation_and_save_on_postgres() {
     killed_between_rotation_and_save(px, bank).await;
 }
 
-/// A user is asked for by one program; or by the killed one, and then by one other.
+/// Checks that each user is read by one program, or by the killed one and then by one other.
 fn one_worker_at_a_time(calls: &[Call], killed: usize) {
     let mut taken_over = 0;
     let mut by_user: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
@@ -216,9 +215,9 @@ fn one_worker_at_a_time(calls: &[Call], killed: usize) {
         let mut doors: Vec<_> = calls.iter().map(|call| call.door).collect();
         doors.dedup();
         let one = doors.len() == 1 || (doors.len() == 2 && doors[0] == killed);
-        assert!(one, "{user} was asked for at the doors {doors:?}");
+        assert!(one, "{user} was read at the doors {doors:?}");
         taken_over += usize::from(doors.len() == 2);
-        // Nor do two walks of one program overlap.
+        // Nor do two updates by one program overlap.
         for pair in calls.windows(2) {
             let handed_over = pair[0].door != pair[1].door;
             let in_turn = pair[0].ended.is_some_and(|ended| ended <= pair[1].begun);

@@ -1,4 +1,4 @@
-//! `px link`: by a browser, by tokens, again.
+//! `px link`: with a browser, with tokens, and resumed.
 
 use crate::{
     bank::Bank,
@@ -19,19 +19,19 @@ use url::Url;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What a browser gets at a URL of this machine.
+/// Returns the response to a browser at a URL of this machine.
 async fn get(url: &Url) -> String {
     let address = url.socket_addrs(|| None).unwrap()[0];
     let mut stream = TcpStream::connect(address).await.unwrap();
     let target = &url[url::Position::BeforePath..];
     let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
+    let mut response = String::new();
+    timeout(SOON, stream.read_to_string(&mut response)).await.unwrap().unwrap();
+    response
 }
 
-/// Where a `px link` sends the user.
+/// Returns the URL to which `px link` sends the user.
 async fn sent_to(child: &mut Child) -> Url {
     let said = heard(child, "http://").await;
     Url::parse(said.lines().last().unwrap().trim()).unwrap()
@@ -57,7 +57,7 @@ async fn a_user_links_by_a_browser() {
     assert_eq!(parameter(&url, "application_id"), "px");
     assert_eq!(parameter(&url, "code_challenge_method"), "S256");
 
-    // Whatever else comes by does not end it.
+    // Other requests do not end it.
     let back = |query: &str| Url::parse(&format!("{redirect}?{query}")).unwrap();
     let favicon = redirect.replace("/back", "/favicon.ico");
     assert!(get(&Url::parse(&favicon).unwrap()).await.starts_with("HTTP/1.1 404 "));
@@ -73,11 +73,11 @@ async fn a_user_links_by_a_browser() {
     assert_eq!(px.transactions(&item).await, bank.rows("ann"));
 }
 
-/// A bank whose identity provider is on another host, found by discovery or named in the file.
+/// A bank with an identity provider on another host, found by discovery or named in the file.
 #[tokio::test]
 async fn a_user_links_at_a_bank_with_its_own_identity_provider() {
     for discover in [true, false] {
-        // At the bank's own endpoints the code would be Ann's.
+        // At the bank's own endpoints the code would belong to Ann.
         let bank = Bank::new().with_user("ann", 5).with_user("bob", 20);
         let base = bank.door(0).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -161,7 +161,7 @@ async fn a_user_who_refuses_links_nothing() {
     assert!(px.items().await.is_empty());
 }
 
-/// A code serves once. A link that fails after it was exchanged goes on with what it gave.
+/// A code can be used only once. A link that failed after the exchange is continued with the stored tokens.
 #[tokio::test]
 async fn a_link_that_failed_goes_on_with_the_tokens_that_it_got() {
     let bank = Bank::new().with_user("ann", 20);
@@ -218,7 +218,7 @@ async fn the_access_token_is_shown_once_and_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn the_institution_is_told_who_is_connected_and_who_leaves() {
+async fn the_institution_is_notified_of_connections_and_disconnections() {
     let bank = Bank::new().with_user("ann", 20);
     let px = Px::at(&bank.door(0).await);
     let key = serde_json::from_str(&px.ok(&["keys"]).await.stdout).unwrap();
@@ -226,39 +226,39 @@ async fn the_institution_is_told_who_is_connected_and_who_leaves() {
     px.partners("px.partners.json", &bank.door(1).await);
     let item = px.link("ann", &["--application", "budget", "--application-name", "Budget"]).await;
     px.ok(&["run", "--until-idle"]).await;
-    let told = bank.told();
-    assert_eq!(told.len(), 1, "{told:?}");
-    let budget = &told[0].application;
+    let notifications = bank.notifications();
+    assert_eq!(notifications.len(), 1, "{notifications:?}");
+    let budget = &notifications[0].application;
     assert_eq!((budget.application_id.as_str(), &*budget.name), ("budget", "Budget"));
-    assert_eq!(told[0].user_id.as_str(), "ann");
-    assert_eq!(told[0].event, Some(ApplicationLinkEvent::Linked));
+    assert_eq!(notifications[0].user_id.as_str(), "ann");
+    assert_eq!(notifications[0].event, Some(ApplicationLinkEvent::Linked));
 
     px.ok(&["unlink", &item, "--all"]).await;
     px.ok(&["run", "--until-idle"]).await;
-    let told = bank.told();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!(told[1].application.application_id.as_str(), "budget");
-    assert_eq!(told[1].event, Some(ApplicationLinkEvent::Unlinked));
+    let notifications = bank.notifications();
+    assert_eq!(notifications.len(), 2, "{notifications:?}");
+    assert_eq!(notifications[1].application.application_id.as_str(), "budget");
+    assert_eq!(notifications[1].event, Some(ApplicationLinkEvent::Unlinked));
 }
 
-/// One that takes no such notifications is left alone.
+/// An institution that accepts no such notifications is not notified again.
 #[tokio::test]
-async fn an_institution_that_is_not_to_be_told_holds_up_nothing() {
+async fn an_institution_without_notifications_delays_nothing() {
     let bank = Bank::new().with_user("ann", 20);
     let px = Px::at(&bank.door(0).await);
     px.link("ann", &[]).await;
     px.ok(&["run", "--until-idle"]).await;
-    assert!(bank.told().is_empty());
+    assert!(bank.notifications().is_empty());
 }
 
 #[tokio::test]
-async fn tokens_that_do_not_say_whose_they_are() {
+async fn tokens_that_do_not_name_their_user() {
     let bank = Bank::new().with_user("ann", 20);
     let px = Px::at(&bank.door(0).await);
     let arguments = ["link", "--institution", "bank", "--tokens", "-", "--json"];
     let nameless = tokens("ann").replace("user_id", "_");
     let linked = px.feed(&arguments, &nameless).await.json();
-    // The institution said so: it is the same Item as that of the user who is named.
+    // The institution named the user, so it is the same Item as for the named user.
     assert_eq!(px.link("ann", &["--application", "two"]).await, linked[0]["item_id"]);
     let mut wrong = arguments.to_vec();
     wrong.extend(["--user-id", "bob"]);

@@ -1,4 +1,4 @@
-//! Runs `px` in a folder of its own, and reads what it printed.
+//! Runs `px` in a temporary folder and reads its output.
 
 use serde_json::Value;
 use std::{
@@ -12,16 +12,16 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// No text of the program may show it.
+/// A secret that no output of the program may contain.
 pub(crate) const CLIENT_SECRET: &str = "cl1ent-s3cret";
 
-/// A folder with a partners file, and the programs that run there.
+/// A folder with a partners file, in which programs run.
 pub(crate) struct Px {
     pub(crate) folder: TempDir,
     database: Option<String>,
 }
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
@@ -30,7 +30,7 @@ pub(crate) struct Ended {
 }
 
 impl Px {
-    /// With one institution, `bank`, at an address.
+    /// Returns a folder with one institution, `bank`, at an address.
     pub(crate) fn at(base_url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let px = Self { folder, database: None };
@@ -39,7 +39,7 @@ impl Px {
         px
     }
 
-    /// On another database than the SQLite file in the folder.
+    /// Uses another database than the SQLite file in the folder.
     pub(crate) fn on(mut self, database: &str) -> Self {
         self.database = Some(database.to_owned());
         self
@@ -77,21 +77,21 @@ impl Px {
         ended(self.command(arguments).spawn().unwrap()).await
     }
 
-    /// Runs it, and it must end well.
+    /// Runs the program and checks that it succeeds.
     pub(crate) async fn ok(&self, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments).await;
         assert_eq!(ended.code, 0, "px {}: {ended:?}", arguments.join(" "));
         ended
     }
 
-    /// Runs it with a text on standard input.
+    /// Runs the program with a text on standard input.
     pub(crate) async fn feed(&self, arguments: &[&str], input: &str) -> Ended {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
         ended(child).await
     }
 
-    /// Links a user of the bank with tokens; answers the Item's id.
+    /// Links a user of the bank with tokens, and returns the Item's id.
     pub(crate) async fn link(&self, user: &str, more: &[&str]) -> String {
         let mut arguments = vec!["link", "--institution", "bank", "--tokens", "-", "--json"];
         arguments.extend(more);
@@ -100,7 +100,7 @@ impl Px {
         ended.json()[0]["item_id"].as_str().unwrap().to_owned()
     }
 
-    /// The transactions that an Item has, newest first.
+    /// Returns the transactions of an Item, newest first.
     pub(crate) async fn transactions(&self, item: &str) -> Vec<Value> {
         let arguments = ["item", item, "--json", "--transactions", "--from", "2000-01-01"];
         let lines = self.ok(&arguments).await.json();
@@ -110,13 +110,13 @@ impl Px {
             .collect()
     }
 
-    /// The Items, as `px items --json` prints them.
+    /// Returns the Items, as `px items --json` prints them.
     pub(crate) async fn items(&self) -> Vec<Value> {
         self.ok(&["items", "--json"]).await.json()
     }
 }
 
-/// The tokens of a user as `px link --tokens` takes them.
+/// Returns the tokens of a user, as `px link --tokens` reads them.
 pub(crate) fn tokens(user: &str) -> String {
     serde_json::json!({
         "access_token": format!("token-{user}"), "issued_at": "2026-01-01T00:00:00Z", "user_id": user
@@ -124,9 +124,9 @@ pub(crate) fn tokens(user: &str) -> String {
     .to_string()
 }
 
-/// What a program says on standard error, up to the line that has a word in it.
+/// Reads standard error of a program up to the line that contains a word.
 pub(crate) async fn heard(child: &mut Child, word: &str) -> String {
-    // Byte by byte: what comes after that line is left to whoever reads next.
+    // Byte by byte, so that the text after that line can be read later.
     let stderr = child.stderr.as_mut().unwrap();
     let mut said = String::new();
     loop {
@@ -138,7 +138,7 @@ pub(crate) async fn heard(child: &mut Child, word: &str) -> String {
     }
 }
 
-/// Waits for a program to end. Whatever it printed, no secret was in it.
+/// Waits for a program to end, and checks that its output contains no secret.
 pub(crate) async fn ended(child: Child) -> Ended {
     let output = child.wait_with_output().await.unwrap();
     let [stdout, stderr] =
@@ -150,12 +150,12 @@ pub(crate) async fn ended(child: Child) -> Ended {
 }
 
 impl Ended {
-    /// Standard output, one JSON value a line.
+    /// Returns standard output, with one JSON value per line.
     pub(crate) fn json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// It failed with this code, and said why in one line that has this in it.
+    /// Checks that it failed with this code, and printed one line that contains this text.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, why: &str) {
         assert_eq!(self.code, code, "{self:?}");
@@ -167,13 +167,13 @@ impl Ended {
     }
 }
 
-/// Whether a file is for its owner alone.
+/// Returns whether a file is private to its owner.
 pub(crate) fn is_private(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(file).unwrap().permissions().mode() & 0o077 == 0
 }
 
-/// A pause in real time, in which the program runs.
+/// Waits in real time while the program runs.
 #[allow(clippy::disallowed_methods, reason = "the program under test is another process")]
 pub(crate) async fn real_pause(time: Duration) {
     tokio::time::sleep(time).await;

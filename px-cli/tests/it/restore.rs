@@ -1,4 +1,4 @@
-//! `px run --after-restore`: stored access tokens are used first, and refreshes come one by one.
+//! `px run --after-restore`: stored access tokens are used first, and refreshes are sent one by one.
 
 use crate::{
     bank::Bank,
@@ -7,10 +7,10 @@ use crate::{
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::timeout;
 
-/// Nothing here takes longer on a machine that works.
+/// Nothing here takes longer on a working machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Tokens as the backup had them: the access token expired long ago by its own date.
+/// Returns tokens as in the backup: by its date, the access token expired long ago.
 fn of_the_backup(user: &str, access_token: &str) -> String {
     serde_json::json!({
         "access_token": access_token, "refresh_token": format!("refresh-{user}-0"), "user_id": user,
@@ -27,7 +27,7 @@ async fn stored_access_tokens_are_used_and_refreshes_come_one_by_one() {
         .fold(Bank::new().with_user("good", 20), |bank, user| bank.with_user(user, 20));
     let px = Px::at(&bank.door(0).await);
     let link = ["link", "--institution", "bank", "--tokens", "-", "--json"];
-    // The bank takes the first one, and none of the others.
+    // The bank accepts the first token and refuses the others.
     let mut tokens = vec![of_the_backup("good", "token-good")];
     tokens.extend(refused.map(|user| of_the_backup(user, &format!("expired-{user}"))));
     for tokens in tokens {

@@ -2,7 +2,7 @@
 
 use crate::{bank::Bank, px::Px};
 
-/// The ids of the posted transactions of an Item.
+/// Returns the ids of an Item's posted transactions.
 async fn posted(px: &Px, item: &str) -> Vec<String> {
     let rows = px.transactions(item).await.into_iter();
     let posted = rows.filter(|row| !row["settled_at"].is_null());
@@ -17,7 +17,7 @@ async fn what_is_on_hold_is_listed_decided_on_and_taken_back() {
     px.ok(&["sync", &item]).await;
     let before = posted(&px, &item).await;
     assert!(before.len() > 2900);
-    assert!(px.ok(&["review"]).await.stderr.contains("nothing waits"));
+    assert!(px.ok(&["review"]).await.stderr.contains("no data waits"));
     px.run(&["remap", &item]).await.fails(1, "nothing of it waits");
 
     bank.renumber("ann");

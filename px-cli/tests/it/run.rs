@@ -1,4 +1,4 @@
-//! Items from their link to their end: run, sync, items, item, unlink.
+//! Items from link to removal: run, sync, items, item, unlink.
 
 use crate::{
     bank::{Bank, Trouble},
@@ -60,7 +60,7 @@ async fn a_sync_alone_does_the_initial_fetch() {
     let report = px.ok(&["sync", &item, "--json"]).await.json();
     assert_eq!(report[0]["added"], 300, "{report:?}");
     assert_eq!(px.transactions(&item).await, bank.rows("ann"));
-    // Nothing changed since.
+    // Nothing has changed since.
     let report = px.ok(&["sync", &item, "--json"]).await.json();
     assert_eq!(
         (&report[0]["added"], &report[0]["modified"], &report[0]["removed"]),
@@ -106,7 +106,7 @@ async fn items_that_wait_for_their_turn_are_waited_for() {
     px.link("ann", &[]).await;
     px.link("bob", &[]).await;
     let events = px.ok(&["run", "--workers", "2", "--until-idle", "--json"]).await.json();
-    // The institution is asked for one user at a time; the other one is put off for seconds.
+    // The institution allows one user at a time, so the other Item is deferred for seconds.
     assert!(events.iter().any(|event| event["event"] == "put_off"), "{events:?}");
     assert!(px.items().await.iter().all(|item| item["phase"] == "idle"));
 }
@@ -130,22 +130,22 @@ async fn two_applications_share_an_item() {
     let px = Px::at(&bank.door(0).await);
     let item = px.link("ann", &["--application", "one"]).await;
     px.ok(&["run", "--until-idle"]).await;
-    let asked = bank.calls().len();
+    let before = bank.calls().len();
     let two = ["--application", "two", "--product", "auth", "--account", "ann-savings"];
     assert_eq!(px.link("ann", &two).await, item);
     px.ok(&["run", "--until-idle"]).await;
-    assert_eq!(bank.calls().len(), asked, "joining fetches nothing");
+    assert_eq!(bank.calls().len(), before, "joining fetches nothing");
     let shown = px.ok(&["item", &item]).await.stdout;
     assert!(
         shown.contains("one") && shown.contains("two") && shown.contains("1 account"),
         "{shown}"
     );
     let off = px.ok(&["unlink", &item, "--application", "one"]).await.stdout;
-    assert!(off.contains("others stay"), "{off}");
+    assert!(off.contains("other applications stay"), "{off}");
     assert_eq!(px.transactions(&item).await, bank.rows("ann"));
 }
 
-/// `px` on a terminal of its own.
+/// `px` on its own terminal.
 #[cfg(target_os = "linux")]
 struct Terminal {
     script: Child,
@@ -167,7 +167,7 @@ impl Terminal {
         Self { script: script.spawn().unwrap(), shown: String::new() }
     }
 
-    /// Reads on until the terminal has shown what is looked for.
+    /// Reads until the terminal has shown the expected text.
     async fn until(&mut self, seen: impl Fn(&str) -> bool) {
         let begun = self.shown.len();
         while !seen(&self.shown) {
@@ -177,17 +177,17 @@ impl Terminal {
         }
     }
 
-    /// Whether there was something more to read.
+    /// Reads more output. Returns whether there was any.
     async fn more(&mut self) -> bool {
         let mut bytes = vec![0; 4096];
         let stdout = self.script.stdout.as_mut().unwrap();
         let count = stdout.read(&mut bytes).await.unwrap();
-        // A character may be cut in two; nothing that is looked for has such ones.
+        // A character may be split between two reads; the expected texts have no such characters.
         self.shown += &String::from_utf8_lossy(&bytes[..count]);
         count > 0
     }
 
-    /// Everything that was shown, once the program has ended with this code.
+    /// Returns all output, once the program has ended with this code.
     async fn ends(mut self, code: i32) -> String {
         while timeout(SOON, self.more()).await.expect("it ends") {}
         let status = timeout(SOON, self.script.wait()).await.expect("it ends").unwrap();
@@ -196,7 +196,7 @@ impl Terminal {
     }
 }
 
-/// Whether a bar stands somewhere between its beginning and its end.
+/// Returns whether a bar is shown between its beginning and its end.
 #[cfg(target_os = "linux")]
 fn has_part_of_a_bar(shown: &str) -> bool {
     let mut before = shown.split(" %").collect::<Vec<_>>();
@@ -218,7 +218,7 @@ async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
     let shown = Terminal::start(&px, &format!("sync {bob}")).ends(3).await;
     assert!(shown.contains("sign in again"), "{shown}");
 
-    // The bank stops in the middle of a fetch until the bar was seen there.
+    // The bank stops in the middle of a fetch until the bar was shown there.
     bank.hold_after(5);
     let mut terminal = Terminal::start(&px, &format!("sync {ann}"));
     terminal.until(has_part_of_a_bar).await;
@@ -229,7 +229,7 @@ async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
     let carl = px.link("carl", &[]).await;
     bank.hold_after(5);
     let mut terminal = Terminal::start(&px, "run --until-idle");
-    // The bar of the fetch begins with its Item; the table's row of it has no percents.
+    // The bar of the fetch begins with its Item; the table's row has no percentage.
     terminal
         .until(|shown| {
             shown.rfind(&format!("{carl}  ")).is_some_and(|at| has_part_of_a_bar(&shown[at..]))
@@ -237,13 +237,13 @@ async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
         .await;
     bank.let_go();
     let shown = terminal.ends(3).await;
-    // At the end, how all Items are.
+    // The final state of all Items.
     let last = &shown[shown.rfind("3 Items: ").expect("a headline")..];
     assert!(last.contains("2 idle, 1 lack a sign-in"), "{shown}");
     assert!(last.contains(&ann) && last.contains(&carl) && !last.contains("running"), "{shown}");
 }
 
-/// A `px run` that is at work: its line about being ready was read.
+/// Starts a `px run` and waits for the line that it is running.
 async fn started(px: &Px, more: &[&str]) -> (Child, String) {
     let mut arguments = vec!["run"];
     arguments.extend(more);
@@ -272,7 +272,7 @@ async fn a_signal_ends_it_in_order() {
         signal(&child, name).await;
         let ended = timeout(SOON, ended(child)).await.unwrap();
         assert_eq!(ended.code, 0, "{ended:?}");
-        // It was handed back: nobody has to wait for a lease to run out.
+        // Its Item was handed back, so no lease has to expire.
         let items = px.items().await;
         assert_eq!((&items[0]["running"], &items[0]["phase"]), (&false.into(), &"created".into()));
     }
@@ -293,7 +293,7 @@ async fn a_second_signal_ends_it_at_once() {
     signal(&child, "-TERM").await;
     heard(&mut child, "stopping").await;
     signal(&child, "-TERM").await;
-    timeout(SOON, ended(child)).await.unwrap().fails(143, "nothing is lost");
+    timeout(SOON, ended(child)).await.unwrap().fails(143, "no data is lost");
 }
 
 #[tokio::test]
@@ -303,16 +303,16 @@ async fn figures_are_served() {
     px.link("ann", &[]).await;
     let (child, said) = started(&px, &["--metrics", "127.0.0.1:0"]).await;
     let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
-    let mut figures = String::new();
-    // They are there once the first update is over.
-    while !figures.contains("px_update_duration_seconds_bucket") {
-        figures.clear();
+    let mut metrics = String::new();
+    // The metrics are complete once the first update has ended.
+    while !metrics.contains("px_update_duration_seconds_bucket") {
+        metrics.clear();
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        timeout(SOON, stream.read_to_string(&mut figures)).await.unwrap().unwrap();
-        assert!(figures.starts_with("HTTP/1.1 200 "), "{figures}");
+        timeout(SOON, stream.read_to_string(&mut metrics)).await.unwrap().unwrap();
+        assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
     }
-    assert!(figures.contains("# HELP px_items Items in each state"), "{figures}");
+    assert!(metrics.contains("# HELP px_items Items in each state"), "{metrics}");
     signal(&child, "-TERM").await;
     assert_eq!(ended(child).await.code, 0);
 }

@@ -1,11 +1,11 @@
-//! The command line: help, wrong usage, files and databases that cannot be used.
+//! The command line: help, wrong usage, and files and databases that cannot be used.
 
 use crate::{
     bank::Bank,
     px::{Px, is_private, tokens},
 };
 
-/// Nobody answers there.
+/// An address without a server.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn tokens_that_are_none_are_not_repeated() {
 #[tokio::test]
 async fn a_database_that_cannot_be_used_says_so() {
     let px = Px::at(NOWHERE);
-    px.run(&["items"]).await.fails(1, "`px link` makes");
+    px.run(&["items"]).await.fails(1, "`px link` creates");
     px.run(&["run", "--database", "sqlite:no/such/folder/px.db"]).await.fails(1, "no/such/folder");
     std::fs::write(px.path("noise.db"), "these are not the bytes of a database".repeat(200))
         .unwrap();
@@ -135,7 +135,7 @@ async fn keys_are_made_for_their_owner_alone_and_never_replaced() {
     assert_eq!(first[0]["alg"], "ES256");
     assert_eq!(px.ok(&["keys"]).await.json(), first);
 
-    // Without its key a token cannot be read: that is said, and no other key is made.
+    // Without its key a token cannot be read: an error is reported, and no other key is created.
     std::fs::remove_file(px.path("px.key")).unwrap();
     for arguments in [&["sync", &item][..], &["keys"], &["run", "--until-idle"]] {
         px.run(arguments).await.fails(1, "px.key");

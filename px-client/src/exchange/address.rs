@@ -1,4 +1,4 @@
-//! An address other than the base URL: an endpoint of a partner's identity provider.
+//! The address of a request that does not go to the base URL: an endpoint of an authorization server.
 
 use crate::error::Error;
 use url::Url;
@@ -11,18 +11,18 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Parses a URL. Whether plain `http` may be used is the transport's matter.
+    /// Parses a URL. The transport decides whether plain `http` is allowed.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let refuse = |what: &str| {
             Error::build("endpoint", format!("an endpoint of the authorization server {what}"))
-                .advice("write it as https://id.bank.example/token")
+                .with_advice("write it as https://id.bank.example/token")
         };
-        let url = Url::parse(text).map_err(|e| refuse("is not a URL").caused_by(e))?;
+        let url = Url::parse(text).map_err(|e| refuse("is not a URL").with_source(e))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refuse("is neither https nor http"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refuse("must not hold a name or a password"));
+            return Err(refuse("must not contain a user name or a password"));
         }
         if url.fragment().is_some() {
             return Err(refuse("must not have a fragment"));
@@ -35,12 +35,12 @@ impl Address {
         Ok(Self { url, host })
     }
 
-    /// The host, for errors.
+    /// Returns the host, for errors.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// The URL, with the query of a request behind its own.
+    /// Returns the URL with the query of a request appended to its own.
     pub(super) fn with_query(&self, query: Option<&str>) -> String {
         let mut url = self.url.clone();
         if let Some(query) = query {

@@ -1,21 +1,21 @@
-//! How each side tells an error, and what to do about it. Pure.
+//! The error bodies of each side, and the advice for each error. Pure.
 
 use http::StatusCode;
 use px_types::model::plaid_error::PlaidError;
 use px_types::{ErrorResponse, Timestamp, error_id, model::plaid_error::PlaidErrorType, wire};
 
-/// Whose API it is.
+/// The side that serves an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// A partner's: error bodies of `px.md` section 8, and those of RFC 6749.
+    /// A partner: error bodies of `px.md` section 8, and those of RFC 6749.
     Partner,
-    /// Plaid's: `PlaidError`, `px.md` section 6.
+    /// Plaid: `PlaidError`, `px.md` section 6.
     Plaid,
 }
 
-/// What the body of a refusal says. Nothing of it was cleaned.
+/// The fields of an error body, before secrets are removed from them.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct ErrorBody {
     pub(super) error_type: Option<PlaidErrorType>,
     pub(super) id: Option<String>,
     pub(super) message: Option<String>,
@@ -24,11 +24,11 @@ pub(super) struct Said {
     pub(super) retry_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl Said {
-    /// The entry of a batch that the refusal is about.
+impl ErrorBody {
+    /// Returns the index of the batch entry that the error is about.
     ///
-    /// Plaid's side writes `notifications[7].access_token …`. A text that names two entries
-    /// is about neither of them alone.
+    /// Plaid writes `notifications[7].access_token …`. Returns `None` if the message names two different
+    /// entries.
     pub(super) fn entry(&self) -> Option<usize> {
         const MARK: &str = "notifications[";
         let mut found = None;
@@ -45,7 +45,7 @@ impl Said {
 }
 
 impl Dialect {
-    /// The other side in a sentence.
+    /// Returns a name of the other side, for a sentence.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Partner => "a partner",
@@ -60,18 +60,18 @@ impl Dialect {
         }
     }
 
-    /// What to do when the other side breaks the contract.
+    /// Returns the advice if the other side breaks the contract.
     pub(super) fn fault_advice(self) -> &'static str {
         match self {
-            Self::Partner => "this is a fault of the partner; tell them",
-            Self::Plaid => "this is a fault of Plaid's side; tell them",
+            Self::Partner => "this is a fault of the partner; report it to them",
+            Self::Plaid => "this is a fault of Plaid's side; report it to them",
         }
     }
 
     pub(super) fn connect_advice(self) -> &'static str {
         match self {
-            Self::Partner => "check the address and that the partner is up",
-            Self::Plaid => "check the address and that Plaid is up",
+            Self::Partner => "check the address and that the partner is running",
+            Self::Plaid => "check the address and that Plaid can be reached",
         }
     }
 
@@ -82,16 +82,16 @@ impl Dialect {
         }
     }
 
-    /// Reads the body of a refusal, leniently.
-    pub(super) fn read(self, body: &[u8]) -> Said {
+    /// Reads an error body leniently.
+    pub(super) fn read(self, body: &[u8]) -> ErrorBody {
         match self {
             Self::Partner => partner(body),
             Self::Plaid => plaid(body),
         }
     }
 
-    /// Whether an id is one that advice or callers go by, and so is never hidden: a user may be
-    /// called `user_locked`.
+    /// Returns whether advice or callers depend on an error id. Such an id is never removed as a secret: a
+    /// user may be named `user_locked`.
     pub(super) fn knows(self, id: &str) -> bool {
         match self {
             Self::Partner => PARTNER_IDS.contains(&id),
@@ -99,22 +99,24 @@ impl Dialect {
         }
     }
 
-    /// What to do about a refusal.
+    /// Returns the advice for an error.
     pub(super) fn advice(self, status: StatusCode, id: Option<&str>, bearer: bool) -> &'static str {
         const LATER: &str = "try again later";
         const CLIENT: &str = "check the client id and secret";
         const REDIRECT: &str = "redirects are never followed; check the base URL";
-        const REQUEST: &str = "the request is at fault; correct it before it is sent again";
+        const REQUEST: &str = "the request is wrong; correct it before it is sent again";
         match self {
             Self::Partner => match (status.as_u16(), id) {
                 (_, Some(error_id::INVALID_CREDENTIALS)) => "check the user's name and password",
-                (_, Some(error_id::INVALID_CHALLENGE)) => "check the answer, or sign in again",
+                (_, Some(error_id::INVALID_CHALLENGE)) => {
+                    "check the response to the challenge, or sign in again"
+                }
                 (_, Some(error_id::USER_LOCKED)) => {
-                    "the user must ask the institution to be let in again"
+                    "the user must ask the institution to unlock the access"
                 }
                 (_, Some(error_id::INVALID_CLIENT)) => CLIENT,
-                (_, Some("invalid_grant")) => "get a new authorization of the user",
-                (401, _) if bearer => "the token is dead; get a new authorization of the user",
+                (_, Some("invalid_grant")) => "get a new authorization from the user",
+                (401, _) if bearer => "the token has ended; get a new authorization from the user",
                 (401, _) => CLIENT,
                 (403, _) => "the token does not allow this; check the user id and the scopes",
                 (404, _) => "check the base URL; the partner may not offer this",
@@ -125,7 +127,7 @@ impl Dialect {
             Self::Plaid => match (status.as_u16(), id) {
                 (401, _) | (_, Some("INVALID_API_KEYS")) => CLIENT,
                 (_, Some("INVALID_ACCESS_TOKEN")) => {
-                    "the access token was ended or is another client's; get a new one"
+                    "the access token has ended or belongs to another client; get a new one"
                 }
                 (_, Some("ITEM_LOGIN_REQUIRED")) => "the user must authorize Plaid again",
                 (_, Some("PRODUCT_NOT_READY")) => LATER,
@@ -138,7 +140,7 @@ impl Dialect {
     }
 }
 
-/// The ids of the contract and of RFC 6749.
+/// The error ids of the contract and of RFC 6749.
 const PARTNER_IDS: [&str; 23] = [
     error_id::INVALID_REQUEST,
     error_id::INVALID_TOKEN,
@@ -165,7 +167,7 @@ const PARTNER_IDS: [&str; 23] = [
     "unsupported_token_type",
 ];
 
-/// The codes of Plaid's errors that a partner or an application meets.
+/// The error codes of Plaid that partners and applications receive.
 const PLAID_CODES: [&str; 23] = [
     "INVALID_ACCESS_TOKEN",
     "INVALID_ACCOUNT_ID",
@@ -192,22 +194,22 @@ const PLAID_CODES: [&str; 23] = [
     "PLANNED_MAINTENANCE",
 ];
 
-/// An error body of the contract, or one of RFC 6749.
-fn partner(body: &[u8]) -> Said {
+/// Reads an error body of the contract, or of RFC 6749.
+fn partner(body: &[u8]) -> ErrorBody {
     if let Ok(read) = wire::decode::<ErrorResponse>(body) {
-        return Said {
+        return ErrorBody {
             id: Some(read.error.id),
             message: Some(read.error.message),
             request_id: read.request_id,
             retry_at: read.retry_at.map(Timestamp::utc),
-            ..Said::default()
+            ..ErrorBody::default()
         };
     }
     let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
-        return Said::default();
+        return ErrorBody::default();
     };
     let error = &body["error"];
-    Said {
+    ErrorBody {
         id: text(error).or_else(|| text(&error["id"])),
         message: text(&body["error_description"]).or_else(|| text(&error["message"])),
         request_id: text(&body["request_id"]),
@@ -215,14 +217,14 @@ fn partner(body: &[u8]) -> Said {
             .as_str()
             .and_then(|at| at.parse::<Timestamp>().ok())
             .map(Timestamp::utc),
-        ..Said::default()
+        ..ErrorBody::default()
     }
 }
 
-/// A `PlaidError`, or what there is of one.
-fn plaid(body: &[u8]) -> Said {
+/// Reads a `PlaidError`, or the fields of an incomplete one.
+fn plaid(body: &[u8]) -> ErrorBody {
     if let Ok(read) = wire::decode::<PlaidError>(body) {
-        return Said {
+        return ErrorBody {
             error_type: Some(read.error_type),
             id: Some(read.error_code),
             message: Some(read.error_message),
@@ -232,9 +234,9 @@ fn plaid(body: &[u8]) -> Said {
         };
     }
     let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
-        return Said::default();
+        return ErrorBody::default();
     };
-    Said {
+    ErrorBody {
         error_type: body["error_type"].as_str().map(PlaidErrorType::from),
         id: text(&body["error_code"]),
         message: text(&body["error_message"]),
@@ -265,16 +267,16 @@ mod tests {
             ("notifications[3", None),
             ("a token is not known", None),
         ] {
-            let said = Said { message: Some(message.into()), ..Said::default() };
-            assert_eq!(said.entry(), entry, "{message}");
+            let body = ErrorBody { message: Some(message.into()), ..ErrorBody::default() };
+            assert_eq!(body.entry(), entry, "{message}");
         }
-        assert_eq!(Said::default().entry(), None);
+        assert_eq!(ErrorBody::default().entry(), None);
     }
 
     #[test]
     fn half_an_error_is_read_as_far_as_it_goes() {
-        let said = Dialect::Plaid.read(br#"{"error_code":"RATE_LIMIT","error_message":""}"#);
-        assert_eq!((said.id.as_deref(), said.message), (Some("RATE_LIMIT"), None));
+        let body = Dialect::Plaid.read(br#"{"error_code":"RATE_LIMIT","error_message":""}"#);
+        assert_eq!((body.id.as_deref(), body.message), (Some("RATE_LIMIT"), None));
         assert!(Dialect::Plaid.read(b"[1]").id.is_none());
         assert!(Dialect::Plaid.read(b"\xff").id.is_none());
     }

@@ -1,6 +1,6 @@
-//! The request as it goes out: host, authentication, headers; and the secrets that it carries.
+//! Adds host, authentication and headers to a request, and removes its secrets from foreign text.
 
-use super::{Caller, Core, Outgoing};
+use super::{Authentication, Core, Outgoing};
 use crate::error::Error;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use px_types::{AccessToken, webhook::VERIFICATION_HEADER};
 use url::form_urlencoded;
 
 impl Core {
-    /// Adds host, authentication and the headers that every request has.
+    /// Adds the host, the authentication and the headers of every request.
     pub(super) fn prepare(
         &self,
         outgoing: &Outgoing,
-        caller: Caller<'_>,
+        authentication: Authentication<'_>,
         token: Option<&AccessToken>,
     ) -> Result<Request<Bytes>, Error> {
         let operation = outgoing.operation;
@@ -23,28 +23,29 @@ impl Core {
             None => format!("{}{}", self.base(), request.uri()),
         };
         *request.uri_mut() = address.parse::<Uri>().map_err(|e| {
-            Error::build(operation, "the address is not one that HTTP can carry").caused_by(e)
+            Error::build(operation, "the address cannot be used in an HTTP request").with_source(e)
         })?;
-        if let Caller::Signer(signer) = caller {
+        if let Authentication::Signer(signer) = authentication {
             let value = signer
                 .sign(request.body())
-                .map_err(|e| Error::build(operation, "the body cannot be signed").caused_by(e))?;
-            let value = HeaderValue::from_str(&value)
-                .map_err(|e| Error::build(operation, "the signature is no header").caused_by(e))?;
+                .map_err(|e| Error::build(operation, "the body cannot be signed").with_source(e))?;
+            let value = HeaderValue::from_str(&value).map_err(|e| {
+                Error::build(operation, "the signature is not a valid header value").with_source(e)
+            })?;
             request.headers_mut().insert(VERIFICATION_HEADER, value);
         }
         let headers = request.headers_mut();
-        let authorization = match (caller, token) {
+        let authorization = match (authentication, token) {
             (_, Some(token)) => Some(format!("Bearer {}", token.expose())),
-            (Caller::Basic(id, secret), _) => Some(basic(id.as_str(), secret.expose())),
+            (Authentication::Basic(id, secret), _) => Some(basic(id.as_str(), secret.expose())),
             _ => None,
         };
         if let Some(text) = authorization {
             headers.insert(header::AUTHORIZATION, secret_header(operation, "token", &text)?);
         }
-        if let Caller::Plaid(id, secret) = caller {
+        if let Authentication::Plaid(id, secret) = authentication {
             let id = HeaderValue::from_str(id.as_str()).map_err(|_| {
-                Error::build(operation, "the client id has characters that no header can carry")
+                Error::build(operation, "the client id has characters that a header cannot contain")
             })?;
             headers.insert("plaid-client-id", id);
             let secret = secret_header(operation, "secret", secret.expose())?;
@@ -58,32 +59,32 @@ impl Core {
     }
 }
 
-/// A header whose value no log shows.
+/// Returns a header value that is marked as sensitive, so that logs do not show it.
 fn secret_header(operation: &'static str, what: &str, text: &str) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
-        Error::build(operation, format!("the {what} has characters that no header can carry"))
-            .advice("check that it is whole and is alone in its file")
+        Error::build(operation, format!("the {what} has characters that a header cannot contain"))
+            .with_advice("check that it is complete and that its file contains nothing else")
     })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Takes out of the other side's text what this call sent in secret.
+/// Replaces the secrets that this call sent in a text of the other side.
 pub(super) fn scrub(
     outgoing: &Outgoing,
-    caller: Caller<'_>,
+    authentication: Authentication<'_>,
     token: Option<&AccessToken>,
     text: &str,
 ) -> String {
     let mut secrets: Vec<String> = Vec::new();
     secrets.extend(token.map(|token| token.expose().to_owned()));
-    secrets.extend(caller.secret().map(|secret| secret.expose().to_owned()));
+    secrets.extend(authentication.secret().map(|secret| secret.expose().to_owned()));
     let body = outgoing.request.body();
     match serde_json::from_slice(body) {
         Ok(value) => strings(&value, &mut secrets),
         Err(_) => secrets.extend(form_urlencoded::parse(body).map(|(_, v)| v.into_owned())),
     }
-    // Longest first, so that no part of a longer one is left over.
+    // Longest first, so that no part of a longer secret remains.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.len() >= 3) {
@@ -92,7 +93,7 @@ pub(super) fn scrub(
     text
 }
 
-/// RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined.
+/// Encodes a client id and secret. RFC 6749 section 2.3.1: both are form-encoded before they are joined.
 fn basic(id: &str, secret: &str) -> String {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encode(id), encode(secret));

@@ -6,7 +6,7 @@ use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRando
 use std::sync::Arc;
 use url::Url;
 
-/// What a builder collects for a [`Core`].
+/// The collected settings of a [`Core`].
 pub(crate) struct Setup {
     pub(crate) base_url: String,
     pub(crate) transport: Arc<dyn HttpTransport>,
@@ -28,17 +28,17 @@ impl Setup {
         }
     }
 
-    /// Checks the address and makes the core.
+    /// Checks the base URL and builds the core.
     pub(crate) fn build(self, dialect: Dialect) -> Result<Core, Error> {
         let refuse = |what: &str| Error::build("base URL", what);
         let url = Url::parse(&self.base_url)
-            .map_err(|e| refuse("not a URL").caused_by(e))
-            .map_err(|e| e.advice(dialect.example_of_a_base_url()))?;
+            .map_err(|e| refuse("is not a URL").with_source(e))
+            .map_err(|e| e.with_advice(dialect.example_of_a_base_url()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse("neither https nor http"));
+            return Err(refuse("is neither https nor http"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refuse("must not hold a name or a password"));
+            return Err(refuse("must not contain a user name or a password"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("must not have a query or a fragment"));
@@ -61,29 +61,30 @@ impl Setup {
     }
 }
 
-/// The setters of a builder whose field `setup` is a [`Setup`].
+/// The setters of a builder with a field `setup` of type [`Setup`].
 macro_rules! shared_settings {
     () => {
-        /// Sets how often and for how long a failed request is repeated.
+        /// Sets the retry policy.
         pub fn retry(mut self, policy: $crate::RetryPolicy) -> Self {
             self.setup.retry = policy;
             self
         }
 
-        /// Sets the limits of a response.
+        /// Sets the limits of responses: their size, nesting and time.
         pub fn limits(mut self, limits: px_core::HttpLimits) -> Self {
             self.setup.limits = limits;
             self
         }
 
-        /// Sets the clock; the machine's by default.
+        /// Sets the clock. Default: the system's clock.
         pub fn clock(mut self, clock: std::sync::Arc<dyn px_core::Clock>) -> Self {
             self.setup.clock = clock;
             self
         }
 
-        /// Sets the randomness of delays, request ids, `state` and code verifiers; the operating
-        /// system's by default.
+        /// Sets the randomness of delays, request ids, `state` and code verifiers.
+        ///
+        /// Default: that of the operating system.
         pub fn random(mut self, random: std::sync::Arc<dyn px_core::Random>) -> Self {
             self.setup.random = random;
             self

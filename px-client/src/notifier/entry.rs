@@ -82,8 +82,10 @@ impl Entry {
         Self::Token { access_token, action, user_id: None }
     }
 
-    /// Names the user of the Item, so that [`PresentToken`](super::PresentToken) can find the present
-    /// token if this one was replaced. It is not sent to Plaid.
+    /// Adds the user of the Item. The user is not sent to Plaid.
+    ///
+    /// With it, [`CurrentTokenSource`](super::CurrentTokenSource) can find the current token if this one was
+    /// replaced.
     #[must_use]
     pub fn of(mut self, user: UserId) -> Self {
         match &mut self {
@@ -104,8 +106,8 @@ impl Entry {
         }
     }
 
-    /// Replaces the token by another one of the same Item.
-    pub(super) fn renew(&mut self, token: ItemAccessToken) {
+    /// Replaces the token with another one of the same Item.
+    pub(super) fn replace_token(&mut self, token: ItemAccessToken) {
         match self {
             Self::Transactions { access_token, .. }
             | Self::Account { access_token, .. }

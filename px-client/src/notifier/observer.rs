@@ -1,4 +1,4 @@
-//! Events and counters of a notifier.
+//! Events and metrics of a notifier.
 
 use super::entry::{Entry, Lane};
 use crate::error::{Error, Source};
@@ -15,11 +15,11 @@ pub trait NotifierObserver: Send + Sync + fmt::Debug {
     /// Called when Plaid accepted a batch, with the number of its entries.
     fn accepted(&self, _lane: Lane, _entries: usize) {}
 
-    /// Called when Plaid refused an entry for good; the entry is removed from the store.
+    /// Called when Plaid refused an entry permanently. The entry is removed from the store.
     ///
-    /// Usually the Item of its token no longer exists: delete the token. It may be called twice for one
-    /// entry if the store could not remove it.
-    fn taken_out(&self, _entry: &Entry, _why: &Error) {}
+    /// Usually the Item of its token no longer exists: delete the token. It may be called twice for one entry
+    /// if the store could not delete it.
+    fn refused(&self, _entry: &Entry, _why: &Error) {}
 
     /// Called when a lane waits after a failure. Its entries stay in the store.
     fn stalled(&self, _stall: &Stall<'_>) {}
@@ -32,7 +32,7 @@ pub struct Stall<'a> {
     /// The lane.
     pub lane: Lane,
     /// The cause.
-    pub why: StallCause<'a>,
+    pub cause: StallCause<'a>,
     /// Number of consecutive failures, including this one.
     pub failures: u32,
     /// Time of the next attempt.
@@ -43,7 +43,7 @@ pub struct Stall<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StallCause<'a> {
-    /// The call failed. [`Kind::Auth`](crate::Kind::Auth) means that Plaid refuses the client's id and
+    /// The call failed. [`ErrorKind::Auth`](crate::ErrorKind::Auth) means that Plaid refuses the client's id and
     /// secret: an operator must act.
     Call(&'a Error),
     /// Plaid refuses entries and has accepted none since, so the fault may be in the settings of the
@@ -51,16 +51,16 @@ pub enum StallCause<'a> {
     Refused(&'a Error),
     /// The store is out of reach.
     Store(&'a Source),
-    /// The present token of an Item is not available; see [`PresentToken`](super::PresentToken).
+    /// The current token of an Item is not available; see [`CurrentTokenSource`](super::CurrentTokenSource).
     Token(&'a Source),
 }
 
-/// Counters of a notifier since its start.
+/// The metrics of a notifier since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figures {
+pub struct NotifierMetrics {
     /// Entries that were stored.
-    pub kept: u64,
+    pub stored: u64,
     /// Stored entries that Plaid accepted.
     pub accepted: u64,
     /// Calls that succeeded.
@@ -68,30 +68,30 @@ pub struct Figures {
     /// Calls that failed, for any cause.
     pub failed_calls: u64,
     /// Stored entries that were removed because Plaid refused them.
-    pub taken_out: u64,
+    pub refused: u64,
     /// Number of waits after failures, over all lanes.
     pub stalls: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) kept: AtomicU64,
+    pub(super) stored: AtomicU64,
     pub(super) accepted: AtomicU64,
     pub(super) calls: AtomicU64,
     pub(super) failed_calls: AtomicU64,
-    pub(super) taken_out: AtomicU64,
+    pub(super) refused: AtomicU64,
     pub(super) stalls: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn figures(&self) -> Figures {
+    pub(super) fn metrics(&self) -> NotifierMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Figures {
-            kept: read(&self.kept),
+        NotifierMetrics {
+            stored: read(&self.stored),
             accepted: read(&self.accepted),
             calls: read(&self.calls),
             failed_calls: read(&self.failed_calls),
-            taken_out: read(&self.taken_out),
+            refused: read(&self.refused),
             stalls: read(&self.stalls),
         }
     }
@@ -104,6 +104,6 @@ pub(super) fn count(counter: &AtomicU64, more: usize) {
 
 /// An observer that ignores all events.
 #[derive(Debug)]
-pub(super) struct Nobody;
+pub(super) struct NoObserver;
 
-impl NotifierObserver for Nobody {}
+impl NotifierObserver for NoObserver {}

@@ -12,14 +12,14 @@ use std::{
 /// A stored entry.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Kept {
+pub struct StoredEntry {
     /// The number of the entry in its store. A later entry has a higher number.
     pub number: u64,
     /// The entry.
     pub entry: Entry,
 }
 
-impl Kept {
+impl StoredEntry {
     /// Returns a stored entry with its number.
     #[must_use]
     pub fn new(number: u64, entry: Entry) -> Self {
@@ -44,7 +44,7 @@ pub trait NotificationStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<Kept>, Source>;
+    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<StoredEntry>, Source>;
 
     /// Deletes entries that Plaid accepted or refused for good. Unknown numbers are ignored.
     ///
@@ -73,7 +73,7 @@ struct Rows {
 }
 
 impl MemoryNotificationStore {
-    /// Returns a store for at most `entries` entries; beyond them it refuses.
+    /// Returns a store for at most `entries` entries. It refuses further ones.
     #[must_use]
     pub fn with_capacity(entries: usize) -> Self {
         Self { capacity: entries, rows: Arc::default() }
@@ -101,9 +101,9 @@ impl Default for MemoryNotificationStore {
 impl NotificationStore for MemoryNotificationStore {
     async fn append(&self, entries: &[Entry]) -> Result<(), Source> {
         self.locked(|rows| {
-            let held: usize = rows.lanes.iter().map(BTreeMap::len).sum();
-            if held.saturating_add(entries.len()) > self.capacity {
-                return Err(format!("the store is full with {held} entries").into());
+            let stored: usize = rows.lanes.iter().map(BTreeMap::len).sum();
+            if stored.saturating_add(entries.len()) > self.capacity {
+                return Err(format!("the store is full with {stored} entries").into());
             }
             for entry in entries {
                 rows.last += 1;
@@ -113,10 +113,10 @@ impl NotificationStore for MemoryNotificationStore {
         })
     }
 
-    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<Kept>, Source> {
+    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<StoredEntry>, Source> {
         Ok(self.locked(|rows| {
             let oldest = rows.lanes[lane as usize].iter().take(at_most);
-            oldest.map(|(number, entry)| Kept::new(*number, entry.clone())).collect()
+            oldest.map(|(number, entry)| StoredEntry::new(*number, entry.clone())).collect()
         }))
     }
 

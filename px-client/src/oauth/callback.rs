@@ -1,14 +1,14 @@
-//! What the user's browser brings back: checked before a code is used.
+//! The checks of an OAuth callback before its code is used.
 
 use super::PendingAuthorization;
 use px_types::{
     AuthorizationCode, CodeVerifier,
-    endpoint::parameters::{Pairs, Parameters as _},
-    partner::{AuthorizationAnswer, AuthorizationError},
+    endpoint::parameters::{Parameters as _, ParsedParameters},
+    partner::{AuthorizationError, AuthorizationResponse},
 };
 use std::{error::Error as StdError, fmt};
 
-/// A callback that passed every check; its code can be exchanged.
+/// A callback that passed every check. Its code can be exchanged.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AcceptedCallback {
@@ -17,30 +17,30 @@ pub struct AcceptedCallback {
     pub(super) code_verifier: CodeVerifier,
 }
 
-/// Why a callback gives no code.
+/// The error of a callback without a usable code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackError {
     kind: CallbackErrorKind,
 }
 
-/// How a callback failed.
+/// The kind of a [`CallbackError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallbackErrorKind {
-    /// It cannot be read: broken encoding, or a parameter given twice.
+    /// The callback cannot be parsed: broken encoding, or a repeated parameter.
     Malformed,
-    /// `state` is missing or another one: it answers no request of this session.
+    /// `state` is missing or differs: the callback belongs to no request of this session.
     State,
-    /// `iss` is missing or another one: another partner answers (RFC 9207).
+    /// `iss` is missing or differs: the callback comes from another partner (RFC 9207).
     Issuer,
-    /// The user or the partner refused.
+    /// The user or the partner refused the authorization.
     Refused(AuthorizationError),
-    /// Neither a code nor an error.
+    /// The callback has neither a code nor an error.
     NoCode,
 }
 
 impl CallbackError {
-    /// How it failed.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> &CallbackErrorKind {
         &self.kind
@@ -57,13 +57,13 @@ impl fmt::Display for CallbackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {
             CallbackErrorKind::Malformed => {
-                "the callback cannot be read; begin a new authorization"
+                "the callback cannot be parsed; begin a new authorization"
             }
             CallbackErrorKind::State => {
-                "the callback answers no request of this session; it may be forged, so drop it"
+                "the callback belongs to no request of this session and may be forged; ignore it"
             }
             CallbackErrorKind::Issuer => {
-                "the callback comes from another issuer; it may be a mix-up attack, so drop it"
+                "the callback comes from another issuer and may be a mix-up attack; ignore it"
             }
             CallbackErrorKind::Refused(AuthorizationError::AccessDenied) => {
                 "the user did not consent"
@@ -73,7 +73,7 @@ impl fmt::Display for CallbackError {
             }
             CallbackErrorKind::Refused(_) => "the partner refused the authorization",
             CallbackErrorKind::NoCode => {
-                "the callback has neither a code nor an error; tell the partner"
+                "the callback has neither a code nor an error; report it to the partner"
             }
         })
     }
@@ -82,31 +82,31 @@ impl fmt::Display for CallbackError {
 impl StdError for CallbackError {}
 
 impl PendingAuthorization {
-    /// Checks what came back: the whole URL of the callback, or its query.
+    /// Checks a callback, given as its whole URL or its query.
     ///
-    /// `state` first, in constant time; then the issuer; then whether it is a refusal.
+    /// The order of checks is: `state`, in constant time; then the issuer; then a refusal.
     ///
     /// # Errors
-    /// When a check fails, or the user or the partner refused.
+    /// If a check fails, or if the user or the partner refused the authorization; see [`CallbackErrorKind`].
     pub fn check_callback(self, url_or_query: &str) -> Result<AcceptedCallback, CallbackError> {
         let query = url_or_query.split_once('?').map_or(url_or_query, |(_, query)| query);
         let query = query.split('#').next().unwrap_or_default();
-        let answer = Pairs::parse(query)
-            .and_then(|pairs| AuthorizationAnswer::read(&pairs))
+        let response = ParsedParameters::parse(query)
+            .and_then(|pairs| AuthorizationResponse::read(&pairs))
             .map_err(|_| CallbackErrorKind::Malformed)?;
-        if answer.state.as_ref() != Some(&self.state) {
+        if response.state.as_ref() != Some(&self.state) {
             return Err(CallbackErrorKind::State.into());
         }
-        // RFC 9207 section 2.4: servers that do not say that they send `iss` may leave it out.
-        let told = answer.iss.is_some() || self.requires_iss;
-        if self.issuer.is_some() && told && answer.iss != self.issuer {
+        // RFC 9207 section 2.4: servers that do not announce `iss` may leave it out.
+        let checks_issuer = response.iss.is_some() || self.requires_iss;
+        if self.issuer.is_some() && checks_issuer && response.iss != self.issuer {
             return Err(CallbackErrorKind::Issuer.into());
         }
-        if let Some(error) = answer.error {
+        if let Some(error) = response.error {
             return Err(CallbackErrorKind::Refused(error).into());
         }
         Ok(AcceptedCallback {
-            code: answer.code.ok_or(CallbackErrorKind::NoCode)?,
+            code: response.code.ok_or(CallbackErrorKind::NoCode)?,
             redirect_uri: self.redirect_uri,
             code_verifier: self.code_verifier,
         })
@@ -178,7 +178,7 @@ mod tests {
         assert!(check(false, "code=c&state=s&iss=https://id.example"));
         assert!(!check(false, "code=c&state=s&iss=https://evil.example"));
         assert!(!check(true, "code=c&state=s"));
-        // One that was stored by the version before.
+        // A pending authorization that an earlier version stored.
         let mut stored = serde_json::to_value(pending(false)).unwrap();
         stored.as_object_mut().unwrap().remove("requires_iss");
         let read: PendingAuthorization = serde_json::from_value(stored).unwrap();

@@ -1,16 +1,16 @@
-//! The authorization server of a partner: its own, or that of its identity provider.
+//! The authorization server of a partner: the partner itself, or its identity provider.
 
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     exchange::{Address, Outgoing},
     partner::PartnerClient,
-    read_mode::Unread,
+    read_mode::ReadFailure,
 };
 use http::Request;
 use px_core::text::printable;
 use px_types::{
     Auth,
-    endpoint::{Endpoint as _, codec::ReplyKind},
+    endpoint::{Endpoint as _, codec::ResponseKind},
     partner::{Authorize, RequestToken, Revoke},
     tolerant::{self, Limits, Tolerant},
 };
@@ -22,13 +22,13 @@ use std::{
 use url::Url;
 
 /// Time for which discovered endpoints are used before they are read again.
-const MAX_AGE: Duration = Duration::from_secs(3_600);
-/// Time to the next attempt if they cannot be read again.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_ENDPOINTS_AGE: Duration = Duration::from_secs(3_600);
+/// Delay before the next attempt if they cannot be read again.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// The server at which users authorize, and which gives tokens.
+/// The server at which users authorize, and which issues tokens.
 ///
-/// Most banks have an identity provider, whose endpoints are on another host than the bank's API.
+/// Many banks use an identity provider. Its endpoints are on another host than the bank's API.
 ///
 /// # Examples
 ///
@@ -49,18 +49,18 @@ pub enum AuthorizationServer {
     /// The partner itself, at the paths of the contract below the base URL.
     #[default]
     Partner,
-    /// Endpoints that are known.
+    /// Configured endpoints.
     Configured(ServerEndpoints),
-    /// The endpoints that an issuer publishes (RFC 8414, OpenID Connect Discovery). They are read
-    /// when they are needed first, and again every hour.
+    /// The endpoints that an issuer publishes (RFC 8414, OpenID Connect Discovery). They are read when first
+    /// needed, and again every hour.
     Discovered {
-        /// The issuer. It is compared letter by letter with the one in the document.
+        /// The issuer. It must equal the issuer in the document exactly.
         issuer: String,
     },
 }
 
 impl AuthorizationServer {
-    /// The endpoints that an issuer publishes.
+    /// Returns a server with the endpoints that an issuer publishes.
     pub fn discovered(issuer: impl Into<String>) -> Self {
         Self::Discovered { issuer: issuer.into() }
     }
@@ -70,34 +70,36 @@ impl AuthorizationServer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerEndpoints {
-    /// Where users are sent.
+    /// The authorization endpoint, to which users are sent.
     pub authorization: String,
-    /// Where codes and refresh tokens are exchanged.
+    /// The token endpoint, at which codes and refresh tokens are exchanged.
     pub token: String,
-    /// Where tokens are ended. `None` if the server cannot do that: then
-    /// [`revoke_tokens`](PartnerClient::revoke_tokens) is an error, and nothing is sent.
+    /// The revocation endpoint.
+    ///
+    /// `None` if the server has none: then [`revoke_tokens`](PartnerClient::revoke_tokens) fails and nothing
+    /// is sent.
     pub revocation: Option<String>,
-    /// How the client shows who it is at the last two.
+    /// The client authentication at the token and revocation endpoints.
     pub client_authentication: ClientAuthentication,
-    /// The issuer that callbacks name (RFC 9207), if it is known and the request names none.
+    /// The expected issuer of callbacks (RFC 9207) if the request names none. `None` if it is not known.
     pub issuer: Option<String>,
     /// Whether a callback without `iss` is refused.
     pub requires_iss: bool,
 }
 
-/// How a client shows its id and secret (RFC 6749 section 2.3.1).
+/// The method of client authentication (RFC 6749 section 2.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAuthentication {
-    /// In the header, `client_secret_basic`.
+    /// In the `Authorization` header: `client_secret_basic`.
     #[default]
     Basic,
-    /// In the form, `client_secret_post`.
+    /// In the form: `client_secret_post`.
     Body,
 }
 
 impl ServerEndpoints {
-    /// Endpoints for users and for tokens, with client authentication in the header.
+    /// Returns an authorization and a token endpoint, with client authentication in the header.
     pub fn new(authorization: impl Into<String>, token: impl Into<String>) -> Self {
         Self {
             authorization: authorization.into(),
@@ -109,12 +111,12 @@ impl ServerEndpoints {
         }
     }
 
-    /// The endpoints in a document.
+    /// Returns the endpoints in a metadata document.
     fn of(metadata: ServerMetadata) -> Result<Self, Error> {
         let missing = |name: &str| {
             let what = format!("the authorization server publishes no `{name}`");
-            Error::new(Kind::Decode, OPERATION, what)
-                .advice("this is a fault of its provider; name the endpoints instead")
+            Error::new(ErrorKind::Decode, OPERATION, what)
+                .with_advice("this is a fault of its provider; configure the endpoints instead")
         };
         let authorization = metadata.authorization_endpoint;
         let authorization = authorization.ok_or_else(|| missing("authorization_endpoint"))?;
@@ -133,7 +135,7 @@ impl ServerEndpoints {
         Ok(endpoints)
     }
 
-    /// Checks that all of them are addresses.
+    /// Checks that all endpoints are valid addresses.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let urls = [Some(&self.authorization), Some(&self.token), self.revocation.as_ref()];
         for url in urls.into_iter().flatten() {
@@ -147,49 +149,49 @@ impl ServerEndpoints {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerMetadata {
-    /// The issuer; the same that was asked for.
+    /// The issuer. It equals the requested one.
     pub issuer: String,
-    /// Where users are sent.
+    /// The authorization endpoint, to which users are sent.
     #[serde(default)]
     pub authorization_endpoint: Option<String>,
-    /// Where codes are exchanged.
+    /// The token endpoint, at which codes are exchanged.
     #[serde(default)]
     pub token_endpoint: Option<String>,
-    /// Where tokens are ended.
+    /// The revocation endpoint, at which tokens are revoked.
     #[serde(default)]
     pub revocation_endpoint: Option<String>,
-    /// The scopes that can be asked for.
+    /// The supported scopes.
     #[serde(default)]
     pub scopes_supported: Vec<String>,
-    /// The PKCE methods; `S256` for one.
+    /// The supported PKCE methods, such as `S256`.
     #[serde(default)]
     pub code_challenge_methods_supported: Vec<String>,
-    /// How clients authenticate at the token endpoint; `client_secret_basic` if it is empty.
+    /// The client authentication methods of the token endpoint. An empty list means `client_secret_basic`.
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
-    /// Whether callbacks carry `iss` (RFC 9207).
+    /// Whether callbacks have the parameter `iss` (RFC 9207).
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
 }
 
 impl Tolerant for ServerMetadata {}
 
-/// The operation in errors.
+/// Name of the operation in errors.
 const OPERATION: &str = "discovery";
 
-/// The authorization server of a client, and what was read of it.
+/// The authorization server of a client, and its discovered endpoints.
 #[derive(Debug)]
 pub(crate) struct Server {
     server: AuthorizationServer,
-    known: RwLock<Option<Known>>,
-    /// Held while the endpoints are read, so that many calls cause one reading.
+    known: RwLock<Option<DiscoveredEndpoints>>,
+    /// Locked while the endpoints are read, so that concurrent calls share one read.
     reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct DiscoveredEndpoints {
     endpoints: Arc<ServerEndpoints>,
-    /// By the clock's elapsed time.
+    /// In elapsed time of the clock.
     until: Duration,
 }
 
@@ -204,21 +206,23 @@ impl Server {
         Ok(Self { server, known: RwLock::default(), reading })
     }
 
-    fn known(&self) -> Option<Known> {
+    fn known(&self) -> Option<DiscoveredEndpoints> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_known(&self, known: Known) {
+    fn set_known(&self, known: DiscoveredEndpoints) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 }
 
 impl PartnerClient {
-    /// Returns the endpoints at which users authorize and tokens are given, and reads them first if
-    /// they are [discovered](AuthorizationServer::Discovered).
+    /// Returns the endpoints at which users authorize and tokens are issued.
+    ///
+    /// Reads them first if they are [discovered](AuthorizationServer::Discovered).
     ///
     /// # Errors
-    /// As [`discover`](Self::discover).
+    /// See [`discover`](Self::discover). Also if a required endpoint is missing in the document or is not a
+    /// valid URL.
     pub async fn endpoints(&self) -> Result<ServerEndpoints, Error> {
         match &self.server().server {
             AuthorizationServer::Partner => Ok(self.own_endpoints()),
@@ -226,7 +230,7 @@ impl PartnerClient {
         }
     }
 
-    /// The endpoints, if nothing has to be read for that.
+    /// Returns the endpoints if they need not be read first.
     pub(super) fn known_endpoints(&self) -> Result<ServerEndpoints, Error> {
         let server = self.server();
         match &server.server {
@@ -235,7 +239,7 @@ impl PartnerClient {
             AuthorizationServer::Discovered { .. } => match server.known() {
                 Some(known) => Ok(ServerEndpoints::clone(&known.endpoints)),
                 None => Err(Error::build("authorize", "the endpoints are not discovered yet")
-                    .advice("call `endpoints` first")),
+                    .with_advice("call `endpoints` first")),
             },
         }
     }
@@ -256,7 +260,7 @@ impl PartnerClient {
             AuthorizationServer::Discovered { issuer } => issuer,
         };
         let now = || self.clock().elapsed();
-        let fresh = |known: &Known| now() < known.until;
+        let fresh = |known: &DiscoveredEndpoints| now() < known.until;
         if let Some(known) = server.known().filter(fresh) {
             return Ok(known.endpoints);
         }
@@ -265,31 +269,31 @@ impl PartnerClient {
             return Ok(known.endpoints);
         }
         let (endpoints, age) = match self.discover(issuer).await.and_then(ServerEndpoints::of) {
-            Ok(endpoints) => (Arc::new(endpoints), MAX_AGE),
-            // The old ones are good as far as anybody knows.
+            Ok(endpoints) => (Arc::new(endpoints), MAX_ENDPOINTS_AGE),
+            // The old endpoints are presumably still valid.
             Err(error) => match server.known() {
-                Some(known) => (known.endpoints, RETRY_AFTER),
+                Some(known) => (known.endpoints, RETRY_DELAY),
                 None => return Err(error),
             },
         };
         let until = now().saturating_add(age);
-        server.set_known(Known { endpoints: Arc::clone(&endpoints), until });
+        server.set_known(DiscoveredEndpoints { endpoints: Arc::clone(&endpoints), until });
         Ok(endpoints)
     }
 
-    /// Sends a request for tokens to where it belongs. Returns how the client authenticates.
+    /// Sets the address of a request to the authorization server. Returns the client authentication to use.
     pub(crate) async fn route(&self, outgoing: &mut Outgoing, auth: Auth) -> Result<Auth, Error> {
         let id = outgoing.operation;
         let oauth = [Authorize::META.id, RequestToken::META.id, Revoke::META.id];
         if self.server().server == AuthorizationServer::Partner || !oauth.contains(&id) {
             return Ok(auth);
         }
-        // Nothing was sent, whatever it was that failed: no token is at fault.
+        // Whatever failed, the request itself was not sent, so no token is at fault.
         let endpoints = self.other_endpoints().await.map_err(|error| {
             let what = "the endpoints of the partner's authorization server are not known";
-            Error::new(Kind::Connect, id, what)
-                .advice("see that its issuer can be reached")
-                .caused_by(error)
+            Error::new(ErrorKind::Connect, id, what)
+                .with_advice("check that its issuer can be reached")
+                .with_source(error)
         })?;
         let address = match id {
             _ if id == Authorize::META.id => Some(&endpoints.authorization),
@@ -298,7 +302,7 @@ impl PartnerClient {
         };
         let Some(address) = address else {
             let what = "the partner's authorization server has no revocation endpoint";
-            return Err(Error::build(id, what).advice("its tokens end when they expire"));
+            return Err(Error::build(id, what).with_advice("its tokens end when they expire"));
         };
         outgoing.address = Some(Address::parse(address)?);
         match (endpoints.client_authentication, auth) {
@@ -310,21 +314,22 @@ impl PartnerClient {
         }
     }
 
-    /// Reads what the partner publishes of its authorization server: at the partner's own address
-    /// or, if there is nothing, at the issuer's.
+    /// Reads the metadata of the partner's authorization server.
+    ///
+    /// They are read at the partner's own address or, if it has no document, at the issuer's.
     ///
     /// # Errors
-    /// As [`send`](Self::send); an issuer other than the one asked for is an error.
+    /// See [`send`](Self::send). Also if the document names another issuer than the requested one.
     pub async fn discover(&self, issuer: &str) -> Result<ServerMetadata, Error> {
         const OWN: &str = "/.well-known/oauth-authorization-server";
         let mut last = match self.metadata_at(None, OWN, issuer).await {
-            // The base URL may be no place for documents, but what is there must be right.
+            // The base URL need not serve documents. But a document of another issuer is an error.
             Err(error) if !is_of_another_issuer(&error) => error,
             other => return other,
         };
         for url in document_urls(issuer)? {
             match self.metadata_at(Some(Address::parse(&url)?), "/", issuer).await {
-                Err(error) if is_not_there(&error) => last = error,
+                Err(error) if is_elsewhere(&error) => last = error,
                 other => return other,
             }
         }
@@ -339,41 +344,44 @@ impl PartnerClient {
     ) -> Result<ServerMetadata, Error> {
         let request = Request::get(path)
             .body(Vec::new())
-            .map_err(|e| Error::build(OPERATION, "no request").caused_by(e))?;
-        let mut outgoing = Outgoing::new(OPERATION, request, ReplyKind::Json, true);
+            .map_err(|e| Error::build(OPERATION, "the request cannot be built").with_source(e))?;
+        let mut outgoing = Outgoing::new(OPERATION, request, ResponseKind::Json, true);
         outgoing.address = address;
         let response = self.exchange(outgoing, Auth::None).await?;
-        // Not a message of the contract: lists that are `null` and the like are read in any mode.
+        // This is not a message of the contract, so lists that are `null` and the like are accepted in every
+        // mode.
         let metadata = tolerant::decode::<ServerMetadata>(&response.bytes, &Limits::default())
-            .map_err(|e| response.not_understood(OPERATION, Unread::Decode(e)))?
+            .map_err(|e| response.unreadable(OPERATION, ReadFailure::Decode(e)))?
             .message;
         if metadata.issuer != issuer {
             let found = printable(&metadata.issuer, 200);
-            let what = format!("the metadata are those of another issuer, {found}");
-            return Err(Error::new(Kind::Decode, OPERATION, what)
-                .advice("do not send users there; check the issuer in the settings"));
+            let what = format!("the metadata belong to another issuer, {found}");
+            return Err(Error::new(ErrorKind::Decode, OPERATION, what)
+                .with_advice("do not send users there; check the issuer in the settings"));
         }
         Ok(metadata)
     }
 }
 
 fn is_of_another_issuer(error: &Error) -> bool {
-    error.kind() == Kind::Decode && error.status().is_none()
+    error.kind() == ErrorKind::Decode && error.status().is_none()
 }
 
-/// Whether a response says that the document is somewhere else: any status but those that a retry
-/// may change, or something that is no JSON.
-fn is_not_there(error: &Error) -> bool {
+/// Returns whether the document is to be looked for at the next address.
+///
+/// That is so for every response with a status, except 408, 429 and 5xx, which a retry may change; also if
+/// the body is not JSON.
+fn is_elsewhere(error: &Error) -> bool {
     match error.status() {
         Some(status) => status < 500 && status != 429 && status != 408,
         None => false,
     }
 }
 
-/// Where an issuer publishes its document: RFC 8414 section 3, then OpenID Connect Discovery.
+/// Returns the addresses of an issuer's document: RFC 8414 section 3, then OpenID Connect Discovery.
 fn document_urls(issuer: &str) -> Result<[String; 2], Error> {
     let url = Url::parse(issuer)
-        .map_err(|e| Error::build(OPERATION, "the issuer is not a URL").caused_by(e))?;
+        .map_err(|e| Error::build(OPERATION, "the issuer is not a URL").with_source(e))?;
     let path = url.path().trim_end_matches('/');
     let mut inserted = url.clone();
     inserted.set_path(&format!("/.well-known/oauth-authorization-server{path}"));

@@ -1,12 +1,12 @@
-//! A long history: windows read side by side, each whole before it is given out, in order.
+//! Reads a long history: concurrent windows, each read completely before it is returned, in order.
 
 use super::{
     Window,
     plan::cut,
-    walk::{PageEvent, PageWalk},
+    reader::{PageEvent, PageReader},
 };
 use crate::{
-    error::{Error, Kind, PagingFault},
+    error::{Error, ErrorKind, PagingFault},
     partner::PartnerClient,
 };
 use futures_util::{
@@ -32,52 +32,53 @@ use std::{
     vec,
 };
 
-/// How a long history is read.
+/// Settings for reading a long history.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HistoryOptions {
-    /// How many windows are read at once; with `1` they are read one after the other.
+    /// Maximum number of windows that are read concurrently. With `1` they are read one after another.
     ///
-    /// When a partner cannot bear it (429, 5xx, time-outs), the rest is read one by one.
-    pub windows_at_once: usize,
-    /// How many transactions a window should have.
+    /// If the partner fails under the load (429, 408, 5xx, timeouts, connection failures), the rest is read
+    /// one window at a time.
+    pub concurrent_windows: usize,
+    /// Intended number of transactions of a window.
     pub rows_per_window: u64,
-    /// A window of up to so many transactions is not cut.
-    pub whole_up_to: u64,
-    /// The transactions on a page, at most 500.
+    /// Maximum number of transactions of a window that is not split.
+    pub max_rows_uncut: u64,
+    /// Maximum number of transactions of a page, at most 500.
     pub page_limit: u64,
 }
 
 impl Default for HistoryOptions {
     fn default() -> Self {
         Self {
-            windows_at_once: 16,
-            // Just under two pages: the number of windows varies about its mean.
+            concurrent_windows: 16,
+            // Just under two pages, because the number of rows of a window varies about its mean.
             rows_per_window: 900,
-            whole_up_to: 8 * MAX_LIMIT,
+            max_rows_uncut: 8 * MAX_LIMIT,
             page_limit: MAX_LIMIT,
         }
     }
 }
 
-/// A user's transactions, newest window first.
+/// A stream of a user's transactions, newest window first.
 ///
-/// Made by [`PartnerClient::transactions`].
+/// Returned by [`PartnerClient::transactions`].
 #[must_use = "nothing is fetched before it is polled"]
 pub struct Transactions {
     events: BoxStream<'static, Result<HistoryEvent, Error>>,
     total: Arc<AtomicU64>,
 }
 
-/// A user's transactions with the faults of the pages, newest window first.
+/// A stream of a user's transactions and of the faults of the pages, newest window first.
 ///
-/// Made by [`Transactions::into_events`].
+/// Returned by [`Transactions::into_events`].
 #[derive(Debug)]
 #[must_use = "nothing is fetched before it is polled"]
 pub struct HistoryEvents(Transactions);
 
 impl HistoryEvents {
-    /// As [`Transactions::total`].
+    /// Returns the number of transactions; see [`Transactions::total`].
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         self.0.total()
@@ -97,7 +98,7 @@ impl Stream for HistoryEvents {
 pub enum HistoryEvent {
     /// The next transaction.
     Transaction(Box<Transaction>),
-    /// A page deviates from the contract. Indices are those of the page.
+    /// A deviation of a page from the contract. Indices are those of the page.
     Fault(Box<Fault>),
 }
 
@@ -113,7 +114,7 @@ impl Transactions {
             let events = stream::empty().boxed();
             return Self { events, total };
         };
-        let history = History::new(client, user_id, range, options, Arc::clone(&total));
+        let history = HistoryReader::new(client, user_id, range, options, Arc::clone(&total));
         let events = stream::unfold(Some(history), |history| async {
             let mut history = history?;
             match history.next().await {
@@ -125,13 +126,15 @@ impl Transactions {
         Self { events: events.boxed(), total }
     }
 
-    /// Tells of faults as well: what was repaired, ignored or set aside, before the rows of the
-    /// window in which it was found.
+    /// Returns a stream that also reports faults: what was repaired, ignored or set aside.
+    ///
+    /// Faults come before the rows of their window.
     pub fn into_events(self) -> HistoryEvents {
         HistoryEvents(self)
     }
 
-    /// How many there will be, as the partner said at the beginning; for a progress bar.
+    /// Returns the number of transactions that the partner reported at the beginning, for a progress bar.
+    /// Returns `None` before the first response.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         Some(self.total.load(Ordering::Relaxed)).filter(|total| *total != UNKNOWN)
@@ -160,64 +163,64 @@ impl fmt::Debug for Transactions {
     }
 }
 
-struct History {
+struct HistoryReader {
     client: PartnerClient,
     user_id: UserId,
     range: Window,
     options: HistoryOptions,
-    /// What is not given out yet, newest first.
-    slots: VecDeque<Slot>,
-    running: FuturesUnordered<BoxFuture<'static, (u64, Outcome)>>,
+    /// Windows that have not been returned yet, newest first.
+    slots: VecDeque<WindowSlot>,
+    running: FuturesUnordered<BoxFuture<'static, (u64, WindowOutcome)>>,
     next_key: u64,
-    at_once: usize,
-    /// The longest window that the partner may serve, once it refused a longer one.
+    concurrency: usize,
+    /// The longest window to request, in days, once the partner refused a longer one.
     longest: Option<u64>,
-    /// What the partner said of the whole range, if it answered for the whole.
-    whole: Option<u64>,
-    /// Parts that claim to hold as much as the whole.
-    as_large_as_whole: Vec<Window>,
+    /// The partner's `total` of the whole range, if it responded to a request for the whole range.
+    whole_total: Option<u64>,
+    /// Parts with a `total` of at least that of the whole.
+    parts_as_large_as_whole: Vec<Window>,
     cutting: bool,
     in_parts: bool,
     ready: vec::IntoIter<Transaction>,
     faults: vec::IntoIter<Fault>,
     seen: HashSet<u64>,
     hasher: RandomState,
-    given: u64,
+    returned_rows: u64,
     total: Arc<AtomicU64>,
 }
 
-struct Slot {
+struct WindowSlot {
     key: u64,
     window: Window,
-    state: SlotState,
+    state: WindowState,
 }
 
-enum SlotState {
+enum WindowState {
     Waiting,
     Running,
-    Read(Rows),
+    Read(WindowRows),
 }
 
-/// The rows of a window that was read whole.
+/// The rows of a window that was read completely.
 #[derive(Default)]
-struct Rows {
+struct WindowRows {
     read: Vec<Transaction>,
     faults: Vec<Fault>,
-    /// How many rows were set aside, or left out because another one is the same.
+    /// Number of rows that were set aside, or left out because another row is the same.
     set_aside: u64,
 }
 
-/// What became of a window.
-enum Outcome {
-    Rows(Rows),
-    /// More than is read in one piece.
+/// The result of reading a window.
+enum WindowOutcome {
+    Read(WindowRows),
+    /// More rows than are read as one window.
     TooMany(u64),
     /// The partner does not serve windows of this length.
     TooLong(Error),
     Failed(Error),
 }
 
-impl History {
+impl HistoryReader {
     fn new(
         client: PartnerClient,
         user_id: UserId,
@@ -233,21 +236,21 @@ impl History {
             slots: VecDeque::new(),
             running: FuturesUnordered::new(),
             next_key: 0,
-            // One, until it is known what the whole is like.
-            at_once: 1,
+            // One, until the total of the whole range is known.
+            concurrency: 1,
             longest: None,
-            whole: None,
-            as_large_as_whole: Vec::new(),
+            whole_total: None,
+            parts_as_large_as_whole: Vec::new(),
             cutting: true,
             in_parts: false,
             ready: Vec::new().into_iter(),
             faults: Vec::new().into_iter(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            given: 0,
+            returned_rows: 0,
             total,
         };
-        history.slots = history.waiting(vec![range]);
+        history.slots = history.new_slots(vec![range]);
         history
     }
 
@@ -257,98 +260,99 @@ impl History {
                 return Ok(Some(HistoryEvent::Fault(Box::new(fault))));
             }
             for row in self.ready.by_ref() {
-                // Two rows of different accounts can have one id.
+                // Transactions of different accounts can share an id.
                 if self.seen.insert(self.hasher.hash_one((&row.id, &row.account_id))) {
-                    self.given += 1;
+                    self.returned_rows += 1;
                     return Ok(Some(HistoryEvent::Transaction(Box::new(row))));
                 }
             }
             match self.slots.pop_front() {
-                None => return self.count_again().await.map(|()| None),
-                Some(Slot { state: SlotState::Read(rows), .. }) => {
+                None => return self.verify_count().await.map(|()| None),
+                Some(WindowSlot { state: WindowState::Read(rows), .. }) => {
                     self.ready = rows.read.into_iter();
                     self.faults = rows.faults.into_iter();
-                    // They are rows of the partner's, so they count.
-                    self.given += rows.set_aside;
+                    // They are rows of the partner, so they count.
+                    self.returned_rows += rows.set_aside;
                     continue;
                 }
                 Some(slot) => self.slots.push_front(slot),
             }
             self.start();
             if let Some((key, outcome)) = self.running.next().await {
-                self.take_in(key, outcome)?;
+                self.apply_outcome(key, outcome)?;
             }
         }
     }
 
-    /// Starts the newest windows that wait, as many as may be in memory.
+    /// Starts the newest waiting windows, as many as may be in memory.
     fn start(&mut self) {
-        let cap = self.cutting.then_some(self.options.whole_up_to);
+        let cap = self.cutting.then_some(self.options.max_rows_uncut);
         let limit = self.options.page_limit.clamp(1, MAX_LIMIT);
-        for slot in self.slots.iter_mut().take(self.at_once.max(1)) {
-            if matches!(slot.state, SlotState::Waiting) {
-                slot.state = SlotState::Running;
+        for slot in self.slots.iter_mut().take(self.concurrency.max(1)) {
+            if matches!(slot.state, WindowState::Waiting) {
+                slot.state = WindowState::Running;
                 let cap = cap.filter(|_| slot.window.days() > 1);
-                let walk =
-                    PageWalk::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
+                let reader =
+                    PageReader::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
                 let (key, total) = (slot.key, (!self.in_parts).then(|| Arc::clone(&self.total)));
-                self.running.push(Box::pin(async move { (key, read(walk, cap, total).await) }));
+                self.running.push(Box::pin(async move { (key, read(reader, cap, total).await) }));
             }
         }
     }
 
-    fn take_in(&mut self, key: u64, outcome: Outcome) -> Result<(), Error> {
+    fn apply_outcome(&mut self, key: u64, outcome: WindowOutcome) -> Result<(), Error> {
         let Some(at) = self.slots.iter().position(|slot| slot.key == key) else {
             return Ok(());
         };
         let window = self.slots[at].window;
         match outcome {
-            Outcome::Rows(rows) => {
-                self.at_once_from_now_on();
-                self.slots[at].state = SlotState::Read(rows);
+            WindowOutcome::Read(rows) => {
+                self.raise_concurrency();
+                self.slots[at].state = WindowState::Read(rows);
             }
-            Outcome::TooMany(total) => {
+            WindowOutcome::TooMany(total) => {
                 if self.ignores_dates(window, total) {
-                    return self.as_one_window();
+                    return self.read_as_one_window();
                 }
-                self.at_once_from_now_on();
+                self.raise_concurrency();
                 self.in_parts = true;
                 let parts = total.div_ceil(self.options.rows_per_window.max(1)).max(2);
                 self.replace(at, cut(window, parts, self.longest));
             }
-            Outcome::TooLong(error) => {
+            WindowOutcome::TooLong(error) => {
                 if window.days() == 1 {
                     return Err(error);
                 }
                 let longest = (window.days() / 2).min(self.longest.unwrap_or(u64::MAX));
                 self.longest = Some(longest);
                 self.in_parts = true;
-                // All that wait are as long: they would be refused too.
+                // All waiting windows are as long, so they would be refused too.
                 let slots = std::mem::take(&mut self.slots);
                 for slot in slots {
-                    if slot.key == key || matches!(slot.state, SlotState::Waiting) {
-                        let cuts = self.waiting(cut(slot.window, 1, Some(longest)));
+                    if slot.key == key || matches!(slot.state, WindowState::Waiting) {
+                        let cuts = self.new_slots(cut(slot.window, 1, Some(longest)));
                         self.slots.extend(cuts);
                     } else {
                         self.slots.push_back(slot);
                     }
                 }
             }
-            Outcome::Failed(error) => {
-                let may_pass =
-                    matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Connect)
-                        || matches!(error.status(), Some(408 | 429 | 500..=599));
-                if self.at_once == 1 || !may_pass {
+            WindowOutcome::Failed(error) => {
+                let may_pass = matches!(
+                    error.kind(),
+                    ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::Connect
+                ) || matches!(error.status(), Some(408 | 429 | 500..=599));
+                if self.concurrency == 1 || !may_pass {
                     return Err(error);
                 }
-                // Perhaps it was too much at once. What is not read yet is read one by one.
-                tracing::debug!(%error, "reading the rest of a history one window at a time");
-                self.at_once = 1;
-                self.options.windows_at_once = 1;
+                // The load may have been too high, so the remaining windows are read one at a time.
+                tracing::debug!(%error, "the rest of a history is read one window at a time");
+                self.concurrency = 1;
+                self.options.concurrent_windows = 1;
                 self.running = FuturesUnordered::new();
                 for slot in &mut self.slots {
-                    if matches!(slot.state, SlotState::Running) {
-                        slot.state = SlotState::Waiting;
+                    if matches!(slot.state, WindowState::Running) {
+                        slot.state = WindowState::Waiting;
                     }
                 }
             }
@@ -356,16 +360,17 @@ impl History {
         Ok(())
     }
 
-    fn at_once_from_now_on(&mut self) {
-        self.at_once = self.options.windows_at_once.max(1);
+    fn raise_concurrency(&mut self) {
+        self.concurrency = self.options.concurrent_windows.max(1);
     }
 
-    /// Whether the partner gives the same answer for whatever dates: two parts that do not
-    /// touch cannot both be the whole.
+    /// Returns whether the partner ignores the dates of a request.
+    ///
+    /// Two parts that do not overlap cannot both contain the whole.
     fn ignores_dates(&mut self, window: Window, total: u64) -> bool {
-        let Some(whole) = self.whole else {
+        let Some(whole) = self.whole_total else {
             if window == self.range {
-                self.whole = Some(total);
+                self.whole_total = Some(total);
             }
             return false;
         };
@@ -373,29 +378,29 @@ impl History {
             return false;
         }
         let apart = |other: &Window| other.end() < window.start() || window.end() < other.start();
-        let ignored = self.as_large_as_whole.iter().any(apart);
-        self.as_large_as_whole.push(window);
+        let ignored = self.parts_as_large_as_whole.iter().any(apart);
+        self.parts_as_large_as_whole.push(window);
         ignored
     }
 
-    /// Begins again with the whole range as one window.
-    fn as_one_window(&mut self) -> Result<(), Error> {
-        if self.given > 0 {
-            return Err(changed(self.range, "the parts are more than the whole"));
+    /// Starts over with the whole range as one window.
+    fn read_as_one_window(&mut self) -> Result<(), Error> {
+        if self.returned_rows > 0 {
+            return Err(changed(self.range, "the parts have more rows than the whole"));
         }
         self.running = FuturesUnordered::new();
         self.cutting = false;
         self.in_parts = false;
-        self.options.windows_at_once = 1;
-        self.at_once = 1;
-        self.slots = self.waiting(vec![self.range]);
+        self.options.concurrent_windows = 1;
+        self.concurrency = 1;
+        self.slots = self.new_slots(vec![self.range]);
         Ok(())
     }
 
-    fn waiting(&mut self, windows: Vec<Window>) -> VecDeque<Slot> {
+    fn new_slots(&mut self, windows: Vec<Window>) -> VecDeque<WindowSlot> {
         let mut slot = |window| {
             self.next_key += 1;
-            Slot { key: self.next_key, window, state: SlotState::Waiting }
+            WindowSlot { key: self.next_key, window, state: WindowState::Waiting }
         };
         windows.into_iter().map(&mut slot).collect()
     }
@@ -403,14 +408,16 @@ impl History {
     fn replace(&mut self, at: usize, windows: Vec<Window>) {
         let later = self.slots.split_off(at + 1);
         self.slots.pop_back();
-        let cuts = self.waiting(windows);
+        let cuts = self.new_slots(windows);
         self.slots.extend(cuts);
         self.slots.extend(later);
     }
 
-    /// Windows that are each consistent may still not fit together, when a transaction moved
-    /// from one to another. So the whole is counted once more at the end.
-    async fn count_again(&mut self) -> Result<(), Error> {
+    /// Counts the whole range again at the end.
+    ///
+    /// Windows that are each consistent may still be inconsistent with each other, if a transaction moved
+    /// from one to another meanwhile.
+    async fn verify_count(&mut self) -> Result<(), Error> {
         if !self.in_parts {
             return Ok(());
         }
@@ -423,31 +430,36 @@ impl History {
                 client.transactions_page(request).await.map(|page| page.total)
             }
         });
-        let mut counts = stream::iter(counts).buffered(self.at_once);
+        let mut counts = stream::iter(counts).buffered(self.concurrency);
         let mut total: u64 = 0;
         while let Some(count) = counts.next().await {
             total = total.saturating_add(count?);
         }
-        if total != self.given {
-            let what = format!("{} were read and {total} are there now", self.given);
+        if total != self.returned_rows {
+            let what =
+                format!("{} rows were read and the total is now {total}", self.returned_rows);
             return Err(changed(self.range, &what));
         }
         Ok(())
     }
 }
 
-/// Reads one window whole.
-async fn read(mut walk: PageWalk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) -> Outcome {
-    let mut rows = Rows::default();
+/// Reads one window completely.
+async fn read(
+    mut reader: PageReader,
+    cap: Option<u64>,
+    total_out: Option<Arc<AtomicU64>>,
+) -> WindowOutcome {
+    let mut rows = WindowRows::default();
     let mut first = true;
     loop {
-        match walk.next().await {
+        match reader.next().await {
             Ok(Some(PageEvent::Page(page))) => {
-                if let Some(told) = told.as_ref().filter(|_| first) {
-                    told.store(page.total, Ordering::Relaxed);
+                if let Some(total_out) = total_out.as_ref().filter(|_| first) {
+                    total_out.store(page.total, Ordering::Relaxed);
                 }
                 if first && cap.is_some_and(|cap| page.total > cap) {
-                    return Outcome::TooMany(page.total);
+                    return WindowOutcome::TooMany(page.total);
                 }
                 first = false;
                 rows.set_aside += page.rows_sent() - page.transactions.len() as u64;
@@ -455,14 +467,14 @@ async fn read(mut walk: PageWalk, cap: Option<u64>, told: Option<Arc<AtomicU64>>
                 rows.faults.extend(page.faults);
             }
             Ok(Some(PageEvent::Restart)) => {
-                rows = Rows::default();
+                rows = WindowRows::default();
                 first = true;
             }
-            Ok(None) => return Outcome::Rows(rows),
+            Ok(None) => return WindowOutcome::Read(rows),
             Err(e) if e.error_id() == Some(error_id::WINDOW_TOO_LONG) => {
-                return Outcome::TooLong(e);
+                return WindowOutcome::TooLong(e);
             }
-            Err(e) => return Outcome::Failed(e),
+            Err(e) => return WindowOutcome::Failed(e),
         }
     }
 }

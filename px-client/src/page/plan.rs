@@ -1,10 +1,10 @@
-//! How a long window is cut into shorter ones. Pure.
+//! The split of a long window into shorter ones. Pure.
 
 use super::Window;
 
-/// Cuts a window into about as many parts, newest first, none longer than `longest` days.
+/// Splits a window into about `parts` parts, newest first, none longer than `longest` days.
 ///
-/// The parts touch, do not overlap and cover the window. A day is never cut.
+/// The parts are adjacent, do not overlap and cover the window. A day is never split.
 pub(super) fn cut(window: Window, parts: u64, longest: Option<u64>) -> Vec<Window> {
     let days = window.days();
     let length = days.div_ceil(parts.clamp(1, days));

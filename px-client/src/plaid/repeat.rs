@@ -1,34 +1,39 @@
-//! Which calls are repeated when they may have been done already. One table, for all endpoints.
+//! The calls that are repeated although Plaid may have processed them. One table for all endpoints.
 
-/// The endpoints of Plaid, whether a call is repeated, and why.
+/// The endpoints of Plaid, whether a call is repeated, and the reason.
 const CALLS: [(&str, bool, &str); 16] = [
-    ("notify_transactions", true, "told twice, an Item is updated once more at the most"),
-    ("notify_accounts", true, "told twice, an Item is updated once more at the most"),
-    ("notify_tokens", true, "a token is deleted once, and a second refresh does no harm"),
-    ("import", false, "each import gives out another access token"),
+    (
+        "notify_transactions",
+        true,
+        "a repeated notification causes at most one more update of an Item",
+    ),
+    ("notify_accounts", true, "a repeated notification causes at most one more update of an Item"),
+    ("notify_tokens", true, "a token is deleted once, and a second refresh is harmless"),
+    ("import", false, "each import issues another access token"),
     ("list_applications", true, "reads"),
-    ("unlink_application", true, "an application that is gone stays gone"),
-    ("update_scopes", true, "sets the whole of them"),
+    ("unlink_application", true, "an unlinked application stays unlinked"),
+    ("update_scopes", true, "replaces all scopes"),
     ("list_activity", true, "reads"),
     ("application", true, "reads"),
-    ("create_link_token", false, "each call makes another token"),
-    ("exchange_public_token", false, "a public token serves once"),
+    ("create_link_token", false, "each call creates another token"),
+    ("exchange_public_token", false, "a public token can be exchanged only once"),
     ("item", true, "reads"),
-    ("remove_item", true, "an Item that is gone stays gone"),
-    ("update_webhook", true, "sets the whole of it"),
-    ("invalidate_token", false, "the new token is told once, and the old one is dead then"),
+    ("remove_item", true, "a removed Item stays removed"),
+    ("update_webhook", true, "replaces the address"),
+    ("invalidate_token", false, "the new token is returned only once, and the old one has ended"),
     ("verification_key", true, "reads"),
 ];
 
-/// Whether [`PlaidClient`](crate::PlaidClient) repeats a call of an endpoint that Plaid may have
-/// done already.
+/// Returns whether a call of an endpoint is repeated although Plaid may have processed it.
 ///
-/// Those that read are repeated, and those whose second time leaves all as the first did. Every
-/// call is repeated that surely did not reach Plaid.
+/// [`PlaidClient`](crate::PlaidClient) uses it.
 ///
-/// | repeated | not repeated, and why |
+/// Calls that only read are repeated, and calls that have the same effect when made twice. A call that
+/// certainly did not reach Plaid is always repeated.
+///
+/// | repeated | not repeated, with the reason |
 /// |---|---|
-/// | every one that reads; `notify_transactions`, `notify_accounts`, `notify_tokens`, `unlink_application`, `update_scopes`, `remove_item`, `update_webhook` | `import`: each gives out another token; `create_link_token`: each makes another token; `exchange_public_token`: a public token serves once; `invalidate_token`: the new token is told once |
+/// | every call that only reads; `notify_transactions`, `notify_accounts`, `notify_tokens`, `unlink_application`, `update_scopes`, `remove_item`, `update_webhook` | `import`: each issues another token; `create_link_token`: each creates another token; `exchange_public_token`: a public token can be exchanged only once; `invalidate_token`: the new token is returned only once |
 ///
 /// ```
 /// assert!(px_client::is_repeated("notify_transactions"));

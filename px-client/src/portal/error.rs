@@ -7,9 +7,9 @@ use std::{error::Error as StdError, fmt};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PortalErrorKind {
-    /// The user has no such application: it is another's, was unlinked, or does not exist.
+    /// The user has no such application: it belongs to another user, was unlinked, or does not exist.
     UnknownApplication,
-    /// The application is being disconnected; nothing else can be done with it.
+    /// The application is being disconnected, so its scopes cannot be set.
     Disconnecting,
     /// The user shares nothing with Plaid, so the bank makes no token.
     NotShared,
@@ -79,7 +79,7 @@ impl fmt::Display for PortalError {
             PortalErrorKind::Disconnecting => "the application is being disconnected",
             PortalErrorKind::NotShared => "the user shares nothing with Plaid",
             PortalErrorKind::NoAccount => "the scopes name no account",
-            PortalErrorKind::Plaid => "Plaid could not do it",
+            PortalErrorKind::Plaid => "the call to Plaid failed",
             PortalErrorKind::Store => "the bank's records are out of reach",
             PortalErrorKind::Mint => "the bank could not make a token for the user",
         })

@@ -1,10 +1,10 @@
-//! The bank's token for a user's Item at Plaid: imported if there is none, replaced if Plaid does not
-//! know it; and connecting an application with it.
+//! The bank's token for a user's Item at Plaid, and connecting an application with it. The token is imported
+//! if there is none, and replaced if Plaid does not know it.
 
-use super::{Left, MintReason, Portal, PortalError, PortalErrorKind};
+use super::{MintReason, Portal, PortalError, PortalErrorKind, RemainingGrants};
 use crate::{
     error::{Error as CallError, Source},
-    notifier::{Entry, PresentToken},
+    notifier::{CurrentTokenSource, Entry},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,25 +28,24 @@ pub struct ConnectLink {
 }
 
 impl Portal {
-    /// Returns the user's token at Plaid, which [`Notifier`](crate::notifier::Notifier) needs. Imports
-    /// the user if there is none.
+    /// Returns the user's token at Plaid, which [`Notifier`](crate::notifier::Notifier) needs.
     ///
-    /// Call it in the background after a user has consented.
+    /// Imports the user's accounts if there is no token. Call it in the background after a user has
+    /// consented.
     ///
     /// # Errors
     /// [`NotShared`](PortalErrorKind::NotShared) if there is no token and the bank makes none; or if
     /// the import fails.
     pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
-        let _turn = self.lock(user).await;
+        let _guard = self.lock(user).await;
         let token = self.token(user, MintReason::Notify).await?;
         token.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
     }
 
-    /// Begins to connect an application that the user chose on the bank's own site. Returns a link token
-    /// for Plaid's page, where the user consents without signing in again.
+    /// Begins to connect an application that the user selected on the bank's own site.
     ///
-    /// `foreign_id` is the application's own id of the user, if it has one. Call it only on a request of
-    /// the user.
+    /// Returns a link token for Plaid's page, where the user consents without signing in again. `foreign_id`
+    /// is the application's own id of the user, if it has one. Call it only if the user requests it.
     ///
     /// # Errors
     /// [`NotShared`](PortalErrorKind::NotShared) if the bank makes no token for the user; or if
@@ -57,7 +56,7 @@ impl Portal {
         target: &TargetApplicationToken,
         foreign_id: Option<&str>,
     ) -> Result<ConnectLink, PortalError> {
-        let _turn = self.lock(user).await;
+        let _guard = self.lock(user).await;
         let settings = &self.0.settings;
         let created = self
             .with_token(user, MintReason::Connect, |token| {
@@ -79,16 +78,18 @@ impl Portal {
         Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
     }
 
-    /// Undoes [`connect`](Self::connect) for a user who did not consent on Plaid's page. If no application
-    /// is connected, the Item is removed, Plaid revokes the bank's token for it, and the bank ends the
-    /// token that it made ([`MintToken::given_up`](super::MintToken::given_up)).
+    /// Undoes [`connect`](Self::connect) for a user who did not consent on Plaid's page.
     ///
-    /// Returns whether there was such an Item. If an application was connected meanwhile, the Item stays.
+    /// If no application is connected, the Item is removed, Plaid revokes the bank's token for it, and the
+    /// bank ends the token that it made
+    /// ([`MintToken::connect_cancelled`](super::MintToken::connect_cancelled)). Returns whether there was
+    /// such an Item. If an application was connected meanwhile, the Item stays and the result is `false`.
     ///
     /// # Errors
-    /// If Plaid is out of reach. Then the Item stays, and nobody can read it.
-    pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
-        let _turn = self.lock(user).await;
+    /// If Plaid or the records are out of reach, or the bank cannot end its token. Then the Item may stay,
+    /// but no application can read it.
+    pub async fn cancel_connect(&self, user: &UserId) -> Result<bool, PortalError> {
+        let _guard = self.lock(user).await;
         let token = self.store().token(user).await.map_err(PortalError::store)?;
         if let Some(token) = token.clone() {
             let request = ListApplications::new(token.clone());
@@ -96,14 +97,14 @@ impl Portal {
                 Ok(listed) if !listed.applications.is_empty() => return Ok(false),
                 Ok(_) => self.remove_item(user, token).await?,
                 Err(error) if is_dead(&error) => {
-                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                    self.store().delete_token(user, &token).await.map_err(PortalError::store)?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        // Also without an Item: its import may have failed after the token was made.
+        // Called without an Item too: its import may have failed after the token was made.
         if let Some(tokens) = &self.0.settings.tokens {
-            tokens.given_up(user).await.map_err(PortalError::mint)?;
+            tokens.connect_cancelled(user).await.map_err(PortalError::mint)?;
         }
         Ok(token.is_some())
     }
@@ -119,14 +120,14 @@ impl Portal {
             Err(error) if is_dead(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        self.store().forget_token(user, &token).await.map_err(PortalError::store)
+        self.store().delete_token(user, &token).await.map_err(PortalError::store)
     }
 
-    /// Ends the bank's tokens if no application is left, so that nothing imports the user again.
-    /// The user's lock is held.
+    /// Ends the bank's tokens if no application is left, so that the user is not imported again. The user's
+    /// lock is held.
     ///
-    /// Plaid is called with the stored token, because a new one would be an import. The records do not
-    /// decide: an application may be connected whose notification has not arrived.
+    /// Plaid is called with the stored token, because a new one would require an import. The records alone do
+    /// not decide: the notification of a connected application may not have arrived yet.
     pub(super) async fn end_if_last(
         &self,
         user: &UserId,
@@ -136,17 +137,17 @@ impl Portal {
             let request = ListApplications::new(token.clone());
             match self.client().list_applications(request).await {
                 Ok(listed) if !listed.applications.is_empty() => return Ok(()),
-                // The grants that are left began later, such as to connect an application, which needs the
-                // Item. The kept token may be of an Item whose tokens have ended, so it is not
-                // used again: the next import repairs the Item.
-                Ok(_) if self.end_tokens(user, up_to).await? == Left::Later => {
-                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                // The grants that are left began later, for example to connect an application, which needs
+                // the Item. The tokens of its Item may have ended, so the stored token is deleted: the
+                // next import repairs the Item.
+                Ok(_) if self.end_tokens(user, up_to).await? == RemainingGrants::Newer => {
+                    self.store().delete_token(user, &token).await.map_err(PortalError::store)?;
                     return Ok(());
                 }
                 Ok(_) => self.remove_item(user, token).await?,
-                // The Item went with its last application.
+                // The Item was removed with its last application.
                 Err(error) if is_dead(&error) => {
-                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                    self.store().delete_token(user, &token).await.map_err(PortalError::store)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -159,18 +160,18 @@ impl Portal {
         &self,
         user: &UserId,
         up_to: DateTime<Utc>,
-    ) -> Result<Left, PortalError> {
-        let Some(tokens) = &self.0.settings.tokens else { return Ok(Left::Nothing) };
+    ) -> Result<RemainingGrants, PortalError> {
+        let Some(tokens) = &self.0.settings.tokens else { return Ok(RemainingGrants::None) };
         tokens.end(user, up_to).await.map_err(PortalError::mint)
     }
 
-    /// Keeps the bank's tokens: an application is connected.
-    pub(super) async fn keep_tokens(&self, user: &UserId) -> Result<(), PortalError> {
+    /// Confirms the bank's tokens, because an application is connected.
+    pub(super) async fn confirm_tokens(&self, user: &UserId) -> Result<(), PortalError> {
         let Some(tokens) = &self.0.settings.tokens else { return Ok(()) };
         tokens.connected(user).await.map_err(PortalError::mint)
     }
 
-    /// Returns whether the bank makes tokens. If so, no token means that the user shares nothing.
+    /// Returns whether the bank makes tokens. If so, a missing token means that the user shares nothing.
     pub(super) fn makes_tokens(&self) -> bool {
         self.0.settings.tokens.is_some()
     }
@@ -194,12 +195,12 @@ impl Portal {
         let products = products.map_err(|error| PortalError::mint(error.into()))?;
         let request = ImportItem::new(products, UserAuth::new(user.clone(), token));
         let imported = self.client().import(request).await?;
-        let kept = self.store().keep_token(user, &imported.access_token).await;
-        Ok(Some(kept.map_err(PortalError::store)?))
+        let stored = self.store().save_token(user, &imported.access_token).await;
+        Ok(Some(stored.map_err(PortalError::store)?))
     }
 
-    /// Calls Plaid with the user's token, and once more with a new one if Plaid does not know it. Returns
-    /// `None` if the user shares nothing.
+    /// Calls Plaid with the user's token, and a second time with a new one if Plaid does not know the first.
+    /// Returns `None` if the user shares nothing.
     pub(super) async fn with_token<T, F>(
         &self,
         user: &UserId,
@@ -211,9 +212,9 @@ impl Portal {
     {
         let Some(token) = self.token(user, reason).await? else { return Ok(None) };
         match call(token.clone()).await {
-            Ok(answer) => return Ok(Some(answer)),
+            Ok(response) => return Ok(Some(response)),
             Err(error) if is_dead(&error) => {
-                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                self.store().delete_token(user, &token).await.map_err(PortalError::store)?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -225,11 +226,11 @@ impl Portal {
 /// For [`Notifier`](crate::notifier::Notifier): deletes the token of the entry, if it is still the stored
 /// one, and imports the Item again if its user shares something.
 #[async_trait]
-impl PresentToken for Portal {
-    async fn present(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
+impl CurrentTokenSource for Portal {
+    async fn current_token(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
         let Some(user) = entry.user_id() else { return Ok(None) };
-        let _turn = self.lock(user).await;
-        self.store().forget_token(user, entry.access_token()).await?;
+        let _guard = self.lock(user).await;
+        self.store().delete_token(user, entry.access_token()).await?;
         Ok(self.token(user, MintReason::Notify).await?)
     }
 }

@@ -3,30 +3,31 @@
 use super::{
     Portal,
     error::PortalError,
-    store::{Noted, Notice, NoticeKind},
+    store::{Notice, NoticeKind, NoticeOutcome},
 };
 use px_types::{UserId, partner::NewApplicationLinkNotification};
 
 impl Portal {
-    /// Processes a notification whose signature was checked: records a notice for its user and updates
-    /// open pages. A notification that is known already changes nothing.
+    /// Processes a notification from Plaid after its signature was checked.
     ///
-    /// Notifications arrive at least once and in any order. The list of applications is changed only
-    /// if the notification [is the latest](Noted::is_latest) that is known of its application, and only
-    /// then is there a reason to [`import`](Self::import). A notification of a link does not end a
-    /// disconnection that the user has begun: it is not certain which of them was first, and the user can
-    /// link again.
+    /// Records a notice for the user and updates open pages. A notification that is already known changes
+    /// nothing.
+    ///
+    /// Notifications arrive at least once and in any order. The list of applications is changed only if the
+    /// notification [is the latest](NoticeOutcome::is_latest) for its application; only then is there a reason to
+    /// [`import`](Self::import). A notification of a link does not end a disconnection that the user has
+    /// begun: it is not certain which was first, and the user can link again.
     ///
     /// # Errors
-    /// If the records are out of reach or do not know the user. After an unlink that leaves no
-    /// application, also if Plaid cannot be asked whether it was the last, or the bank's tokens
-    /// cannot be ended. Respond with an error, and Plaid sends the notification again.
+    /// If the records are out of reach or do not know the user. After an unlink that leaves no application,
+    /// also if Plaid does not respond whether it was the last one, or the bank's tokens cannot be ended.
+    /// Respond with an error, and Plaid sends the notification again.
     pub async fn application_linked(
         &self,
         notification: &NewApplicationLinkNotification,
-    ) -> Result<Noted, PortalError> {
+    ) -> Result<NoticeOutcome, PortalError> {
         let user = &notification.user_id;
-        let _turn = self.lock(user).await;
+        let _guard = self.lock(user).await;
         let notice = Notice {
             notification_id: notification.notification_id.clone(),
             user_id: user.clone(),
@@ -40,21 +41,21 @@ impl Portal {
             recorded_at: self.clock().now().into(),
             read: false,
         };
-        let noted = self.store().add_notice(&notice).await.map_err(PortalError::store)?;
-        if noted.is_new {
-            tracing::info!(kind = ?notice.kind, late = !noted.is_latest, "a user has a notice");
-            self.tell_watchers(user);
+        let outcome = self.store().add_notice(&notice).await.map_err(PortalError::store)?;
+        if outcome.is_new {
+            tracing::info!(kind = ?notice.kind, late = !outcome.is_latest, "a notice was recorded");
+            self.notify_watchers(user);
         }
-        if noted.is_latest {
+        if outcome.is_latest {
             match notice.kind {
-                NoticeKind::Linked => self.keep_tokens(user).await?,
+                NoticeKind::Linked => self.confirm_tokens(user).await?,
                 NoticeKind::Unlinked if self.recorded(user).await?.is_empty() => {
                     self.end_if_last(user, notice.occurred_at.utc()).await?;
                 }
                 NoticeKind::Unlinked => {}
             }
         }
-        Ok(noted)
+        Ok(outcome)
     }
 
     /// Returns the user's notices, at most `at_most`, the latest first.
@@ -71,7 +72,7 @@ impl Portal {
     /// If the records are out of reach.
     pub async fn mark_notices_read(&self, user: &UserId) -> Result<(), PortalError> {
         self.store().mark_notices_read(user).await.map_err(PortalError::store)?;
-        self.tell_watchers(user);
+        self.notify_watchers(user);
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
-//! A portal's records in memory: for tests and demonstrations.
+//! A portal's records in memory, for tests and demonstrations.
 
-use super::store::{Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore};
+use super::store::{
+    Disconnection, DisconnectionState, Notice, NoticeKind, NoticeOutcome, PortalStore,
+};
 use crate::error::Source;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -13,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Records in memory, without limit and lost with the program.
+/// A store of portal records in memory. It has no limit, and its records are lost when the program ends.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryPortalStore(Arc<Mutex<Records>>);
 
@@ -37,7 +39,7 @@ impl PortalStore for MemoryPortalStore {
         self.locked(|records| records.tokens.get(user).cloned())
     }
 
-    async fn keep_token(
+    async fn save_token(
         &self,
         user: &UserId,
         token: &ItemAccessToken,
@@ -47,7 +49,7 @@ impl PortalStore for MemoryPortalStore {
         })
     }
 
-    async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Result<(), Source> {
+    async fn delete_token(&self, user: &UserId, token: &ItemAccessToken) -> Result<(), Source> {
         self.locked(|records| {
             if records.tokens.get(user) == Some(token) {
                 records.tokens.remove(user);
@@ -59,7 +61,7 @@ impl PortalStore for MemoryPortalStore {
         self.locked(|records| records.applications.get(user).cloned().unwrap_or_default())
     }
 
-    async fn keep_applications(
+    async fn save_applications(
         &self,
         user: &UserId,
         applications: &[ConnectedApplication],
@@ -76,14 +78,14 @@ impl PortalStore for MemoryPortalStore {
         })
     }
 
-    async fn keep_disconnection(&self, disconnection: &Disconnection) -> Result<(), Source> {
+    async fn save_disconnection(&self, disconnection: &Disconnection) -> Result<(), Source> {
         let key = (disconnection.user_id.clone(), disconnection.application_id.clone());
         self.locked(|records| {
             records.disconnections.insert(key, disconnection.clone());
         })
     }
 
-    async fn forget_disconnection(
+    async fn delete_disconnection(
         &self,
         user: &UserId,
         application: &ApplicationId,
@@ -107,7 +109,7 @@ impl PortalStore for MemoryPortalStore {
         })
     }
 
-    async fn add_notice(&self, notice: &Notice) -> Result<Noted, Source> {
+    async fn add_notice(&self, notice: &Notice) -> Result<NoticeOutcome, Source> {
         self.locked(|records| {
             let (notices, ended) = (records.notices.values(), records.disconnections.values());
             let is_latest = notice.is_latest(notices, ended);
@@ -122,7 +124,7 @@ impl PortalStore for MemoryPortalStore {
             if is_new {
                 records.notices.insert(notice.notification_id.clone(), notice.clone());
             }
-            Noted { is_new, is_latest }
+            NoticeOutcome { is_new, is_latest }
         })
     }
 

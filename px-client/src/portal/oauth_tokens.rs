@@ -1,6 +1,6 @@
 //! The bank's tokens for Plaid, made by the OAuth kit of `px-server`.
 
-use super::{Left, MintReason, MintToken};
+use super::{MintReason, MintToken, RemainingGrants};
 use crate::error::Source;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,19 +15,19 @@ use std::{
     time::Duration,
 };
 
-/// Maximum number of tokens that are remembered, to be shown again when an import failed.
-const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// Lifetime of a token that was made to connect an application, unless the user consents: twice
-/// that of a link token.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3_600);
+/// Maximum number of tokens in memory, which are reused if an import failed.
+const MAX_CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Lifetime of a token that was made to connect an application, unless the user consents: twice that of a
+/// link token.
+const PENDING_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 
 /// A [`MintToken`] over the OAuth kit of `px-server`.
 ///
-/// Its tokens hang on the user's latest consent to Plaid: they show the same scopes and accounts,
-/// and end with it. For a user who shares nothing it makes a token only to connect an application,
-/// over the accounts that the user [agreed to share](Self::consent) on a page of the bank. That token
-/// ends within the hour, unless the application is connected by then. With the user's last
-/// application every token and consent of Plaid's ends.
+/// Its tokens belong to the user's latest consent to Plaid: they have the same scopes and accounts, and end
+/// with it. For a user who shares nothing, it makes a token only to connect an application, for the accounts
+/// that the user [agreed to share](Self::consent) on a page of the bank. That token ends within the hour
+/// unless the application is connected. With the user's last application, all tokens and consents of Plaid
+/// end.
 ///
 /// ```
 /// # use px_client::portal::OAuthTokens;
@@ -40,7 +40,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3_600);
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// // `plaid` is the client id that Plaid has at the bank.
 /// let tokens = OAuthTokens::new(oauth, "plaid".parse()?);
-/// // Ann picked an account on the bank's page and pressed "Connect".
+/// // Ann selected an account on the bank's page and pressed "Connect".
 /// let consent = tokens.consent(&ann, PermittedAccounts::Only(["checking".parse()?].into()));
 /// let link = portal.connect(&ann, &target, None).await?;
 /// drop(consent);
@@ -49,17 +49,17 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3_600);
 pub struct OAuthTokens {
     oauth: OAuth,
     client: ClientId,
-    /// The latest token of each user, with the id of its consent. Without it every import that
-    /// fails would leave a token.
-    made: Mutex<LruCache<UserId, (String, AccessToken)>>,
+    /// The latest token of each user, with the id of its consent. Otherwise each failed import would leave
+    /// another token.
+    issued: Mutex<LruCache<UserId, (String, AccessToken)>>,
     /// The accounts of each [`BankConsent`] in force.
-    agreed: Mutex<HashMap<UserId, Arc<PermittedAccounts>>>,
+    bank_consents: Mutex<HashMap<UserId, Arc<PermittedAccounts>>>,
 }
 
 /// The accounts that a user agreed to share on a page of the bank's own.
 ///
-/// Until it is dropped, [`Portal::connect`](super::Portal::connect) makes a token over them for a user
-/// who shares nothing yet.
+/// Until it is dropped, [`Portal::connect`](super::Portal::connect) makes a token for these accounts if the
+/// user shares nothing yet.
 #[must_use = "the user's consent ends when it is dropped"]
 pub struct BankConsent {
     user: UserId,
@@ -69,7 +69,7 @@ pub struct BankConsent {
 
 impl Drop for BankConsent {
     fn drop(&mut self) {
-        let mut agreed = locked(&self.tokens.agreed);
+        let mut agreed = locked(&self.tokens.bank_consents);
         // A later consent of the same user stays.
         if agreed.get(&self.user).is_some_and(|latest| Arc::ptr_eq(latest, &self.accounts)) {
             agreed.remove(&self.user);
@@ -89,39 +89,42 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl OAuthTokens {
-    /// Makes tokens for a client of the kit: Plaid.
+    /// Returns a source of tokens for a client of the kit, which is Plaid.
     #[must_use]
     pub fn new(oauth: OAuth, client: ClientId) -> Arc<Self> {
-        let made = Mutex::new(LruCache::new(MAX_REMEMBERED));
-        Arc::new(Self { oauth, client, made, agreed: Mutex::default() })
+        let issued = Mutex::new(LruCache::new(MAX_CACHED_TOKENS));
+        Arc::new(Self { oauth, client, issued, bank_consents: Mutex::default() })
     }
 
-    /// Records that a user agreed to share these accounts, on a page of the bank's own. Of several
-    /// consents of one user, the latest counts.
+    /// Records that a user agreed to share these accounts on a page of the bank.
+    ///
+    /// If there are several consents of one user, the latest one is used.
     pub fn consent(self: &Arc<Self>, user: &UserId, accounts: PermittedAccounts) -> BankConsent {
         let accounts = Arc::new(accounts);
-        locked(&self.agreed).insert(user.clone(), Arc::clone(&accounts));
+        locked(&self.bank_consents).insert(user.clone(), Arc::clone(&accounts));
         BankConsent { user: user.clone(), accounts, tokens: Arc::clone(self) }
     }
 
-    /// Returns the accounts that Plaid may read of a user: one entry for each consent that holds.
+    /// Returns the accounts that Plaid may read of a user, one entry for each consent in force.
     ///
     /// # Errors
-    /// Unavailable if the grant store fails.
+    /// If the grant store fails.
     pub async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, px_server::Error> {
         let consents = self.oauth.consents(&self.client, user).await?;
         Ok(consents.iter().map(|consent| consent.accounts.clone()).collect())
     }
 
-    /// Returns the token that was made before under a consent, if it is still good.
-    async fn made_before(
+    /// Returns the token that was issued earlier under a consent, if it is still valid.
+    async fn cached_token(
         &self,
         user: &UserId,
         consent: &str,
     ) -> Result<Option<AccessToken>, Source> {
-        let made = locked(&self.made).get(user).cloned();
-        let Some((_, token)) = made.filter(|(under, _)| under == consent) else { return Ok(None) };
-        Ok(self.oauth.is_good(&token).await?.then_some(token))
+        let issued = locked(&self.issued).get(user).cloned();
+        let Some((_, token)) = issued.filter(|(under, _)| under == consent) else {
+            return Ok(None);
+        };
+        Ok(self.oauth.is_valid(&token).await?.then_some(token))
     }
 }
 
@@ -129,23 +132,23 @@ impl OAuthTokens {
 impl MintToken for OAuthTokens {
     async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Source> {
         let consents = self.oauth.consents(&self.client, user).await?;
-        // A pending grant is no consent yet.
+        // A pending grant is not a consent yet.
         let consent = consents.iter().find(|consent| consent.pending_until.is_none());
         let Some(consent) = consent else {
-            let agreed = locked(&self.agreed).get(user).map(|accounts| (**accounts).clone());
+            let agreed = locked(&self.bank_consents).get(user).map(|accounts| (**accounts).clone());
             let Some(accounts) = agreed.filter(|_| reason == MintReason::Connect) else {
                 return Ok(None);
             };
             let (client, user) = (&self.client, user.clone());
-            let pending = self.oauth.issue_pending(client, user, accounts, CONNECT_WITHIN);
+            let pending = self.oauth.issue_pending(client, user, accounts, PENDING_TOKEN_LIFETIME);
             return Ok(Some(pending.await?));
         };
-        if let Some(token) = self.made_before(user, &consent.id).await? {
+        if let Some(token) = self.cached_token(user, &consent.id).await? {
             return Ok(Some(token));
         }
         let token = self.oauth.issue_under(&consent.id).await?;
         if let Some(token) = &token {
-            locked(&self.made).put(user.clone(), (consent.id.clone(), token.clone()));
+            locked(&self.issued).put(user.clone(), (consent.id.clone(), token.clone()));
         }
         Ok(token)
     }
@@ -154,16 +157,16 @@ impl MintToken for OAuthTokens {
         Ok(self.oauth.confirm(&self.client, user).await?)
     }
 
-    async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Source> {
-        locked(&self.made).pop(user);
+    async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<RemainingGrants, Source> {
+        locked(&self.issued).pop(user);
         self.oauth.revoke_client(&self.client, user, up_to).await?;
         Ok(match self.oauth.consents(&self.client, user).await?.is_empty() {
-            true => Left::Nothing,
-            false => Left::Later,
+            true => RemainingGrants::None,
+            false => RemainingGrants::Newer,
         })
     }
 
-    async fn given_up(&self, user: &UserId) -> Result<(), Source> {
+    async fn connect_cancelled(&self, user: &UserId) -> Result<(), Source> {
         Ok(self.oauth.revoke_pending(&self.client, user).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! What an application may see, said completely. Pure.
+//! The complete scopes of an application. Pure.
 
 use px_types::{
     AccountId,
@@ -6,10 +6,9 @@ use px_types::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything that an application may see from now on, for
-/// [`Portal::set_scopes`](super::Portal::set_scopes).
+/// Everything that an application may see from now on, for [`Portal::set_scopes`](super::Portal::set_scopes).
 ///
-/// It has no part that can be left out: what a user does not allow is `false`.
+/// No part can be left out: what the user does not allow is `false`.
 ///
 /// ```
 /// use px_client::portal::{AppProducts, AppScopes};
@@ -22,10 +21,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "a part that is added must be said by every caller")]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "callers must set every part, also parts that are added later"
+)]
 pub struct AppScopes {
     /// Each of the user's accounts that could be shared, and whether the application may see it.
-    /// An account that is not here is withdrawn.
+    ///
+    /// An account that is not listed is withdrawn.
     pub accounts: BTreeMap<AccountId, bool>,
     /// The products.
     pub products: AppProducts,
@@ -35,11 +38,11 @@ pub struct AppScopes {
 
 /// The products that a user allows an application.
 ///
-/// A product that the application never asked for is `false`: Plaid refuses to switch it on.
+/// A product that the application never requested is `false`: Plaid refuses to enable it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     clippy::exhaustive_structs,
-    reason = "a product that is added must be said by every caller"
+    reason = "callers must set every product, also products that are added later"
 )]
 pub struct AppProducts {
     /// Statements.
@@ -53,9 +56,9 @@ pub struct AppProducts {
 }
 
 impl AppScopes {
-    /// The statement as it is sent: every member is written out, so that it means the same at a
-    /// Plaid that takes a list of accounts for a change. `known` is what is in force.
-    pub(super) fn written(&self, known: Option<&Scopes>) -> Scopes {
+    /// Returns the scopes to send. Every member is written, so that the meaning is the same if Plaid treats a
+    /// list of accounts as a change. `known` are the current scopes.
+    pub(super) fn to_wire(&self, known: Option<&Scopes>) -> Scopes {
         let known = known.into_iter().flat_map(|scopes| &scopes.accounts);
         let all: BTreeSet<_> =
             known.map(|account| &account.unique_id).chain(self.accounts.keys()).collect();

@@ -1,5 +1,5 @@
-//! The bank's own records: the data of a page while Plaid is out of reach, and what must be durable
-//! before Plaid is called.
+//! The bank's own records: data for pages while Plaid is out of reach, and data that must be durable before
+//! Plaid is called.
 
 use crate::error::Source;
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use px_types::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The bank's records of what its users share.
+/// A store of the bank's records of what its users share.
 ///
 /// Four tables are enough: a token per user; applications and disconnections, both by user and
 /// application; notices by notification. Records can be stored as JSON beside their keys. The conditions
@@ -22,14 +22,14 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
     /// Returns the user's token at Plaid.
     ///
     /// # Errors
-    /// If the store is out of reach, as with every method here.
+    /// If the store is out of reach.
     async fn token(&self, user: &UserId) -> Result<Option<ItemAccessToken>, Source>;
 
     /// Stores the user's token, unless there is one already. Returns the stored one.
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn keep_token(
+    async fn save_token(
         &self,
         user: &UserId,
         token: &ItemAccessToken,
@@ -39,7 +39,7 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Result<(), Source>;
+    async fn delete_token(&self, user: &UserId, token: &ItemAccessToken) -> Result<(), Source>;
 
     /// Returns the user's applications, as they were stored last.
     ///
@@ -51,7 +51,7 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn keep_applications(
+    async fn save_applications(
         &self,
         user: &UserId,
         applications: &[ConnectedApplication],
@@ -63,24 +63,25 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
     /// If the store is out of reach.
     async fn disconnections(&self, user: &UserId) -> Result<Vec<Disconnection>, Source>;
 
-    /// Stores a disconnection and replaces an earlier one of the same user and application. Once the call
-    /// has returned, it survives a crash.
+    /// Stores a disconnection and replaces an earlier one of the same user and application.
+    ///
+    /// Once the call has returned, it survives a crash.
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn keep_disconnection(&self, disconnection: &Disconnection) -> Result<(), Source>;
+    async fn save_disconnection(&self, disconnection: &Disconnection) -> Result<(), Source>;
 
     /// Deletes a disconnection: the application was linked again.
     ///
     /// # Errors
     /// If the store is out of reach.
-    async fn forget_disconnection(
+    async fn delete_disconnection(
         &self,
         user: &UserId,
         application: &ApplicationId,
     ) -> Result<(), Source>;
 
-    /// Returns pending disconnections of all users whose next attempt is due, at most `at_most`.
+    /// Returns at most `at_most` pending disconnections of all users with a due next attempt.
     ///
     /// # Errors
     /// If the store is out of reach.
@@ -90,17 +91,17 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
         at_most: usize,
     ) -> Result<Vec<Disconnection>, Source>;
 
-    /// Stores a notice, unless its notification is known. In the same transaction, a linked application
-    /// is added to the user's list, and an unlinked one is removed from it.
+    /// Stores a notice, unless its notification is already known.
     ///
-    /// Notices arrive in any order. The list is not changed if something later is known of the
-    /// application; otherwise a late notice would bring back one that was disconnected.
-    /// [`Notice::is_latest`] decides, over the user's other notices and disconnections.
+    /// In the same transaction, a linked application is added to the user's list, and an unlinked one is
+    /// removed from it. Notices arrive in any order. The list is not changed if a later event of the
+    /// application is known; otherwise a late notice would restore an application that was disconnected.
+    /// [`Notice::is_latest`] decides this, given the user's other notices and disconnections.
     ///
     /// # Errors
-    /// If the store is out of reach, or the bank does not know the user. Plaid sends the notification
-    /// again later, because the customer's row may not be stored yet.
-    async fn add_notice(&self, notice: &Notice) -> Result<Noted, Source>;
+    /// If the store is out of reach, or the bank does not know the user. Plaid sends the notification again
+    /// later, because the customer's row may not be stored yet.
+    async fn add_notice(&self, notice: &Notice) -> Result<NoticeOutcome, Source>;
 
     /// Returns the user's notices, at most `at_most`, the latest first.
     ///
@@ -172,7 +173,7 @@ pub struct Notice {
     pub user_id: UserId,
     /// The event.
     pub kind: NoticeKind,
-    /// The application. Its texts are foreign: [`name`](Self::name) is fit to be shown.
+    /// The application. Its texts are foreign: [`name`](Self::name) is safe to show.
     pub application: ConnectedApplication,
     /// The accounts that it may see; empty if Plaid does not list them.
     #[serde(default)]
@@ -181,23 +182,24 @@ pub struct Notice {
     pub occurred_at: Timestamp,
     /// Time at which the bank recorded it.
     pub recorded_at: Timestamp,
-    /// Whether the user has seen it.
+    /// Whether the user has read it.
     pub read: bool,
 }
 
 impl Notice {
-    /// The application's name, one short line. Foreign text: escape it.
+    /// Returns the application's name as one short line. Foreign text: escape it.
     #[must_use]
     pub fn name(&self) -> String {
         super::view::name(&self.application)
     }
 
-    /// Whether nothing later is known of its application: no other notice, and no disconnection
-    /// that the user began at that moment or after. Of a link and an unlink at the same moment
-    /// the unlink is the later one.
+    /// Returns whether no later event of its application is known.
     ///
-    /// A disconnection has the bank's time and a notice has Plaid's. Where their clocks differ,
-    /// the list may be wrong until it is read from Plaid, as it is for every page.
+    /// Later events are later notices, and disconnections that the user began at that moment or later. If a
+    /// link and an unlink have the same time, the unlink is the later one.
+    ///
+    /// A disconnection has the bank's time and a notice has Plaid's. If their clocks differ, the list may be
+    /// wrong until it is next read from Plaid, as it is for every page.
     #[must_use]
     pub fn is_latest<'a>(
         &self,
@@ -217,16 +219,18 @@ impl Notice {
     }
 }
 
-/// What became of a notice.
+/// The result of storing a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
-    /// Whether it was kept now; else its notification was known, and nothing is done twice.
+pub struct NoticeOutcome {
+    /// Whether the notice was stored now.
+    ///
+    /// Otherwise its notification was already known, and nothing is to be done again.
     pub is_new: bool,
-    /// Whether nothing later is known of its application, so that the list follows it.
+    /// Whether no later event of its application is known, so that the list was updated.
     pub is_latest: bool,
 }
 
-/// What a notice tells.
+/// The event of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -1,8 +1,8 @@
-//! What a page shows: applications and activities, made fit to be shown. Pure.
+//! The data of a page: applications and activities, made safe to show. Pure.
 //!
-//! Names, reasons and addresses come from the applications: they are foreign text. Here they are
-//! cut to one short line without control characters, and addresses are web addresses or nothing.
-//! The page must escape them all the same.
+//! Names, reasons and addresses come from the applications, so they are foreign text. Texts are cut to one
+//! short line without control characters, and an address that is not a web address is removed. The page must
+//! escape them nevertheless.
 
 use super::store::{Disconnection, DisconnectionState};
 use px_core::text::printable;
@@ -24,42 +24,46 @@ use url::Url;
 pub struct Applications {
     /// The applications, the newest first.
     pub list: Vec<ConnectedApp>,
-    /// Whether Plaid said so just now. If not, it is what the bank knew last, and there may be
-    /// more: the page must say that it could not be brought up to date.
+    /// Whether the list was read from Plaid just now.
+    ///
+    /// If not, it is the list that the bank stored last, and there may be more applications: the page must
+    /// state that it could not be updated.
     pub current: bool,
 }
 
-/// An application as the page shows it.
+/// An application, for a page.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectedApp {
-    /// For links and forms.
+    /// The id, for links and forms.
     pub application_id: ApplicationId,
     /// The name to show. Foreign text: escape it.
     pub name: String,
-    /// Where its logo is, an `https` or `http` address.
+    /// The address of its logo, an `https` or `http` address.
     pub logo_url: Option<String>,
-    /// Where it is, an `https` or `http` address.
+    /// The address of its website, an `https` or `http` address.
     pub website: Option<String>,
-    /// Why it wants access, in its own words. Foreign text: escape it.
+    /// The application's reason for its access. Foreign text: escape it.
     pub reason: Option<String>,
-    /// When the user connected it.
+    /// Time at which the user connected it.
     pub since: Timestamp,
-    /// What it may see, by product; `None` where Plaid does not say.
+    /// The products that it may see. A member is `None` if Plaid does not state it.
     pub products: ProductAccess,
     /// The accounts that it may see.
     pub accounts: AccountsSeen,
-    /// Whether it may see accounts that are opened later; `None` where Plaid does not say.
+    /// Whether it may see accounts that are opened later. `None` if Plaid does not state it.
     pub new_accounts: Option<bool>,
-    /// When it last read what, the latest first; `None` where that is not known just now.
+    /// Its last read of each kind of data, the latest first. `None` if the times are not available now.
     pub last_access: Option<Vec<LastAccess>>,
-    /// Whether it is being disconnected.
+    /// The state of the connection.
     pub state: AppState,
 }
 
 impl ConnectedApp {
-    /// Whether it may see an account. What Plaid does not say is held to be allowed: a page must
-    /// not show less than there is.
+    /// Returns whether it may see an account.
+    ///
+    /// If Plaid does not state it, the account counts as visible: a page must not show less access than there
+    /// is.
     #[must_use]
     pub fn sees(&self, account: &AccountId) -> bool {
         match &self.accounts {
@@ -68,7 +72,7 @@ impl ConnectedApp {
         }
     }
 
-    /// When it last read anything.
+    /// Returns the time of its last read of any data.
     #[must_use]
     pub fn last_access_at(&self) -> Option<Timestamp> {
         self.last_access.as_ref()?.first().map(|access| access.at)
@@ -81,34 +85,34 @@ impl ConnectedApp {
 pub enum AccountsSeen {
     /// Every account.
     All,
-    /// These.
+    /// These accounts.
     Only(Vec<AccountId>),
 }
 
-/// Whether an application is connected.
+/// The state of an application's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AppState {
-    /// It is.
+    /// The application is connected.
     Connected,
-    /// The user has ended it; Plaid was not reached yet, and is asked again until it has done it.
+    /// The user has disconnected it. Plaid has not completed that yet, and the call is repeated until it has.
     Disconnecting {
-        /// When the user ended it.
+        /// Time at which the user disconnected it.
         since: Timestamp,
     },
 }
 
-/// When an application last read one kind of data.
+/// The last read of one kind of data by an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastAccess {
-    /// What it read.
+    /// The kind of data.
     pub kind: DataKind,
-    /// When.
+    /// The time of the read.
     pub at: Timestamp,
 }
 
-/// A kind of data, as an activity list counts them.
+/// A kind of data, as in Plaid's times of last access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DataKind {
@@ -126,12 +130,12 @@ pub enum DataKind {
     Investments,
     /// Payroll.
     Payroll,
-    /// What tells how risky a transaction is.
+    /// Data for the assessment of a transaction's risk.
     TransactionRisk,
 }
 
 impl DataKind {
-    /// In plain English, for a page.
+    /// Returns a label in plain English, for a page.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -147,56 +151,57 @@ impl DataKind {
     }
 }
 
-/// A page of the log of a user's consent.
+/// A page of the activity log of a user's consent.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ActivityPage {
-    /// The entries, in the order of Plaid.
+    /// The entries, in Plaid's order.
     pub entries: Vec<ActivityEntry>,
-    /// What to ask for next; `None` on the last page.
+    /// The cursor of the next page. `None` on the last page.
     pub next: Option<String>,
 }
 
-/// An entry in the log of a user's consent.
+/// An entry of the activity log of a user's consent.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ActivityEntry {
-    /// Stable for the life of the entry.
+    /// The id of the entry. It does not change.
     pub id: ActivityId,
-    /// What was done.
+    /// The activity.
     pub activity: ActivityType,
-    /// When it was begun.
+    /// Time at which the activity was begun.
     pub at: Iso8601,
-    /// How it ended.
+    /// The result of the activity.
     pub state: ActivityState,
-    /// The application that it was about.
+    /// The application that the activity concerns.
     pub application_id: Option<ApplicationId>,
-    /// Its name, where it is known. Foreign text: escape it.
+    /// Its name, if it is known. Foreign text: escape it.
     pub application_name: Option<String>,
-    /// Who began it. Foreign text: escape it.
+    /// The initiator of the activity. Foreign text: escape it.
     pub initiator: String,
-    /// What the application may see from then on.
+    /// The scopes of the application after the activity.
     pub scopes: Option<Scopes>,
 }
 
-/// The longest name that a page shows.
-const NAME: usize = 100;
+/// Maximum number of characters of a name.
+const MAX_NAME_CHARS: usize = 100;
 
-/// The longest reason that a page shows.
-const REASON: usize = 300;
+/// Maximum number of characters of a reason.
+const MAX_REASON_CHARS: usize = 300;
 
-/// The name of an application, fit to be shown.
+/// Returns the name of an application, safe to show.
 pub(super) fn name(application: &ConnectedApplication) -> String {
     named(application.display_name.as_deref(), &application.name, &application.application_id)
 }
 
-/// The name to show, the registered one, or the id: whichever is the first with a letter in it.
+/// Returns the first of these that has a visible character: the display name, the registered name, the id.
 pub(super) fn named(display: Option<&str>, name: &str, id: &ApplicationId) -> String {
-    let mut names = display.into_iter().chain([name]).map(|text| printable(text.trim(), NAME));
-    names.find(|text| !text.is_empty()).unwrap_or_else(|| printable(id.as_str(), NAME))
+    let mut names =
+        display.into_iter().chain([name]).map(|text| printable(text.trim(), MAX_NAME_CHARS));
+    names.find(|text| !text.is_empty()).unwrap_or_else(|| printable(id.as_str(), MAX_NAME_CHARS))
 }
 
-/// An application with all that is known of it.
+/// Returns the data of an application for a page.
 pub(super) fn connected_app(
     application: &ConnectedApplication,
     last_access: Option<&[LastDataAccessTimes]>,
@@ -213,7 +218,7 @@ pub(super) fn connected_app(
         reason: application
             .reason_for_access
             .as_deref()
-            .map(|text| printable(text.trim(), REASON))
+            .map(|text| printable(text.trim(), MAX_REASON_CHARS))
             .filter(|text| !text.is_empty()),
         since: application.created_at,
         products: scopes
@@ -226,7 +231,7 @@ pub(super) fn connected_app(
         }),
         state: match ending.map(|one| (&one.state, one.begun_at)) {
             Some((DisconnectionState::Pending { .. }, since)) => AppState::Disconnecting { since },
-            // It is listed again: it was linked anew.
+            // It is listed again, so it was linked again.
             Some((DisconnectionState::Done { .. }, _)) | None => AppState::Connected,
         },
     }
@@ -263,7 +268,7 @@ fn accesses(times: &LastDataAccessTimes) -> Vec<LastAccess> {
     known
 }
 
-/// An address that may stand in a link: `javascript:` and its like are none.
+/// Returns an address that is safe in a link. Returns `None` for others, such as `javascript:`.
 fn web_address(text: &str) -> Option<String> {
     let url = Url::parse(text.trim()).ok()?;
     let good = matches!(url.scheme(), "https" | "http")
@@ -272,7 +277,7 @@ fn web_address(text: &str) -> Option<String> {
     (good && url.as_str().len() <= 2000).then(|| url.into())
 }
 
-/// An entry of the log with the name of its application.
+/// Returns the data of an activity for a page.
 pub(super) fn activity_entry(
     activity: Activity,
     name_of: impl Fn(&ApplicationId) -> Option<String>,
@@ -285,7 +290,7 @@ pub(super) fn activity_entry(
         state: activity.state,
         application_id: activity.target_application_id,
         application_name,
-        initiator: printable(&activity.initiator, NAME),
+        initiator: printable(&activity.initiator, MAX_NAME_CHARS),
         scopes: activity.scopes,
     }
 }

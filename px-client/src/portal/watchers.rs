@@ -1,4 +1,4 @@
-//! Tells open pages of a user that something changed; and one user's work one at a time.
+//! Change notifications for open pages, and locks per user.
 
 use px_types::UserId;
 use std::{
@@ -8,10 +8,10 @@ use std::{
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
-/// Tells that something of one user changed, for a page that refreshes itself.
+/// Notifications of one user's changes, for a page that refreshes itself.
 ///
-/// Within this process: a page that another process serves hears nothing, and refreshes when it
-/// is looked at again.
+/// Only changes made by this process are reported. A page that another process serves is up to date when it
+/// is loaded again.
 pub struct Changes {
     user: UserId,
     receiver: watch::Receiver<u64>,
@@ -19,10 +19,10 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Waits for the next change. Changes that come close together may be told as one.
+    /// Waits for the next change. Changes in quick succession may be reported as one.
     pub async fn next(&mut self) {
         if self.receiver.changed().await.is_err() {
-            // The sender is kept as long as there is a receiver.
+            // The sender exists as long as there is a receiver.
             std::future::pending::<()>().await;
         }
     }
@@ -37,14 +37,14 @@ impl fmt::Debug for Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         let mut senders = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // This one is still counted.
+        // This receiver is still counted.
         if senders.get(&self.user).is_some_and(|sender| sender.receiver_count() <= 1) {
             senders.remove(&self.user);
         }
     }
 }
 
-/// The pages that are open, by user.
+/// The senders of changes to open pages, by user.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(Mutex<HashMap<UserId, watch::Sender<u64>>>);
 
@@ -55,7 +55,7 @@ impl Watchers {
         Changes { user: user.clone(), receiver: sender.subscribe(), all: Arc::clone(self) }
     }
 
-    pub(super) fn tell(&self, user: &UserId) {
+    pub(super) fn notify(&self, user: &UserId) {
         let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = senders.get(user) {
             sender.send_modify(|count| *count = count.wrapping_add(1));
@@ -63,22 +63,22 @@ impl Watchers {
     }
 }
 
-/// A lock per user: an import, a list and a disconnection of one user do not cross.
+/// A lock per user, so that an import, a list and a disconnection of one user do not overlap.
 #[derive(Debug, Default)]
 pub(super) struct Locks(Mutex<HashMap<UserId, Weak<AsyncMutex<()>>>>);
 
-/// How many locks are kept before those that nobody holds are swept out.
-const SWEEP: usize = 1024;
+/// Number of locks at which unused ones are removed.
+const LOCK_CLEANUP_THRESHOLD: usize = 1024;
 
 impl Locks {
     pub(super) async fn lock(&self, user: &UserId) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if locks.len() >= SWEEP {
+            if locks.len() >= LOCK_CLEANUP_THRESHOLD {
                 locks.retain(|_, lock| lock.strong_count() > 0);
             }
-            let kept = locks.get(user).and_then(Weak::upgrade);
-            kept.unwrap_or_else(|| {
+            let stored = locks.get(user).and_then(Weak::upgrade);
+            stored.unwrap_or_else(|| {
                 let lock = Arc::new(AsyncMutex::new(()));
                 locks.insert(user.clone(), Arc::downgrade(&lock));
                 lock
@@ -98,24 +98,24 @@ mod tests {
         let (ann, bob) = (UserId::new("ann").unwrap(), UserId::new("bob").unwrap());
         let (mut first, second) = (watchers.watch(&ann), watchers.watch(&ann));
         let bobs = watchers.watch(&bob);
-        watchers.tell(&ann);
+        watchers.notify(&ann);
         first.next().await;
         assert!(second.receiver.has_changed().unwrap());
         assert!(!bobs.receiver.has_changed().unwrap());
         drop((first, second, bobs));
         assert!(watchers.0.lock().unwrap().is_empty());
-        watchers.tell(&ann);
+        watchers.notify(&ann);
     }
 
     #[tokio::test]
     async fn locks_that_nobody_holds_are_swept_out() {
         let locks = Locks::default();
-        let held = locks.lock(&UserId::new("held").unwrap()).await;
-        for n in 0..3 * SWEEP {
+        let in_use = locks.lock(&UserId::new("in-use").unwrap()).await;
+        for n in 0..3 * LOCK_CLEANUP_THRESHOLD {
             drop(locks.lock(&UserId::new(n.to_string()).unwrap()).await);
         }
-        let kept = locks.0.lock().unwrap();
-        assert!(kept.len() <= SWEEP && kept.contains_key("held"));
-        drop((kept, held));
+        let stored = locks.0.lock().unwrap();
+        assert!(stored.len() <= LOCK_CLEANUP_THRESHOLD && stored.contains_key("in-use"));
+        drop((stored, in_use));
     }
 }

@@ -1,8 +1,8 @@
-//! What a partner can do wrong on the wire, and what the client says to it.
+//! Faults of a partner on the wire, and the client's errors for them.
 
 use crate::bad_server::{BadServer, Script, USER, page};
 use futures_util::StreamExt as _;
-use px_client::{Error, Kind, PagingFault, PartnerClient, RetryPolicy};
+use px_client::{Error, ErrorKind, PagingFault, PartnerClient, RetryPolicy};
 use px_core::{HttpLimits, ReqwestTransport};
 use px_types::{AccessToken, Date, UserId};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ fn client(url: &str, change: impl FnOnce(&mut HttpLimits)) -> PartnerClient {
     let mut limits = HttpLimits::default();
     change(&mut limits);
     let mut retry = RetryPolicy::default();
-    retry.shortest_wait = Duration::from_millis(1);
-    retry.longest_wait = Duration::from_millis(5);
+    retry.min_wait = Duration::from_millis(1);
+    retry.max_wait = Duration::from_millis(5);
     let transport = ReqwestTransport::new().unwrap();
     PartnerClient::builder(url, transport)
         .limits(limits)
@@ -45,7 +45,7 @@ async fn history(client: &PartnerClient) -> (usize, Option<Error>) {
     (count, None)
 }
 
-/// Every answer is this one: what is the error, and after how many requests?
+/// Returns the error and the number of requests, if every response is this one.
 async fn always(script: Script) -> (Error, usize) {
     let server = BadServer::start(move |_| script.clone());
     let error = user(&client(&server.url(), |_| {})).await.unwrap_err();
@@ -62,31 +62,37 @@ async fn lasting_faults_each_have_their_clear_error() {
     for (name, script, kind, text, requests) in [
         (
             "502 page",
-            Script::answer(502, text_html, html),
-            Kind::Api,
-            "answered 502 with an HTML page instead of JSON",
+            Script::response(502, text_html, html),
+            ErrorKind::Api,
+            "returned 502 with an HTML page instead of JSON",
             4,
         ),
         (
             "200 page",
-            Script::answer(200, text_html, html),
-            Kind::Decode,
-            "answered 200 with an HTML page instead of JSON",
+            Script::response(200, text_html, html),
+            ErrorKind::Decode,
+            "returned 200 with an HTML page instead of JSON",
             1,
         ),
         (
             "wrong type",
-            Script::answer(200, "Content-Type: text/plain\r\n", USER),
-            Kind::Decode,
+            Script::response(200, "Content-Type: text/plain\r\n", USER),
+            ErrorKind::Decode,
             "a body of text/plain instead of JSON",
             1,
         ),
-        ("no type", Script::answer(200, "", USER), Kind::Decode, "without a content type", 1),
-        ("empty", Script::json(200, ""), Kind::Decode, "an empty body", 1),
+        (
+            "no type",
+            Script::response(200, "", USER),
+            ErrorKind::Decode,
+            "without a content type",
+            1,
+        ),
+        ("empty", Script::json(200, ""), ErrorKind::Decode, "an empty body", 1),
         (
             "deep",
             Script::json(200, nested),
-            Kind::Decode,
+            ErrorKind::Decode,
             "nested deeper than 64 levels; this is a fault of the partner",
             1,
         ),
@@ -96,16 +102,16 @@ async fn lasting_faults_each_have_their_clear_error() {
                 200,
                 r#"{"user_identity_id":"i","identities":[],"securities":[],"accounts":7}"#,
             ),
-            Kind::Decode,
+            ErrorKind::Decode,
             "at `accounts`: is a number; expected a list",
             1,
         ),
-        ("garbage", Script::raw("\x00\x01garbage\r\n\r\n"), Kind::Transport, "not HTTP", 4),
+        ("garbage", Script::raw("\x00\x01garbage\r\n\r\n"), ErrorKind::Transport, "not HTTP", 4),
         (
             "redirect",
-            Script::answer(302, "Location: http://127.0.0.1:1/?token=tok-s3cret\r\n", ""),
-            Kind::Api,
-            "answered 302, a redirect",
+            Script::response(302, "Location: http://127.0.0.1:1/?token=tok-s3cret\r\n", ""),
+            ErrorKind::Api,
+            "returned 302, a redirect",
             1,
         ),
         (
@@ -113,62 +119,74 @@ async fn lasting_faults_each_have_their_clear_error() {
             Script::raw(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{",
             ),
-            Kind::Transport,
+            ErrorKind::Transport,
             "cut off",
             4,
         ),
-        ("silent end", Script::raw(""), Kind::Transport, "broke before there was a response", 4),
+        (
+            "silent end",
+            Script::raw(""),
+            ErrorKind::Transport,
+            "broke before there was a response",
+            4,
+        ),
         (
             "400",
             Script::error(400, "", "invalid_request"),
-            Kind::Api,
-            "answered 400 invalid_request (as told)",
+            ErrorKind::Api,
+            "returned 400 invalid_request (a test message)",
             1,
         ),
-        ("401", Script::error(401, "", "invalid_token"), Kind::Auth, "get a new authorization", 1),
-        ("403", Script::error(403, "", "forbidden"), Kind::Api, "does not allow this", 1),
-        ("404", Script::error(404, "", "not_found"), Kind::Api, "check the base URL", 1),
-        ("echo", Script::error(400, "", TOKEN), Kind::Api, "answered 400 ***", 1),
+        (
+            "401",
+            Script::error(401, "", "invalid_token"),
+            ErrorKind::Auth,
+            "get a new authorization",
+            1,
+        ),
+        ("403", Script::error(403, "", "forbidden"), ErrorKind::Api, "does not allow this", 1),
+        ("404", Script::error(404, "", "not_found"), ErrorKind::Api, "check the base URL", 1),
+        ("echo", Script::error(400, "", TOKEN), ErrorKind::Api, "returned 400 ***", 1),
         (
             "500",
             Script::error(500, "X-Request-Id: req-7\r\n", "internal_error"),
-            Kind::Api,
+            ErrorKind::Api,
             "(request id req-7)",
             4,
         ),
         (
             "echo in a request id",
-            Script::answer(200, "X-Request-Id: tok-s3cret\r\n", USER),
-            Kind::Decode,
+            Script::response(200, "X-Request-Id: tok-s3cret\r\n", USER),
+            ErrorKind::Decode,
             "(request id ***)",
             1,
         ),
         (
             "echo in the request id of a bad message",
-            Script::answer(
+            Script::response(
                 200,
                 "Content-Type: application/json\r\nX-Request-Id: tok-s3cret\r\n",
                 "[]",
             ),
-            Kind::Decode,
+            ErrorKind::Decode,
             "(request id ***)",
             1,
         ),
         (
             "echo in a type",
-            Script::answer(200, "Content-Type: text/tok-s3cret\r\n", USER),
-            Kind::Decode,
+            Script::response(200, "Content-Type: text/tok-s3cret\r\n", USER),
+            ErrorKind::Decode,
             "a body of text/***",
             1,
         ),
         (
             "bad gzip",
-            Script::answer(
+            Script::response(
                 200,
                 "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
                 "not gzip",
             ),
-            Kind::Transport,
+            ErrorKind::Transport,
             "damaged",
             4,
         ),
@@ -186,12 +204,12 @@ async fn too_much_is_refused_early() {
     let big = vec![b' '; 2 << 20];
     let server = BadServer::start(move |_| Script::json(200, &big));
     let error = user(&client(&server.url(), limits)).await.unwrap_err();
-    assert_eq!((error.kind(), server.requests()), (Kind::Transport, 1));
+    assert_eq!((error.kind(), server.requests()), (ErrorKind::Transport, 1));
     assert!(error.to_string().contains("more than 1048576 bytes of body"), "{error}");
 
     let header = format!("X-Large: {}\r\n", "x".repeat(65 << 10));
     let server = BadServer::start(move |_| {
-        Script::answer(200, &format!("Content-Type: application/json\r\n{header}"), USER)
+        Script::response(200, &format!("Content-Type: application/json\r\n{header}"), USER)
     });
     let error = user(&client(&server.url(), |_| {})).await.unwrap_err();
     assert!(error.to_string().contains("headers"), "{error}");
@@ -202,13 +220,13 @@ async fn a_gzip_bomb_is_stopped_by_its_unpacked_size() {
     let bomb = gzip_of_zeros(64);
     assert!(bomb.len() < 1 << 20, "{} bytes packed", bomb.len());
     let headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
-    let server = BadServer::start(move |_| Script::answer(200, headers, &bomb));
+    let server = BadServer::start(move |_| Script::response(200, headers, &bomb));
     let error = user(&client(&server.url(), |_| {})).await.unwrap_err();
     assert!(error.to_string().contains("bytes of body"), "{error}");
     assert_eq!(server.requests(), 1);
 }
 
-/// That many MiB of zeros as gzip.
+/// Returns that many MiB of zeros as gzip.
 fn gzip_of_zeros(mebibytes: usize) -> Vec<u8> {
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write as _;
@@ -234,8 +252,8 @@ async fn a_slow_sender_is_cut() {
         limits.request_timeout = Duration::from_millis(150);
     });
     let error = user(&client).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Timeout);
-    assert!(error.to_string().contains("no whole answer"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("no complete response"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
@@ -270,7 +288,7 @@ async fn a_fault_that_passes_is_survived() {
 async fn a_wait_beyond_the_budget_ends_at_once_and_carries_it() {
     let body = r#"{"error":{"id":"institution_unavailable","message":"m"},"retry_at":"2099-01-02T03:04:05Z"}"#;
     let both = "Content-Type: application/json\r\nRetry-After: 3\r\n";
-    let script = Script::answer(503, both, body);
+    let script = Script::response(503, both, body);
     let (error, requests) = always(script).await;
     assert_eq!(requests, 1);
     let at = "2099-01-02T03:04:05Z".parse().unwrap();
@@ -286,10 +304,10 @@ async fn a_wait_beyond_the_budget_ends_at_once_and_carries_it() {
 #[tokio::test]
 async fn nothing_there() {
     let address = BadServer::start(|_| Script::raw("")).address;
-    // The listener is gone with the server; the port refuses.
+    // The listener was closed with the server, so the port refuses connections.
     let error = loop {
         match user(&client(&format!("http://{address}/px"), |_| {})).await {
-            Err(error) if error.kind() == Kind::Connect => break error,
+            Err(error) if error.kind() == ErrorKind::Connect => break error,
             _ => tokio::task::yield_now().await,
         }
     };
@@ -308,7 +326,7 @@ async fn after_401_the_token_is_used_no_more() {
     let error = user(&client.clone()).await.unwrap_err();
     assert!(error.ends_token() && !error.may_have_been_sent());
     assert_eq!(server.requests(), 1);
-    // Another token of the same partner is another matter.
+    // Another token of the same partner is not affected.
     let other = client.with_token(AccessToken::new("other"));
     assert_eq!(user(&other).await.unwrap_err().status(), Some(401));
     assert_eq!(server.requests(), 2);
@@ -346,8 +364,8 @@ async fn an_unsafe_request_is_sent_once() {
 
 #[tokio::test]
 async fn pages_that_do_not_fit() {
-    type Answer = fn(&crate::bad_server::Seen) -> String;
-    let cases: [(&str, Answer, usize, Option<PagingFault>); 10] = [
+    type Respond = fn(&crate::bad_server::Seen) -> String;
+    let cases: [(&str, Respond, usize, Option<PagingFault>); 10] = [
         (
             "empty page with a cursor goes on",
             |seen| match seen.query("cursor") {
@@ -381,7 +399,7 @@ async fn pages_that_do_not_fit() {
             0,
             Some(PagingFault::NeverSettled),
         ),
-        // Every reading has the same row twice: it is one.
+        // Every attempt finds the same row twice: it is one row.
         ("one id twice", |_| page(2, &["a", "a"], None), 1, None),
         (
             "one id for two rows of an account",
@@ -409,8 +427,8 @@ async fn pages_that_do_not_fit() {
             Some(PagingFault::NeverSettled),
         ),
     ];
-    for (name, answer, rows, fault) in cases {
-        let server = BadServer::start(move |seen| Script::json(200, answer(seen)));
+    for (name, response, rows, fault) in cases {
+        let server = BadServer::start(move |seen| Script::json(200, response(seen)));
         let (count, error) = history(&client(&server.url(), |_| {})).await;
         assert_eq!(count, rows, "{name}");
         assert_eq!(error.and_then(|e| e.paging_fault()), fault, "{name}");
@@ -435,7 +453,7 @@ async fn an_expired_cursor_begins_the_window_again() {
     assert_eq!((count, server.requests()), (0, 8));
     assert_eq!(error.and_then(|e| e.paging_fault()), Some(PagingFault::NeverSettled));
 
-    // A partner may say so of a first page too.
+    // A partner may return this for a first page too.
     let server = BadServer::start(|seen| match seen.number {
         0 => Script::error(400, "", "cursor_expired"),
         _ => Script::json(200, page(1, &["a"], None)),

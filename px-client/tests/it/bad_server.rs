@@ -1,4 +1,4 @@
-//! A partner on loopback that answers byte by byte as a script says.
+//! A partner on loopback that responds byte by byte, as a script specifies.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,25 +11,25 @@ use std::{
     time::Duration,
 };
 
-/// A request as the script sees it.
+/// A request, as the script receives it.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// How many came before it.
+    /// Number of earlier requests.
     pub(crate) number: usize,
     pub(crate) target: String,
-    /// Head and body, as sent.
+    /// Head and body, as they were sent.
     pub(crate) text: String,
 }
 
 impl Seen {
-    /// The value of a query parameter.
+    /// Returns the value of a query parameter.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
-/// What is sent back: pieces, with a pause after each.
+/// A response in pieces, with a pause after each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     pub(crate) pieces: Vec<Vec<u8>>,
@@ -41,7 +41,7 @@ impl Script {
         Self { pieces: vec![bytes.into()], pause: Duration::ZERO }
     }
 
-    pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn response(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut bytes = format!(
             "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -53,17 +53,17 @@ impl Script {
     }
 
     pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
-        Self::answer(status, "Content-Type: application/json\r\n", body)
+        Self::response(status, "Content-Type: application/json\r\n", body)
     }
 
     pub(crate) fn error(status: u16, headers: &str, id: &str) -> Self {
         let headers = format!("Content-Type: application/json\r\n{headers}");
-        let body = format!(r#"{{"error":{{"id":"{id}","message":"as told"}}}}"#);
-        Self::answer(status, &headers, body)
+        let body = format!(r#"{{"error":{{"id":"{id}","message":"a test message"}}}}"#);
+        Self::response(status, &headers, body)
     }
 }
 
-/// The server; it stops when it is dropped.
+/// The server, which stops when it is dropped.
 pub(crate) struct BadServer {
     pub(crate) address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -95,7 +95,7 @@ impl BadServer {
         format!("http://{}", self.address)
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -104,12 +104,12 @@ impl BadServer {
 impl Drop for BadServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener, which then sees that it is to stop.
+        // Wakes the listener, so that it stops.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-/// One request per connection.
+/// Serves one request per connection.
 fn serve(mut stream: TcpStream, script: &dyn Fn(&Seen) -> Script, counted: &AtomicUsize) {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
@@ -152,10 +152,10 @@ fn serve(mut stream: TcpStream, script: &dyn Fn(&Seen) -> Script, counted: &Atom
     }
 }
 
-/// The accounts answer of a user with nothing in it.
+/// A user response without accounts.
 pub(crate) const USER: &str = r#"{"user_identity_id":"i","identities":[{"id":"i","name":"Ann"}],"securities":[],"accounts":[]}"#;
 
-/// A page of transactions.
+/// Returns a page of transactions.
 pub(crate) fn page(total: u64, ids: &[&str], cursor: Option<&str>) -> String {
     let rows: Vec<_> = ids
         .iter()

@@ -1,7 +1,7 @@
 //! Credentials mode: a sign-in through all kinds of challenges.
 
 use crate::bad_server::{BadServer, Script};
-use px_client::{Kind, PartnerClient, credentials::SignInStep};
+use px_client::{ErrorKind, PartnerClient, credentials::SignInStep};
 use px_core::ReqwestTransport;
 use px_types::{ClientSecret, KbaAnswer, OneTimeCode, Password, Username};
 
@@ -65,7 +65,7 @@ async fn a_refusal_says_what_to_do_and_no_secret() {
         Script::json(401, body)
     });
     let error = sign_in(&client(&server)).await.unwrap_err();
-    assert_eq!((error.kind(), error.ends_token(), server.requests()), (Kind::Auth, false, 1));
+    assert_eq!((error.kind(), error.ends_token(), server.requests()), (ErrorKind::Auth, false, 1));
     let line = error.to_string();
     assert!(line.contains("check the user's name and password"), "{line}");
     assert!(!line.contains("hunter22") && !line.contains("ann "), "{line}");
@@ -77,7 +77,7 @@ async fn an_unknown_challenge_is_said_to_be_one() {
         Script::json(200, r#"{"mfa_type":"RETINA","user_id":"u","challenge_id":"c"}"#)
     });
     let error = sign_in(&client(&server)).await.unwrap_err();
-    assert!(error.to_string().contains("does not know"), "{error}");
+    assert!(error.to_string().contains("does not support"), "{error}");
 }
 
 #[tokio::test]

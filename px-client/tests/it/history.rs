@@ -1,4 +1,4 @@
-//! Long histories: whole, in order, fast, and honest when they change.
+//! Long histories: complete, in order, fast, and with an error if they change.
 
 use crate::scripted::{Bank, day, row, user_id};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -32,7 +32,7 @@ async fn every_size_is_read_whole_and_in_order() {
             let rows = read(&bank).await.unwrap();
             assert!(rows == expected(&bank), "{count} rows, cursors {cursors}");
             if count <= 4_000 {
-                // Pages by offset begin with the last row of the page before.
+                // Pages by offset begin with the last row of the previous page.
                 let more = if cursors { 500 } else { 499 };
                 let pages = 1 + count.saturating_sub(500).div_ceil(more);
                 assert_eq!(bank.requests(), pages, "a short history is read page after page");
@@ -55,9 +55,9 @@ async fn five_times_faster_than_page_after_page() {
     let time = async |bank: &Bank, windows| {
         let clock = SystemClock::new();
         let mut options = HistoryOptions::default();
-        options.windows_at_once = windows;
+        options.concurrent_windows = windows;
         if windows == 1 {
-            options.whole_up_to = u64::MAX;
+            options.max_rows_uncut = u64::MAX;
         }
         let rows = bank.client().transactions_with(&user_id(), day(0), day(DAYS - 1), options);
         assert_eq!(rows.count().await, 24_000);
@@ -66,7 +66,7 @@ async fn five_times_faster_than_page_after_page() {
     let mut bank = Bank::new(24_000, DAYS);
     bank.delay = Duration::from_millis(40);
     let slow = time(&bank, 1).await;
-    let fast = time(&bank, HistoryOptions::default().windows_at_once).await;
+    let fast = time(&bank, HistoryOptions::default().concurrent_windows).await;
     assert!(slow >= fast * 5, "{slow:?} page after page, {fast:?} side by side");
     assert!(bank.most_at_once.load(Ordering::SeqCst) <= 16);
 }
@@ -102,9 +102,9 @@ async fn a_partner_that_cannot_bear_it_is_asked_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_across_windows_is_told() {
+async fn changes_across_windows_are_reported() {
     let mut bank = Bank::new(12_000, DAYS);
-    // The newest window was read, then a row of today is added.
+    // A row of today is added after the newest window was read.
     bank.hook = Arc::new(|number, rows| {
         if number == 24 {
             rows.lock().unwrap().push(row(99_999, day(DAYS - 1)));

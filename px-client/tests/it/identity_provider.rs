@@ -1,8 +1,8 @@
-//! A bank with a real identity provider, `oidc-provider` of the npm registry, and a reader of it.
+//! A bank with a real identity provider, `oidc-provider` from the npm registry, and a client that reads it.
 //!
-//! The provider gives the tokens, the bank checks them by its keys or by introspection, and the
-//! reader finds the provider's endpoints by discovery. `tests/oidc-provider/install.sh` installs it.
-//! Without Node.js the tests are skipped, and with `CI` they fail then.
+//! The provider issues the tokens, the bank verifies them by its keys or by introspection, and the client
+//! finds the provider's endpoints by discovery. `tests/oidc-provider/install.sh` installs it. Without Node.js
+//! the tests are skipped; with `CI` set they fail instead.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,7 +36,7 @@ use std::{
 const API: &str = "https://px.bank.example";
 const BACK: &str = "https://plaid.example/oauth.html";
 
-/// The folder of the installed provider, or `None` if the test is to be skipped.
+/// Returns the folder of the installed provider, or `None` if the test is to be skipped.
 #[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn installed() -> Option<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
@@ -55,7 +55,7 @@ fn installed() -> Option<PathBuf> {
     None
 }
 
-/// A running provider; it ends when this is dropped.
+/// A running provider, which ends when it is dropped.
 struct Provider {
     process: Child,
     port: u16,
@@ -85,7 +85,7 @@ impl Provider {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Ends the provider and starts one with other keys at the same address.
+    /// Stops the provider and starts one with other keys at the same address.
     fn restart(self, folder: &PathBuf, format: &str, key_id: Option<&str>) -> Self {
         let port = self.port;
         drop(self);
@@ -119,7 +119,7 @@ impl Partner for Bank {
     }
 }
 
-/// The bank in this process, everything else over the network.
+/// A bank in this process. Everything else is called over the network.
 #[derive(Debug)]
 struct World {
     bank: InProcessTransport<PartnerService>,
@@ -160,7 +160,7 @@ fn jwt_verifier(provider: &Provider, clock: &ManualClock) -> JwtVerifier {
     verifier.accounts_claim("px_accounts").clock(Arc::new(clock.clone()))
 }
 
-/// Goes through the provider's pages as a browser does, and returns where it leads back to.
+/// Goes through the provider's pages like a browser, and returns the redirect to the client.
 async fn browse(start: &str) -> String {
     let network = ReqwestTransport::new().unwrap();
     let (mut url, mut cookies) = (start.to_owned(), BTreeMap::new());
@@ -199,7 +199,7 @@ async fn authorize(reader: &PartnerClient) -> TokenSet {
     reader.exchange_code(pending.check_callback(&back).unwrap()).await.unwrap()
 }
 
-async fn verdict(verifier: &dyn TokenVerifier, token: &AccessToken) -> &'static str {
+async fn verify_result(verifier: &dyn TokenVerifier, token: &AccessToken) -> &'static str {
     match verifier.verify(token).await {
         Ok(_) => "good",
         Err(VerifyError::Invalid(_)) => "invalid",
@@ -225,28 +225,28 @@ async fn jwt_access_tokens() {
     assert_eq!(grant.client_id.as_ref().unwrap().as_str(), "plaid");
     let expected = ["checking".parse().unwrap()];
     assert_eq!(grant.accounts, px_server::PermittedAccounts::Only(expected.into()));
-    // The provider does not say who the user is, the bank does.
+    // The bank states the user, because the provider does not.
     assert!(tokens.user_id.is_none());
     let user = reader.with_token(tokens.access_token.clone());
     let user_id = user.current_user().await.unwrap().user_id;
     assert_eq!(user_id.as_str(), "ann");
     assert_eq!(user.user(&user_id).await.unwrap().identities[0].name, "Ann Example");
-    // The refresh token gives the next pair, and is no access token.
+    // The refresh token gives the next pair, and is not accepted as an access token.
     let refresh_token = tokens.refresh_token.clone().unwrap();
     let refreshed = reader.refresh(&refresh_token).await.unwrap();
     assert_ne!(refreshed.refresh_token, tokens.refresh_token);
     let user = reader.with_token(refreshed.access_token.clone());
     user.user(&user_id).await.unwrap();
     let as_access = AccessToken::new(refresh_token.expose());
-    assert_eq!(verdict(&*verifier, &as_access).await, "invalid");
+    assert_eq!(verify_result(&*verifier, &as_access).await, "invalid");
     let revoked = reader.revoke_tokens(&refreshed).await;
     revoked.unwrap();
     let error = reader.refresh(&refreshed.refresh_token.unwrap()).await.unwrap_err();
     assert_eq!(error.error_id(), Some("invalid_grant"));
 }
 
-/// The provider is set up again at the same address: its keys are others. Nothing of the past ends
-/// at once, what is new is read, and the old tokens end once the keys are settled.
+/// The provider restarts at the same address with other keys. Earlier tokens do not end immediately, new ones
+/// are accepted, and the earlier ones end once the keys are settled.
 #[tokio::test]
 async fn jwt_access_tokens_after_a_restart_with_other_keys() {
     let Some(folder) = installed() else { return };
@@ -255,17 +255,25 @@ async fn jwt_access_tokens_after_a_restart_with_other_keys() {
         let clock = ManualClock::new(now());
         let verifier = Arc::new(jwt_verifier(&provider, &clock));
         let before = authorize(&reader(verifier.clone(), &provider)).await;
-        assert_eq!(verdict(&*verifier, &before.access_token).await, "good");
+        assert_eq!(verify_result(&*verifier, &before.access_token).await, "good");
         let provider = provider.restart(&folder, "jwt", key_id);
         let after = authorize(&reader(verifier.clone(), &provider)).await;
-        assert_eq!(verdict(&*verifier, &after.access_token).await, "good", "{key_id:?}");
+        assert_eq!(verify_result(&*verifier, &after.access_token).await, "good", "{key_id:?}");
         clock.advance(TimeDelta::seconds(30));
-        assert_eq!(verdict(&*verifier, &before.access_token).await, "unavailable", "{key_id:?}");
-        // While the provider is away, its keys are still known.
+        assert_eq!(
+            verify_result(&*verifier, &before.access_token).await,
+            "unavailable",
+            "{key_id:?}"
+        );
+        // The keys are still known while the provider is out of reach.
         drop(provider);
         clock.advance(TimeDelta::minutes(2));
-        assert_eq!(verdict(&*verifier, &after.access_token).await, "good", "{key_id:?}");
-        assert_eq!(verdict(&*verifier, &before.access_token).await, "unavailable", "{key_id:?}");
+        assert_eq!(verify_result(&*verifier, &after.access_token).await, "good", "{key_id:?}");
+        assert_eq!(
+            verify_result(&*verifier, &before.access_token).await,
+            "unavailable",
+            "{key_id:?}"
+        );
     }
 }
 
@@ -287,27 +295,27 @@ async fn opaque_access_tokens() {
     let reader = reader_of(&verifier);
     let tokens = authorize(&reader).await;
     assert!(!tokens.access_token.expose().contains('.'));
-    // Other tokens are in doubt until an access token was seen.
+    // Other tokens are in doubt until an access token was verified.
     let refresh_token = tokens.refresh_token.clone().unwrap();
     let as_access = AccessToken::new(refresh_token.expose());
-    assert_eq!(verdict(&*verifier, &as_access).await, "misconfigured");
+    assert_eq!(verify_result(&*verifier, &as_access).await, "misconfigured");
     let user = reader.with_token(tokens.access_token.clone());
     let user_id = user.current_user().await.unwrap().user_id;
     user.user(&user_id).await.unwrap();
-    // The provider gives no type for a refresh token, so it is never taken for an access token.
-    assert_eq!(verdict(&*verifier, &as_access).await, "misconfigured");
+    // The provider states no type for a refresh token, so it is never accepted as an access token.
+    assert_eq!(verify_result(&*verifier, &as_access).await, "misconfigured");
     let unknown = AccessToken::new("unknown");
-    assert_eq!(verdict(&*verifier, &unknown).await, "invalid");
+    assert_eq!(verify_result(&*verifier, &unknown).await, "invalid");
     let refreshed = reader.refresh(&refresh_token).await.unwrap();
-    assert_eq!(verdict(&*verifier, &refreshed.access_token).await, "good");
-    // A token that was revoked is good for as long as it is remembered.
+    assert_eq!(verify_result(&*verifier, &refreshed.access_token).await, "good");
+    // A revoked token is accepted as long as it is cached.
     let mut access = TokenSet::new(refreshed.access_token.clone(), now());
     access.refresh_token = None;
     reader.revoke_tokens(&access).await.unwrap();
-    assert_eq!(verdict(&*verifier, &refreshed.access_token).await, "good");
+    assert_eq!(verify_result(&*verifier, &refreshed.access_token).await, "good");
     verifier.purge_token(&refreshed.access_token);
-    assert_eq!(verdict(&*verifier, &refreshed.access_token).await, "invalid");
-    // Wrong settings end nothing.
+    assert_eq!(verify_result(&*verifier, &refreshed.access_token).await, "invalid");
+    // Wrong settings do not end any token.
     let wrong = |id: &str, path: &str| {
         let endpoint = format!("{}{path}", provider.issuer()).parse().unwrap();
         let (id, secret) = (id.parse().unwrap(), ClientSecret::new("the-secret-of-the-bank"));
@@ -318,24 +326,25 @@ async fn opaque_access_tokens() {
         wrong("bank", "/introspect"),
         wrong("bank", "/token/introspection").audience("https://other.example"),
     ] {
-        let verdict = verdict(&verifier, &tokens.access_token).await;
-        assert_eq!(verdict, "misconfigured", "{verifier:?}");
+        let verify_result = verify_result(&verifier, &tokens.access_token).await;
+        assert_eq!(verify_result, "misconfigured", "{verifier:?}");
     }
 }
 
-/// A provider in memory forgets its tokens with a restart, and says so; away it says nothing.
+/// A provider in memory forgets its tokens when it restarts, and refuses them. While it is out of reach, it
+/// does not.
 #[tokio::test]
 async fn opaque_access_tokens_after_a_restart() {
     let Some(folder) = installed() else { return };
     let provider = Provider::start(&folder, 0, "opaque", None);
     let verifier = Arc::new(introspection(&provider).cache_ttl(std::time::Duration::ZERO));
     let before = authorize(&reader(verifier.clone(), &provider)).await;
-    assert_eq!(verdict(&*verifier, &before.access_token).await, "good");
+    assert_eq!(verify_result(&*verifier, &before.access_token).await, "good");
     let port = provider.port;
     drop(provider);
-    assert_eq!(verdict(&*verifier, &before.access_token).await, "unavailable");
+    assert_eq!(verify_result(&*verifier, &before.access_token).await, "unavailable");
     let provider = Provider::start(&folder, port, "opaque", None);
-    assert_eq!(verdict(&*verifier, &before.access_token).await, "invalid");
+    assert_eq!(verify_result(&*verifier, &before.access_token).await, "invalid");
     let after = authorize(&reader(verifier.clone(), &provider)).await;
-    assert_eq!(verdict(&*verifier, &after.access_token).await, "good");
+    assert_eq!(verify_result(&*verifier, &after.access_token).await, "good");
 }

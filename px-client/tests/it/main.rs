@@ -1,5 +1,4 @@
-//! The client against partners good and bad. No test waits for real time but the few that
-//! need a socket.
+//! The client against correct and faulty partners. Only the few tests that need a socket wait in real time.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

@@ -1,16 +1,16 @@
-//! The notifier: nothing is lost, and nothing is held up by one bad entry.
+//! The notifier: no entry is lost, and a bad entry does not delay others.
 
 mod crash;
 mod refused;
 mod renewed;
 
-use crate::plaid_world::{Fate, Told, World, now, sleep};
+use crate::plaid_world::{Fate, Notified, World, now, sleep};
 use async_trait::async_trait;
 use px_client::notifier::{
-    Entry, Kept, Lane, MemoryNotificationStore, NotificationStore, Notifier, NotifierObserver,
-    Stall, StallCause,
+    Entry, Lane, MemoryNotificationStore, NotificationStore, Notifier, NotifierObserver, Stall,
+    StallCause, StoredEntry,
 };
-use px_client::{Error, Kind};
+use px_client::{Error, ErrorKind};
 use px_types::{
     AccountId, ItemAccessToken, Timestamp,
     plaid::{AccountEvent, TokenAction},
@@ -35,24 +35,24 @@ fn account(n: usize) -> AccountId {
     AccountId::new(format!("a{n}")).unwrap()
 }
 
-/// So many seconds before the world begins.
+/// Returns the time that many seconds before the world begins.
 fn ago(seconds: i64) -> Timestamp {
     (now() - chrono::TimeDelta::seconds(seconds)).into()
 }
 
-/// Remembers what it is told.
+/// An observer that records all events.
 #[derive(Debug, Default)]
 struct Seen {
     accepted: AtomicUsize,
-    /// Token and code of entries that were taken out.
-    taken_out: Mutex<Vec<(String, Option<String>)>>,
-    /// Lane and cause of each rest.
+    /// Token and code of refused entries.
+    refused: Mutex<Vec<(String, Option<String>)>>,
+    /// Lane and cause of each wait.
     stalls: Mutex<Vec<(Lane, String)>>,
 }
 
 impl Seen {
-    fn taken_out(&self) -> Vec<String> {
-        self.taken_out.lock().unwrap().iter().map(|(token, _)| token.clone()).collect()
+    fn refused(&self) -> Vec<String> {
+        self.refused.lock().unwrap().iter().map(|(token, _)| token.clone()).collect()
     }
 
     fn stalls(&self) -> Vec<(Lane, String)> {
@@ -65,14 +65,14 @@ impl NotifierObserver for Seen {
         self.accepted.fetch_add(entries, Ordering::SeqCst);
     }
 
-    fn taken_out(&self, entry: &Entry, why: &Error) {
+    fn refused(&self, entry: &Entry, why: &Error) {
         let code = why.plaid_error_code().map(str::to_owned);
         let token = entry.access_token().expose().to_owned();
-        self.taken_out.lock().unwrap().push((token, code));
+        self.refused.lock().unwrap().push((token, code));
     }
 
     fn stalled(&self, stall: &Stall<'_>) {
-        let cause = match stall.why {
+        let cause = match stall.cause {
             StallCause::Call(error) => format!("call {:?}", error.kind()),
             StallCause::Refused(error) => format!("refused {:?}", error.status()),
             StallCause::Store(source) => format!("store {source}"),
@@ -98,14 +98,14 @@ async fn set_up() -> Set {
         .store(Arc::new(store.clone()))
         .observer(seen.clone())
         .start();
-    // The lanes look into the store first, and wait then.
+    // The lanes read the store first, then wait.
     sleep(Duration::from_millis(1)).await;
     Set { world, store, seen, notifier }
 }
 
 impl Set {
-    /// Until the store is empty.
-    async fn all_told(&self) {
+    /// Waits until the store is empty.
+    async fn all_notified(&self) {
         for _ in 0..1_000_000 {
             if self.notifier.waiting().await.unwrap() == 0 {
                 return;
@@ -116,7 +116,7 @@ impl Set {
     }
 
     fn accounts(&self) -> BTreeSet<String> {
-        self.world.told().into_iter().map(|told| told.account).collect()
+        self.world.notified().into_iter().map(|one| one.account).collect()
     }
 }
 
@@ -131,14 +131,14 @@ async fn five_thousand_entries_are_three_calls_with_the_earliest_new_since() {
     let entries =
         (0..5000).map(|n| Entry::transactions(token("t"), account(n), ago(n as i64 % 60)));
     set.notifier.notify(entries.collect()).await.unwrap();
-    set.all_told().await;
+    set.all_notified().await;
     assert_eq!(set.world.with(|state| state.batches.clone()), [2000, 2000, 1000]);
     assert_eq!(set.accounts(), names(0..5000));
-    let since: BTreeSet<_> = set.world.told().into_iter().map(|told| told.what).collect();
+    let since: BTreeSet<_> = set.world.notified().into_iter().map(|one| one.what).collect();
     assert_eq!(since, BTreeSet::from([ago(59).to_string()]));
-    let figures = set.notifier.figures();
-    assert_eq!((figures.kept, figures.accepted, figures.calls), (5000, 5000, 3));
-    assert_eq!((figures.failed_calls, figures.taken_out, figures.stalls), (0, 0, 0));
+    let metrics = set.notifier.metrics();
+    assert_eq!((metrics.stored, metrics.accepted, metrics.calls), (5000, 5000, 3));
+    assert_eq!((metrics.failed_calls, metrics.refused, metrics.stalls), (0, 0, 0));
     assert_eq!(set.seen.accepted.load(Ordering::SeqCst), 5000);
 }
 
@@ -149,13 +149,13 @@ async fn what_is_booked_in_a_moment_is_one_entry() {
     for (seconds, name) in [(1, "t"), (9, "u"), (5, "t"), (2, "t")] {
         set.notifier.transactions(token(name), account(0), ago(seconds)).await.unwrap();
     }
-    set.all_told().await;
+    set.all_notified().await;
     assert_eq!(set.world.with(|state| state.batches.clone()), [2]);
-    assert!(set.world.told().iter().all(|told| told.what == ago(9).to_string()));
-    assert_eq!((set.notifier.figures().kept, set.notifier.figures().accepted), (4, 4));
-    // A later one is told again: the first may have been read already.
+    assert!(set.world.notified().iter().all(|one| one.what == ago(9).to_string()));
+    assert_eq!((set.notifier.metrics().stored, set.notifier.metrics().accepted), (4, 4));
+    // A later one is sent again, because the first may have been read already.
     set.notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
-    set.all_told().await;
+    set.all_notified().await;
     assert_eq!(set.world.with(|state| state.batches.clone()), [2, 1]);
 }
 
@@ -185,8 +185,8 @@ async fn every_kind_of_entry_goes_its_way() {
     set.notifier.account(token("t"), account(1), AccountEvent::StatementReady).await.unwrap();
     set.notifier.token(token("t"), TokenAction::Cycle).await.unwrap();
     set.notifier.transactions(token("t"), account(2), ago(0).date()).await.unwrap();
-    set.all_told().await;
-    let mut what: Vec<_> = set.world.told().into_iter().map(|told| told.what).collect();
+    set.all_notified().await;
+    let mut what: Vec<_> = set.world.notified().into_iter().map(|one| one.what).collect();
     what.sort();
     assert_eq!(what, ["2024-05-06", "cycle", "statement_ready"]);
 }
@@ -195,7 +195,7 @@ async fn every_kind_of_entry_goes_its_way() {
 async fn a_lost_answer_is_asked_for_again() {
     let set = set_up().await;
     set.world.knows(["t"]);
-    // Every other answer is lost, and some requests never arrive.
+    // Every second response is lost, and some requests never arrive.
     set.world.network(|number, _| match number % 3 {
         0 => Fate::AnswerIsLost,
         1 => Fate::NotConnected,
@@ -205,32 +205,32 @@ async fn a_lost_answer_is_asked_for_again() {
         set.notifier.transactions(token("t"), account(n), ago(0)).await.unwrap();
         sleep(Duration::from_millis(150)).await;
     }
-    set.all_told().await;
+    set.all_notified().await;
     assert_eq!(set.accounts(), names(0..30));
-    assert!(set.seen.taken_out().is_empty());
+    assert!(set.seen.refused().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_six_hours_loses_nothing_and_is_not_hammered() {
     let set = set_up().await;
     set.world.knows(["t"]);
-    set.world.network(|_, _| Fate::Answered(503, &[], ""));
+    set.world.network(|_, _| Fate::Response(503, &[], ""));
     for n in 0..6 * 60 {
         set.notifier.transactions(token("t"), account(n), ago(-60 * n as i64)).await.unwrap();
         sleep(Duration::from_secs(60)).await;
     }
-    // Each try of the notifier is at most four of the client; rests are up to five minutes.
+    // Each attempt of the notifier is at most four of the client; the delays are up to five minutes.
     assert!((20..1200).contains(&set.world.calls()), "{}", set.world.calls());
     assert_eq!(set.notifier.waiting().await.unwrap(), 360);
     assert!(
         set.seen.stalls().iter().all(|stall| *stall == (Lane::Transactions, "call Api".into()))
     );
     set.world.network(|_, _| Fate::Arrives);
-    set.all_told().await;
+    set.all_notified().await;
     assert_eq!(set.accounts(), names(0..360));
-    // Nobody is read further back than the day, and what is fresh goes by itself.
-    assert!(set.world.told().iter().all(|told| told.what >= ago(0).to_string()));
-    assert!(set.notifier.figures().stalls > 0);
+    // No account is read further back than its day, and fresh entries are sent separately.
+    assert!(set.world.notified().iter().all(|one| one.what >= ago(0).to_string()));
+    assert!(set.notifier.metrics().stalls > 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,12 +238,12 @@ async fn a_wait_that_plaid_asks_for_is_kept() {
     let set = set_up().await;
     set.world.knows(["t"]);
     set.world.network(|number, _| match number {
-        0 => Fate::Answered(429, &[("retry-after", "1800")], ""),
+        0 => Fate::Response(429, &[("retry-after", "1800")], ""),
         _ => Fate::Arrives,
     });
     set.notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
     sleep(Duration::from_secs(1790)).await;
-    // What comes meanwhile does not break the wait.
+    // Entries that arrive meanwhile do not end the wait.
     set.notifier.transactions(token("t"), account(1), ago(0)).await.unwrap();
     sleep(Duration::from_secs(5)).await;
     assert_eq!(set.world.calls(), 1);
@@ -257,7 +257,7 @@ async fn events_of_an_account_keep_their_order() {
     set.world.knows(["t"]);
     set.world.network(|number, _| match number {
         2 | 5 => Fate::AnswerIsLost,
-        n if n % 2 == 0 => Fate::Answered(500, &[], ""),
+        n if n % 2 == 0 => Fate::Response(500, &[], ""),
         _ => Fate::Arrives,
     });
     use AccountEvent::{Changed, Closed, Opened};
@@ -268,20 +268,20 @@ async fn events_of_an_account_keep_their_order() {
         }
         sleep(Duration::from_millis(120)).await;
     }
-    set.all_told().await;
+    set.all_notified().await;
     for n in 0..40 {
-        let mut events: Vec<_> = set.world.told();
-        events.retain(|told| told.account == account(n).as_str());
-        let calls: Vec<_> = events.iter().map(|told| told.call).collect();
+        let mut events: Vec<_> = set.world.notified();
+        events.retain(|one| one.account == account(n).as_str());
+        let calls: Vec<_> = events.iter().map(|one| one.call).collect();
         assert!(calls.is_sorted());
-        // Whole parts may come twice; each is in order, and the last word is the last.
+        // Parts may be sent twice; each is in order, and the last event is sent last.
         assert_eq!(events.first().unwrap().what, "opened");
         assert_eq!(events.last().unwrap().what, "closed");
         let mut story = story.iter().map(AccountEvent::as_str).peekable();
-        for told in &events {
-            if story.peek() == Some(&told.what.as_str()) {
+        for notified in &events {
+            if story.peek() == Some(&notified.what.as_str()) {
                 story.next();
-                while story.peek() == Some(&told.what.as_str()) {
+                while story.peek() == Some(&notified.what.as_str()) {
                     story.next();
                 }
             }
@@ -295,7 +295,7 @@ async fn shutdown_tells_what_is_kept_or_says_what_is_left() {
     let set = set_up().await;
     set.world.knows(["t"]);
     set.notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
-    // It does not wait for the moment to be over, nor does it lose what came last.
+    // It does not wait for the end of the collection time, and does not lose the latest entries.
     assert_eq!(set.notifier.shutdown(Duration::from_secs(10)).await.unwrap(), 0);
     assert_eq!(set.accounts(), names(0..1));
     let error = set.notifier.transactions(token("t"), account(1), ago(0)).await.unwrap_err();
@@ -304,7 +304,7 @@ async fn shutdown_tells_what_is_kept_or_says_what_is_left() {
 
     let set = set_up().await;
     set.world.knows(["t"]);
-    set.world.network(|_, _| Fate::Answered(503, &[], ""));
+    set.world.network(|_, _| Fate::Response(503, &[], ""));
     set.notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
     let start = tokio::time::Instant::now();
     assert_eq!(set.notifier.shutdown(Duration::from_secs(10)).await.unwrap(), 1);
@@ -322,17 +322,17 @@ async fn a_notifier_that_is_dropped_tries_once_more_and_ends() {
     notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
     drop(notifier);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!((world.told().len(), store.entries().len()), (1, 0));
+    assert_eq!((world.notified().len(), store.entries().len()), (1, 0));
 
     let Set { world, store, notifier, .. } = set_up().await;
-    world.network(|_, _| Fate::Answered(404, &[], ""));
+    world.network(|_, _| Fate::Response(404, &[], ""));
     notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
     drop(notifier);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!((world.calls(), store.entries().len()), (1, 1));
 }
 
-/// A store whose writes take time and may fail.
+/// A store with slow writes that may fail.
 #[derive(Debug, Default)]
 struct Disk {
     rows: MemoryNotificationStore,
@@ -358,7 +358,7 @@ impl NotificationStore for Disk {
         self.rows.append(entries).await
     }
 
-    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<Kept>, Source> {
+    async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<StoredEntry>, Source> {
         self.check()?;
         self.rows.next_batch(lane, at_most).await
     }
@@ -383,12 +383,13 @@ async fn many_callers_share_a_write() {
     let start = tokio::time::Instant::now();
     let calls = (0..20_000).map(|n| notifier.transactions(token("t"), account(n), ago(0)));
     futures_util::future::try_join_all(calls).await.unwrap();
-    // One after the other they would take 100 s and 20,000 writes.
+    // One by one they would take 100 s and 20,000 writes.
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(disk.appends.load(Ordering::SeqCst) < 50, "{:?}", disk.appends);
     assert_eq!(notifier.shutdown(Duration::from_secs(60)).await.unwrap(), 0);
-    let told: BTreeSet<_> = world.told().into_iter().map(|Told { account, .. }| account).collect();
-    assert_eq!(told, names(0..20_000));
+    let notified: BTreeSet<_> =
+        world.notified().into_iter().map(|Notified { account, .. }| account).collect();
+    assert_eq!(notified, names(0..20_000));
     assert!(world.with(|state| state.batches.len()) < 25);
 }
 
@@ -399,7 +400,7 @@ async fn what_is_not_kept_is_said_and_a_store_that_comes_back_is_gone_on_with() 
     let (disk, seen): (Arc<Disk>, Arc<Seen>) = Default::default();
     let builder = Notifier::builder(world.client()).store(disk.clone());
     let notifier = builder.observer(seen.clone()).start();
-    // The write is there, the disk is gone before it is read.
+    // The write succeeded, but the store fails before it is read.
     notifier.transactions(token("t"), account(0), ago(0)).await.unwrap();
     disk.broken.store(true, Ordering::SeqCst);
     let error = notifier.transactions(token("t"), account(1), ago(0)).await.unwrap_err();
@@ -413,13 +414,13 @@ async fn what_is_not_kept_is_said_and_a_store_that_comes_back_is_gone_on_with() 
     disk.broken.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(120)).await;
     assert_eq!(notifier.waiting().await.unwrap(), 0);
-    assert_eq!(world.told().len(), 1);
+    assert_eq!(world.notified().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_store_in_memory_refuses() {
     let world = World::new();
-    world.network(|_, _| Fate::Answered(503, &[], ""));
+    world.network(|_, _| Fate::Response(503, &[], ""));
     let store = MemoryNotificationStore::with_capacity(3);
     let notifier = Notifier::builder(world.client()).store(Arc::new(store.clone())).start();
     for n in 0..3 {

@@ -1,10 +1,10 @@
-//! Tokens that are refreshed: early, one at a time, saved before use, and not lost.
+//! Refreshed tokens: refreshed early, one refresh at a time, saved before use, and not lost.
 
 use crate::bad_server::{BadServer, Script, Seen, USER};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use px_client::{
-    Kind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
+    ErrorKind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
     oauth::{AuthorizationRequest, TokenDefect, TokenSet},
 };
 use px_core::{Clock as _, ReqwestTransport, SystemClock};
@@ -61,13 +61,13 @@ async fn a_code_flow_from_end_to_end() {
     let mut request = AuthorizationRequest::new("https://plaid.example/cb");
     request.issuer = Some("https://bank.example".into());
     let (url, pending) = client.begin_authorization(request).unwrap();
-    let asked: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
-    assert_eq!(asked["code_challenge_method"], "S256");
-    assert_eq!(asked["response_type"], "code");
-    assert_eq!((asked["state"].len(), asked["code_challenge"].len()), (43, 43));
-    let kept = serde_json::to_string(&pending).unwrap();
-    let pending: px_client::oauth::PendingAuthorization = serde_json::from_str(&kept).unwrap();
-    let back = format!("?code=c-1&state={}&iss=https://bank.example", asked["state"]);
+    let requested: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+    assert_eq!(requested["code_challenge_method"], "S256");
+    assert_eq!(requested["response_type"], "code");
+    assert_eq!((requested["state"].len(), requested["code_challenge"].len()), (43, 43));
+    let stored = serde_json::to_string(&pending).unwrap();
+    let pending: px_client::oauth::PendingAuthorization = serde_json::from_str(&stored).unwrap();
+    let back = format!("?code=c-1&state={}&iss=https://bank.example", requested["state"]);
     let accepted = pending.check_callback(&back).unwrap();
     let tokens = client.exchange_code(accepted).await.unwrap();
     assert_eq!(tokens.access_token.expose(), "acc");
@@ -112,7 +112,7 @@ async fn many_callers_fail_with_one_refresh() {
     }
     // Each refresh is sent twice, because its first response may have been lost.
     assert_eq!(server.requests(), 2);
-    // Who asks later tries again.
+    // A later caller tries again.
     tokens.token().await.unwrap_err();
     assert_eq!(server.requests(), 4);
 }
@@ -170,11 +170,11 @@ async fn a_lost_answer_is_asked_for_once_more() {
     let store = Arc::new(MemoryTokenStore::new(old("r1")));
     let tokens = RefreshingTokens::new(client(&server.url()), store);
     let error = tokens.token().await.unwrap_err();
-    assert!(!error.ends_token(), "a lost answer ends nothing: {error}");
+    assert!(!error.ends_token(), "a lost response ends nothing: {error}");
     assert_eq!(server.requests(), 2);
 }
 
-/// A partner that rotates at once and answers never, the first time.
+/// A partner that rotates the refresh token and never responds to the first request.
 #[derive(Clone, Debug)]
 struct Silent(Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<std::time::Duration>>>, SystemClock);
 
@@ -190,13 +190,13 @@ impl px_core::HttpTransport for Silent {
             return std::future::pending().await;
         }
         let body = r#"{"access_token":"new","token_type":"Bearer","refresh_token":"r2"}"#;
-        let answer = http::Response::builder().header("content-type", "application/json");
-        Ok(answer.body(bytes::Bytes::from(body)).unwrap())
+        let response = http::Response::builder().header("content-type", "application/json");
+        Ok(response.body(bytes::Bytes::from(body)).unwrap())
     }
 }
 
-/// A partner takes a refresh token again for 30 s after its first use. A client that waited that
-/// long for a lost answer would come too late, and end the user's authorization by that.
+/// A partner accepts a refresh token again for 30 s after its first use. A client that waited that long for a
+/// lost response would come too late, and would end the user's authorization.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_never_comes_is_asked_for_again_within_the_partners_30_s() {
     let clock = SystemClock::new();
@@ -209,23 +209,23 @@ async fn an_answer_that_never_comes_is_asked_for_again_within_the_partners_30_s(
     let store = Arc::new(MemoryTokenStore::new(old("r1")));
     let tokens = RefreshingTokens::new(client, store);
     assert_eq!(tokens.token().await.unwrap().expose(), "new");
-    let asked = silent.1.lock().unwrap().clone();
-    assert_eq!(asked.len(), 2);
-    assert!((asked[1] - asked[0]).as_secs() <= 15, "{asked:?}");
+    let requested = silent.1.lock().unwrap().clone();
+    assert_eq!(requested.len(), 2);
+    assert!((requested[1] - requested[0]).as_secs() <= 15, "{requested:?}");
 }
 
-/// A gateway's page, and a 200 that is no token answer, hide whether the partner has rotated:
-/// within 30 s a second use is safe, and later it would end the family.
+/// A gateway's page, and a 200 that is not a token response, hide whether the partner has rotated the token:
+/// within 30 s a second use is safe, later it would end the family.
 #[tokio::test]
 async fn an_answer_that_was_lost_behind_a_gateway_is_asked_for_once_more() {
-    let html = |status| Script::answer(status, "Content-Type: text/html\r\n", "<html>");
+    let html = |status| Script::response(status, "Content-Type: text/html\r\n", "<html>");
     let unavailable = Script::error(503, "Retry-After: 3600\r\n", "institution_unavailable");
     for lost in [
         html(502),
         html(504),
         html(200),
         Script::json(200, r#"{"access_token":7}"#),
-        // It may have rotated before it failed, whatever it asks for.
+        // It may have rotated the token before it failed, whatever delay it requests.
         html(500),
         unavailable,
         oauth_error(503, "temporarily_unavailable"),
@@ -242,7 +242,7 @@ async fn an_answer_that_was_lost_behind_a_gateway_is_asked_for_once_more() {
     }
 }
 
-/// Tokens that are due, and good for another while.
+/// Tokens that are due and still valid for a while.
 fn nearly_over() -> TokenSet {
     let now = SystemClock::new().now();
     let mut tokens = TokenSet::new(AccessToken::new("still good"), now - TimeDelta::seconds(890));
@@ -251,7 +251,7 @@ fn nearly_over() -> TokenSet {
     tokens
 }
 
-/// A partner that cannot refresh is not asked with every call.
+/// A partner that cannot refresh is not called with every request.
 #[tokio::test]
 async fn while_a_token_is_good_a_failing_refresh_is_not_tried_each_time() {
     let server = BadServer::start(|_| oauth_error(503, "temporarily_unavailable"));
@@ -260,7 +260,7 @@ async fn while_a_token_is_good_a_failing_refresh_is_not_tried_each_time() {
     for _ in 0..20 {
         assert_eq!(tokens.token().await.unwrap().expose(), "still good");
     }
-    // Once, and once more at once, because the response may have been lost.
+    // Once, and immediately once more, because the response may have been lost.
     assert_eq!(server.requests(), 2);
 }
 
@@ -285,7 +285,7 @@ async fn invalid_grant_reads_the_store_again_before_it_gives_up() {
     let tokens = RefreshingTokens::new(client(&server.url()), store);
     for _ in 0..2 {
         let error = tokens.token().await.unwrap_err();
-        assert!(error.ends_token() && error.kind() == Kind::Auth, "{error}");
+        assert!(error.ends_token() && error.kind() == ErrorKind::Auth, "{error}");
     }
     assert_eq!(server.requests(), 1);
 }
@@ -345,7 +345,7 @@ async fn nothing_shows_a_secret_when_it_is_printed() {
     }
 }
 
-/// Keeps what must not be used, as a database would.
+/// A store of unusable tokens, like a database.
 #[derive(Debug, Default)]
 struct ApartStore {
     tokens: MemoryTokenStore,
@@ -366,7 +366,7 @@ impl TokenStore for ApartStore {
         self.tokens.save(tokens).await
     }
 
-    async fn keep_apart(
+    async fn save_unusable(
         &self,
         tokens: &TokenSet,
         defect: TokenDefect,
@@ -410,7 +410,7 @@ async fn a_pair_that_must_not_be_used_is_kept_apart_and_reads_nothing() {
     }
 }
 
-/// A code serves once. Tokens that it gave are there to be stored, whatever is wrong with them.
+/// A code can be used only once. Its tokens are returned for storage, whatever their defect.
 #[tokio::test]
 async fn tokens_of_another_type_are_handed_over_and_never_used() {
     let mac = r#"{"access_token":"new","token_type":"mac","refresh_token":"r2"}"#;
@@ -423,7 +423,7 @@ async fn tokens_of_another_type_are_handed_over_and_never_used() {
     assert_eq!(error.token_defect(), Some(TokenDefect::NotBearer));
 }
 
-/// Some partners serve tokens as a page or as plain text. What can be read is read.
+/// Some partners serve tokens as a page or as plain text. They are read if possible.
 #[tokio::test]
 async fn tokens_are_taken_whatever_their_media_type() {
     for headers in [
@@ -433,7 +433,7 @@ async fn tokens_are_taken_whatever_their_media_type() {
         "Content-Type: application/json\r\nContent-Type: text/json\r\n",
     ] {
         let body = "\u{feff} {\"access_token\":\"new\",\"refresh_token\":\"r2\"}";
-        let server = BadServer::start(move |_| Script::answer(200, headers, body));
+        let server = BadServer::start(move |_| Script::response(200, headers, body));
         let tokens = client(&server.url()).refresh(&RefreshToken::new("r1")).await;
         let tokens = tokens.unwrap_or_else(|error| panic!("{headers}: {error}"));
         assert_eq!(tokens.access_token.expose(), "new");

@@ -1,9 +1,9 @@
-//! A bank with an identity provider of its own, on another host: where the requests for tokens go.
+//! A bank with an identity provider on another host: the destinations of requests for tokens.
 
 use crate::bad_server::{BadServer, Script, Seen};
 use chrono::TimeDelta;
 use px_client::{
-    Kind, PartnerClient, RetryPolicy,
+    ErrorKind, PartnerClient, RetryPolicy,
     oauth::{
         AuthorizationRequest, AuthorizationServer, CallbackErrorKind, ClientAuthentication,
         ServerEndpoints, TokenSet,
@@ -16,7 +16,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// A bank that has nothing but its own API.
+/// A bank that has only its own API.
 fn bank() -> BadServer {
     BadServer::start(|seen: &Seen| {
         assert!(!seen.text.contains("/oauth2/"), "{}", seen.text);
@@ -24,7 +24,7 @@ fn bank() -> BadServer {
     })
 }
 
-/// An identity provider that notes what it was sent, as `METHOD /path body`.
+/// An identity provider that records requests as `METHOD /path body`.
 struct Provider {
     server: BadServer,
     issuer: String,
@@ -34,7 +34,7 @@ struct Provider {
 }
 
 impl Provider {
-    /// `document` is put into the metadata; it is published where `path` says, below the realm.
+    /// `document` is merged into the metadata, which are published at `path` below the realm.
     fn start(path: &'static str, document: &'static str) -> Self {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let (noted, down) = (Arc::clone(&seen), Arc::<AtomicBool>::default());
@@ -110,7 +110,7 @@ async fn codes_refreshes_and_revocations_go_to_the_discovered_endpoints() {
         let expected = format!("{}/auth?tenant=1&response_type=code", provider.server.url());
         assert!(to.as_str().starts_with(&expected), "{to}");
         let state = to.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
-        // The provider does not say that it sends `iss`; if it does, it must be right.
+        // The provider does not announce `iss`; if it sends it, it must be right.
         let wrong = format!("code=c&state={state}&iss=https://evil.example");
         let error = pending.clone().check_callback(&wrong).unwrap_err();
         assert_eq!(error.kind(), &CallbackErrorKind::Issuer);
@@ -128,11 +128,11 @@ async fn codes_refreshes_and_revocations_go_to_the_discovered_endpoints() {
         }
         assert!(seen[0].contains("grant_type=authorization_code&code=c&"));
         assert!(seen[1].contains("grant_type=refresh_token&refresh_token=ref"));
-        // It has no revocation endpoint, so nothing is sent anywhere.
+        // It has no revocation endpoint, so nothing is sent.
         let error = client.revoke_tokens(&tokens).await.unwrap_err();
-        assert!(error.kind() == Kind::Build && !error.may_have_been_sent(), "{error}");
+        assert!(error.kind() == ErrorKind::Build && !error.may_have_been_sent(), "{error}");
         assert!(provider.take().is_empty());
-        // The bank was asked for the document, and for nothing else.
+        // The bank was called only for the document.
         assert_eq!(bank.requests(), 1);
     }
 }
@@ -195,7 +195,7 @@ async fn configured_endpoints_need_no_document() {
     }
 }
 
-/// The document is read once an hour; while it cannot be read, the endpoints stay.
+/// The document is read once an hour. While it cannot be read, the endpoints are retained.
 #[tokio::test]
 async fn an_identity_provider_that_is_down_loses_no_token() {
     let (bank, clock) = (bank(), clock());
@@ -213,7 +213,7 @@ async fn an_identity_provider_that_is_down_loses_no_token() {
     known.refresh(&RefreshToken::new("r")).await.unwrap();
     assert_eq!(provider.take().len(), 1, "the document is not read again");
     provider.down.store(true, Ordering::SeqCst);
-    // Who knows nothing yet has sent nothing: the refresh token is as good as before.
+    // Without endpoints nothing was sent, so the refresh token is unused.
     let unknown = PartnerClient::builder(bank.url(), ReqwestTransport::new().unwrap())
         .client("plaid".parse().unwrap(), ClientSecret::new("s"))
         .authorization_server(server())
@@ -221,7 +221,7 @@ async fn an_identity_provider_that_is_down_loses_no_token() {
         .build()
         .unwrap();
     let error = unknown.refresh(&RefreshToken::new("r")).await.unwrap_err();
-    assert!(!error.may_have_been_sent() && error.kind() == Kind::Connect, "{error:?}");
+    assert!(!error.may_have_been_sent() && error.kind() == ErrorKind::Connect, "{error:?}");
     assert!(error.status().is_none() && error.error_id().is_none());
     assert!(provider.take().iter().all(|seen| seen.starts_with("GET ")));
     clock.advance(TimeDelta::hours(1));

@@ -1,9 +1,9 @@
-//! The bank's tokens for Plaid hang on the user's consent: they show what it shows, and nothing
-//! lives once the last application is gone.
+//! The bank's tokens for Plaid depend on the user's consent: they show the same data, and none is left once
+//! the last application is gone.
 
 use crate::plaid_world::{Fate, World, now, sleep};
 use px_client::{
-    notifier::{Entry, PresentToken as _},
+    notifier::{CurrentTokenSource as _, Entry},
     portal::{
         BankConsent, Disconnected, MemoryPortalStore, OAuthTokens, Portal, PortalErrorKind,
         PortalStore as _,
@@ -28,7 +28,7 @@ const QUERY: &str = "response_type=code&client_id=plaid&redirect_uri=https%3A%2F
     &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256\
     &scope=accounts%20transactions%20offline_access";
 
-/// A bank with an OAuth server of its own, and its portal.
+/// A bank with its own OAuth server and portal.
 struct Bank {
     world: World,
     oauth: OAuth,
@@ -62,7 +62,7 @@ fn bank() -> Bank {
 impl Bank {
     /// Ann consents to one account, and Plaid redeems the code.
     async fn consent(&self) -> TokenResponse {
-        let Authorization::Ask(request) = self.oauth.authorize(QUERY).await else {
+        let Authorization::Prompt(request) = self.oauth.authorize(QUERY).await else {
             panic!("the request is good");
         };
         let accounts = PermittedAccounts::Only(["a1".parse().unwrap()].into());
@@ -92,7 +92,7 @@ impl Bank {
         }
     }
 
-    /// The bank's tokens that Plaid was given and that still read.
+    /// Returns the bank's tokens that Plaid received and that are still valid.
     async fn living(&self) -> usize {
         let mut living = 0;
         for token in self.world.with(|state| state.shown.clone()) {
@@ -101,22 +101,22 @@ impl Bank {
         living
     }
 
-    /// Whether a booking makes the bank import the user again.
+    /// Returns whether a booking makes the bank import the user again.
     async fn booking_imports(&self) -> bool {
         let before = self.world.with(|state| state.imports);
-        // Plaid said that the token is dead, as the notifier reports it.
-        let kept = self.records.token(&self.ann).await.unwrap();
+        // As the notifier does when Plaid reports that the token has ended.
+        let stored = self.records.token(&self.ann).await.unwrap();
         let gone = || px_types::ItemAccessToken::new("of an Item that is gone");
-        let token = kept.unwrap_or_else(gone);
+        let token = stored.unwrap_or_else(gone);
         let since: Timestamp = now().into();
         let entry = Entry::transactions(token, "a1".parse().unwrap(), since).of(self.ann.clone());
-        let present = self.portal.present(&entry).await.unwrap();
+        let present = self.portal.current_token(&entry).await.unwrap();
         let imported = self.world.with(|state| state.imports) > before;
         assert_eq!(present.is_some(), imported);
         imported
     }
 
-    fn told(
+    fn notification(
         &self,
         application: &str,
         event: ApplicationLinkEvent,
@@ -125,13 +125,14 @@ impl Bank {
         let application = ConnectedApplication::new(app(application), "App", at);
         let id: px_types::NotificationId =
             format!("{}-{event}", at.utc().timestamp()).parse().unwrap();
-        let mut told = NewApplicationLinkNotification::new(id, self.ann.clone(), application, at);
-        told.event = Some(event);
-        told
+        let mut notification =
+            NewApplicationLinkNotification::new(id, self.ann.clone(), application, at);
+        notification.event = Some(event);
+        notification
     }
 }
 
-/// The time of the bank.
+/// Returns the time of the bank.
 struct SystemTime;
 
 impl SystemTime {
@@ -150,10 +151,10 @@ async fn a_token_shows_what_the_consent_shows_and_ends_with_it() {
     let (shown, consented) =
         (bank.shows(&token).await.unwrap(), bank.shows(&consent.access_token).await.unwrap());
     assert_eq!((&shown.accounts, &shown.scopes), (&consented.accounts, &consented.scopes));
-    // Long after every access token of the consent.
+    // Long after every access token of the consent has expired.
     sleep(Duration::from_secs(86_400)).await;
     assert!(bank.shows(&token).await.is_some());
-    // Plaid gives the consent back.
+    // Plaid revokes the consent.
     bank.oauth.revoke_grant(consented.grant_id.as_deref().unwrap()).await.unwrap();
     assert!(bank.shows(&token).await.is_none());
     assert!(!bank.booking_imports().await);
@@ -187,7 +188,7 @@ async fn after_the_last_disconnect_no_token_lives_and_nothing_imports_again() {
     assert_eq!(bank.living().await, 1);
 }
 
-/// The end is not lost when Plaid is away in the middle of it.
+/// The end is not lost if Plaid fails in the middle of it.
 #[tokio::test(start_paused = true)]
 async fn a_last_disconnect_that_was_interrupted_ends_the_tokens_too() {
     let bank = bank();
@@ -196,7 +197,7 @@ async fn a_last_disconnect_that_was_interrupted_ends_the_tokens_too() {
     bank.portal.import(&bank.ann).await.unwrap();
     bank.portal.applications(&bank.ann).await.unwrap();
     for path in ["/item/application/unlink", "/item/application/list"] {
-        bank.world.network(move |_, asked| match asked == path {
+        bank.world.network(move |_, requested| match requested == path {
             true => Fate::NotConnected,
             false => Fate::Arrives,
         });
@@ -206,7 +207,7 @@ async fn a_last_disconnect_that_was_interrupted_ends_the_tokens_too() {
     }
     bank.world.network(|_, _| Fate::Arrives);
     let later = bank.portal.clock().now() + chrono::TimeDelta::hours(1);
-    assert_eq!(bank.portal.work_off(later).await.unwrap().done, 1);
+    assert_eq!(bank.portal.retry_due(later).await.unwrap().done, 1);
     assert_eq!(bank.living().await, 0);
     assert!(!bank.booking_imports().await);
     assert!(bank.world.with(|state| state.items.is_empty()));
@@ -224,13 +225,13 @@ async fn an_unlink_at_plaid_of_the_last_one_ends_the_tokens_too() {
         state.items.clear();
         state.tokens.clear();
     });
-    let told = bank.told("budget", ApplicationLinkEvent::Unlinked);
-    bank.portal.application_linked(&told).await.unwrap();
+    let notification = bank.notification("budget", ApplicationLinkEvent::Unlinked);
+    bank.portal.application_linked(&notification).await.unwrap();
     assert_eq!(bank.living().await, 0);
     assert!(!bank.booking_imports().await);
 }
 
-/// Looking at a page, booking and "Connect" are no consent; picking accounts on the bank's page is.
+/// Viewing a page, booking and "Connect" are no consent; selecting accounts on the bank's page is.
 #[tokio::test(start_paused = true)]
 async fn a_consent_on_the_banks_page_lasts_if_an_application_is_connected() {
     let target = TargetApplicationToken::new("target-1");
@@ -254,18 +255,18 @@ async fn a_consent_on_the_banks_page_lasts_if_an_application_is_connected() {
         assert_eq!(shown.accounts, PermittedAccounts::Only(["a1".parse().unwrap()].into()));
         if consents {
             bank.world.links(&bank.ann, &app("budget"), 1);
-            let told = bank.told("budget", ApplicationLinkEvent::Linked);
-            bank.portal.application_linked(&told).await.unwrap();
+            let notification = bank.notification("budget", ApplicationLinkEvent::Linked);
+            bank.portal.application_linked(&notification).await.unwrap();
         }
         sleep(Duration::from_secs(3_601)).await;
         assert_eq!(bank.living().await, usize::from(consents));
-        // The window was closed: what was begun is no reason to begin again.
+        // The window was closed: a connection that was begun is no reason to begin another one.
         bank.world.with(|state| state.tokens.clear());
         assert_eq!(bank.booking_imports().await, consents);
     }
 }
 
-/// Notifications come in any order: an application is connected that the bank has not heard of.
+/// Notifications arrive in any order: an application is connected that the bank does not know yet.
 #[tokio::test(start_paused = true)]
 async fn an_unlink_that_overtakes_a_link_ends_nothing() {
     let bank = bank();
@@ -278,17 +279,17 @@ async fn an_unlink_that_overtakes_a_link_ends_nothing() {
         let shared = state.items.get_mut(&bank.ann).unwrap();
         shared.applications.retain(|one| one.application_id == app("tax"));
     });
-    let told = bank.told("budget", ApplicationLinkEvent::Unlinked);
-    // Plaid is away: the notification comes again.
+    let notification = bank.notification("budget", ApplicationLinkEvent::Unlinked);
+    // Plaid is out of reach, so the notification is sent again.
     bank.world.network(|_, _| Fate::NotConnected);
-    bank.portal.application_linked(&told).await.unwrap_err();
+    bank.portal.application_linked(&notification).await.unwrap_err();
     bank.world.network(|_, _| Fate::Arrives);
-    bank.portal.application_linked(&told).await.unwrap();
+    bank.portal.application_linked(&notification).await.unwrap();
     assert!(bank.shows(&consent.access_token).await.is_some());
     assert_eq!(bank.living().await, 1);
 }
 
-/// The last application is gone, and the Item is still there: of another institution of the bank.
+/// The last application is gone, and the Item still exists because of another institution of the bank.
 #[tokio::test(start_paused = true)]
 async fn what_is_connected_after_the_last_unlink_reads_by_a_token_that_lives() {
     let target = TargetApplicationToken::new("target-1");
@@ -297,14 +298,14 @@ async fn what_is_connected_after_the_last_unlink_reads_by_a_token_that_lives() {
         bank.consent().await;
         bank.portal.import(&bank.ann).await.unwrap();
         sleep(Duration::from_secs(60)).await;
-        let told = bank.told("elsewhere", ApplicationLinkEvent::Unlinked);
+        let notification = bank.notification("elsewhere", ApplicationLinkEvent::Unlinked);
         sleep(Duration::from_secs(60)).await;
         if connects_first {
-            // It hangs on a consent that the notification ends.
+            // It depends on a consent that the notification ends.
             bank.consent().await;
             bank.portal.connect(&bank.ann, &target, None).await.unwrap();
         }
-        bank.portal.application_linked(&told).await.unwrap();
+        bank.portal.application_linked(&notification).await.unwrap();
         assert_eq!(bank.living().await, 0, "{connects_first}");
         assert_eq!(bank.records.token(&bank.ann).await.unwrap(), None, "{connects_first}");
         let items = bank.world.with(|state| state.items.len());
@@ -320,11 +321,11 @@ async fn giving_up_ends_the_token_at_once() {
     let bank = bank();
     let _agreed = bank.agrees();
     bank.portal.connect(&bank.ann, &TargetApplicationToken::new("t"), None).await.unwrap();
-    assert!(bank.portal.give_up(&bank.ann).await.unwrap());
+    assert!(bank.portal.cancel_connect(&bank.ann).await.unwrap());
     assert_eq!(bank.living().await, 0);
 }
 
-/// The import failed, so Plaid has no Item; it may have the token.
+/// The import failed, so Plaid has no Item, but it may have the token.
 #[tokio::test(start_paused = true)]
 async fn giving_up_ends_the_token_of_an_import_that_failed() {
     let bank = bank();
@@ -337,23 +338,23 @@ async fn giving_up_ends_the_token_of_an_import_that_failed() {
     bank.portal.connect(&bank.ann, &target, None).await.unwrap_err();
     drop(consent);
     assert!(bank.living().await > 0);
-    assert!(!bank.portal.give_up(&bank.ann).await.unwrap());
+    assert!(!bank.portal.cancel_connect(&bank.ann).await.unwrap());
     assert_eq!(bank.living().await, 0);
 }
 
-/// In another window the user has consented, and the application is not connected yet.
+/// The user has consented in another window, and the application is not connected yet.
 #[tokio::test(start_paused = true)]
 async fn giving_up_ends_no_consent() {
     let bank = bank();
     let _agreed = bank.agrees();
     bank.portal.connect(&bank.ann, &TargetApplicationToken::new("t"), None).await.unwrap();
     let consent = bank.consent().await;
-    assert!(bank.portal.give_up(&bank.ann).await.unwrap());
+    assert!(bank.portal.cancel_connect(&bank.ann).await.unwrap());
     assert_eq!(bank.living().await, 0);
     assert!(bank.shows(&consent.access_token).await.is_some());
 }
 
-/// An import that fails again and again leaves one token, not one for each attempt.
+/// An import that fails repeatedly leaves one token instead of one for each attempt.
 #[tokio::test(start_paused = true)]
 async fn imports_that_fail_show_the_same_token() {
     let bank = bank();

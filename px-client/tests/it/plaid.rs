@@ -1,4 +1,4 @@
-//! The client of Plaid: every endpoint through it, and Plaid's bad days.
+//! The client of Plaid: every endpoint, and Plaid's failures.
 
 use crate::{
     bad_server::{BadServer, Script},
@@ -6,11 +6,11 @@ use crate::{
     round_trip::Echo,
 };
 use proptest::prelude::*;
-use px_client::{Error, Kind, PartnerClient, PlaidClient, RetryPolicy, is_repeated};
+use px_client::{Error, ErrorKind, PartnerClient, PlaidClient, RetryPolicy, is_repeated};
 use px_core::{InProcessTransport, ReqwestTransport};
 use px_types::{
     ClientSecret, Endpoint, ItemAccessToken,
-    endpoint::codec::{self, Reply as _},
+    endpoint::codec::{self, ResponseBody as _},
     model::plaid_error::PlaidErrorType,
     partner::GetCurrentUser,
     plaid::*,
@@ -23,8 +23,8 @@ const TOKEN: &str = "access-s3cret";
 
 fn client(url: &str) -> PlaidClient {
     let mut retry = RetryPolicy::default();
-    retry.shortest_wait = Duration::from_millis(1);
-    retry.longest_wait = Duration::from_millis(5);
+    retry.min_wait = Duration::from_millis(1);
+    retry.max_wait = Duration::from_millis(5);
     PlaidClient::builder(url, ReqwestTransport::new().unwrap())
         .client("the-bank".parse().unwrap(), ClientSecret::new(SECRET))
         .retry(retry)
@@ -59,18 +59,18 @@ macro_rules! every_endpoint {
                 #![proptest_config(ProptestConfig::with_cases(32))]
                 $(#[test] fn $name(seed: u64) {
                     let seed = &mut Seed::new(seed);
-                    let (request, answer) =
+                    let (request, response) =
                         (<$endpoint>::request(seed), <$endpoint>::response(seed));
-                    let echo = Echo::<$endpoint>::answering(answer.clone());
+                    let echo = Echo::<$endpoint>::responding(response.clone());
                     let client = echo_client(&echo);
                     let read = runtime().block_on(client.$name(request.clone())).unwrap();
-                    prop_assert_eq!(read, answer);
+                    prop_assert_eq!(read, response);
                     prop_assert_eq!(echo.take(), Some(request));
                 })+
             }
         }
 
-        /// The samples of px-types, as JSON, through the client: what is sent and what is read.
+        /// The samples of px-types as JSON through the client: requests and responses.
         #[test]
         fn every_fixture_goes_through() {
             let all: Value = serde_json::from_str(include_str!(
@@ -80,10 +80,10 @@ macro_rules! every_endpoint {
             $(fixture::<$endpoint>(&all[stringify!($name)]);)+
         }
 
-        /// What is repeated when Plaid may have done it: exactly what the table says.
+        /// A call that Plaid may have processed is repeated exactly if the table says so.
         #[tokio::test(start_paused = true)]
         async fn only_what_is_safe_is_repeated() {
-            let busy = Fate::Answered(503, &[], "");
+            let busy = Fate::Response(503, &[], "");
             for fate in [busy, Fate::AnswerIsLost, Fate::NotConnected] {
                 $({
                     let world = World::new();
@@ -113,20 +113,20 @@ where
     E::Response: Clone + Debug + PartialEq + Sync,
 {
     let bytes = |value: &Value| value.to_string().into_bytes();
-    for answer in sample["response"].as_array().unwrap() {
-        let answer = E::Response::decode(&bytes(answer)).unwrap();
+    for response in sample["response"].as_array().unwrap() {
+        let response = E::Response::decode(&bytes(response)).unwrap();
         for request in sample["request"].as_array().unwrap() {
             let request: E = codec::from_http(&[], None, &bytes(request)).unwrap();
-            let echo = Echo::<E>::answering(answer.clone());
+            let echo = Echo::<E>::responding(response.clone());
             let client = echo_client(&echo);
             let read = runtime().block_on(client.send(request.clone())).unwrap();
-            assert_eq!(read, answer);
+            assert_eq!(read, response);
             assert_eq!(echo.take(), Some(request));
         }
     }
 }
 
-/// Every text that an error can show.
+/// Returns every text that an error can show.
 fn texts(error: &Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}");
     let mut source = error.source();
@@ -160,22 +160,22 @@ async fn lasting_faults_each_have_their_clear_error() {
     let later = "Content-Type: application/json\r\nRetry-After: 3600\r\n";
     let plaid = |kind: &str, code: &str| {
         format!(
-            r#"{{"error_type":"{kind}","error_code":"{code}","error_message":"as told","display_message":"Sorry","request_id":"r-7"}}"#
+            r#"{{"error_type":"{kind}","error_code":"{code}","error_message":"a test message","display_message":"Sorry","request_id":"r-7"}}"#
         )
     };
     for (name, script, kind, code, text, requests) in [
         (
             "an HTML page of a gateway",
-            Script::answer(502, html, "<html>"),
-            Kind::Api,
+            Script::response(502, html, "<html>"),
+            ErrorKind::Api,
             None,
-            "answered 502 with an HTML page instead of JSON, after 4 attempts; try again later",
+            "returned 502 with an HTML page instead of JSON, after 4 attempts; try again later",
             4,
         ),
         (
             "an HTML page that looks like success",
-            Script::answer(200, html, "<html>"),
-            Kind::Decode,
+            Script::response(200, html, "<html>"),
+            ErrorKind::Decode,
             None,
             "instead of JSON; check that the base URL is Plaid's API",
             1,
@@ -183,31 +183,31 @@ async fn lasting_faults_each_have_their_clear_error() {
         (
             "another message",
             Script::json(200, r#"{"applications":[]}"#),
-            Kind::Decode,
+            ErrorKind::Decode,
             None,
-            "this is a fault of Plaid's side; tell them",
+            "this is a fault of Plaid's side; report it to them",
             1,
         ),
         (
             "the wrong secret",
             Script::json(401, plaid("INVALID_INPUT", "INVALID_API_KEYS")),
-            Kind::Auth,
+            ErrorKind::Auth,
             Some((PlaidErrorType::InvalidInput, "INVALID_API_KEYS")),
-            "answered 401 INVALID_API_KEYS (as told); check the client id and secret (request id r-7)",
+            "returned 401 INVALID_API_KEYS (a test message); check the client id and secret (request id r-7)",
             1,
         ),
         (
             "a dead token",
             Script::json(400, plaid("INVALID_INPUT", "INVALID_ACCESS_TOKEN")),
-            Kind::Api,
+            ErrorKind::Api,
             Some((PlaidErrorType::InvalidInput, "INVALID_ACCESS_TOKEN")),
-            "the access token was ended or is another client's; get a new one (request id r-7)",
+            "the access token has ended or belongs to another client; get a new one (request id r-7)",
             1,
         ),
         (
             "a user who must come back",
             Script::json(400, plaid("ITEM_ERROR", "ITEM_LOGIN_REQUIRED")),
-            Kind::Api,
+            ErrorKind::Api,
             Some((PlaidErrorType::ItemError, "ITEM_LOGIN_REQUIRED")),
             "the user must authorize Plaid again",
             1,
@@ -215,49 +215,49 @@ async fn lasting_faults_each_have_their_clear_error() {
         (
             "a type and a code of tomorrow",
             Script::json(400, plaid("MOON_ERROR", "MOON_TOO_FAR")),
-            Kind::Api,
+            ErrorKind::Api,
             Some((PlaidErrorType::from("MOON_ERROR"), "MOON_TOO_FAR")),
-            "answered 400 MOON_TOO_FAR (as told)",
+            "returned 400 MOON_TOO_FAR (a test message)",
             1,
         ),
         (
             "429 that passes",
-            Script::answer(429, json, plaid("RATE_LIMIT_EXCEEDED", "RATE_LIMIT")),
-            Kind::Api,
+            Script::response(429, json, plaid("RATE_LIMIT_EXCEEDED", "RATE_LIMIT")),
+            ErrorKind::Api,
             Some((PlaidErrorType::RateLimitExceeded, "RATE_LIMIT")),
             "after 4 attempts; try again later",
             4,
         ),
         (
             "429 for an hour",
-            Script::answer(429, later, plaid("RATE_LIMIT_EXCEEDED", "RATE_LIMIT")),
-            Kind::Api,
+            Script::response(429, later, plaid("RATE_LIMIT_EXCEEDED", "RATE_LIMIT")),
+            ErrorKind::Api,
             Some((PlaidErrorType::RateLimitExceeded, "RATE_LIMIT")),
-            "answered 429 RATE_LIMIT (as told); try again at ",
+            "returned 429 RATE_LIMIT (a test message); try again at ",
             1,
         ),
         (
             "an error body of a partner",
             Script::json(400, r#"{"error":{"id":"invalid_request","message":"m"}}"#),
-            Kind::Api,
+            ErrorKind::Api,
             None,
-            "answered 400 without an error body of the contract",
+            "returned 400 without an error body of the contract",
             1,
         ),
         (
             "a cut body",
             Script::raw(&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"[..]),
-            Kind::Transport,
+            ErrorKind::Transport,
             None,
             "after 4 attempts; try again later",
             4,
         ),
         (
             "a redirect",
-            Script::answer(302, "Location: https://evil.example/\r\n", ""),
-            Kind::Api,
+            Script::response(302, "Location: https://evil.example/\r\n", ""),
+            ErrorKind::Api,
             None,
-            "answered 302, a redirect; redirects are never followed",
+            "returned 302, a redirect; redirects are never followed",
             1,
         ),
     ] {
@@ -289,7 +289,7 @@ async fn what_was_sent_in_secret_never_comes_back_in_an_error() {
         let kind = if seen.number == 4 { "client-s3cret-of-the-bank" } else { "application/json" };
         let headers =
             format!("Content-Type: {kind}\r\nX-Request-Id: client-s3cret-of-the-bank\r\n");
-        Script::answer(400, &headers, body)
+        Script::response(400, &headers, body)
     });
     let client = client(&server.url());
     for _ in 0..5 {
@@ -309,7 +309,7 @@ async fn what_was_sent_in_secret_never_comes_back_in_an_error() {
 async fn a_wait_that_the_budget_holds_is_kept() {
     let world = World::new();
     world.network(|number, _| match number {
-        0 => Fate::Answered(429, &[("retry-after", "7")], ""),
+        0 => Fate::Response(429, &[("retry-after", "7")], ""),
         _ => Fate::Arrives,
     });
     let start = tokio::time::Instant::now();
@@ -328,8 +328,8 @@ async fn a_batch_that_is_refused_names_its_entry() {
     let batch = Batch::new(vec![entry("good"), entry("good"), entry("bad")]).unwrap();
     let error = world.client().notify_tokens(TokensNotification::new(batch)).await.unwrap_err();
     assert_eq!((error.batch_entry(), error.status()), (Some(2), Some(400)));
-    assert!(world.told().is_empty());
-    // An account that is called as the message is does not hide the index.
+    assert!(world.notified().is_empty());
+    // An account id that looks like the message does not hide the index.
     let entry = |token: &str| {
         let account = "notifications[0].access_token".parse::<px_types::AccountId>().unwrap();
         AccountsNotificationEntry::new(ItemAccessToken::new(token), account, AccountEvent::Changed)
@@ -340,30 +340,36 @@ async fn a_batch_that_is_refused_names_its_entry() {
 }
 
 #[tokio::test]
-async fn the_wrong_client_is_told_so_before_anything_is_sent() {
+async fn the_wrong_client_is_refused_before_anything_is_sent() {
     let world = World::new();
     let error = world.client().send(GetCurrentUser::new()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "current_user: this is an endpoint of a partner, not of Plaid; take a `PartnerClient`"
+        "current_user: this is an endpoint of a partner, not of Plaid; use a `PartnerClient`"
     );
     let partner = PartnerClient::builder("https://bank.test", world.clone()).build().unwrap();
     let request = ListApplications::new(ItemAccessToken::new(TOKEN));
     let error = partner.send(request).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "list_applications: this is an endpoint of Plaid, not of a partner; take a `PlaidClient`"
+        "list_applications: this is an endpoint of Plaid, not of a partner; use a `PlaidClient`"
     );
     assert_eq!(world.calls(), 0);
 
     let error = PlaidClient::builder("https://plaid.test", world.clone()).build().unwrap_err();
-    assert_eq!(error.to_string(), "client: there is no id and secret; give them to the builder");
+    assert_eq!(
+        error.to_string(),
+        "client: the client has no id and secret; set them on the builder"
+    );
     let builder = PlaidClient::builder("plaid", world.clone());
     let error = builder.client("b".parse().unwrap(), ClientSecret::new("s")).build().unwrap_err();
     assert!(error.to_string().contains("https://production.plaid.com"), "{error}");
 
     let error = list(&world.client_with("not\nprintable")).await.unwrap_err();
-    assert!(error.to_string().contains("the secret has characters that no header"), "{error}");
+    assert!(error.to_string().contains("the secret has characters that a header"), "{error}");
     let error = list(&world.client_with("wrong")).await.unwrap_err();
-    assert_eq!((error.kind(), error.plaid_error_code()), (Kind::Auth, Some("INVALID_API_KEYS")));
+    assert_eq!(
+        (error.kind(), error.plaid_error_code()),
+        (ErrorKind::Auth, Some("INVALID_API_KEYS"))
+    );
 }

@@ -1,4 +1,4 @@
-//! Plaid in this process, as far as a partner sees it, behind a network that may fail.
+//! Plaid in this process, as a partner sees it, behind a network that may fail.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,14 +37,14 @@ use std::{
 
 pub(crate) const SECRET: &str = "client-s3cret-of-the-bank";
 
-/// What Plaid was told of one account or token.
+/// A notification of one account or token that Plaid accepted.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Told {
-    /// The call that told it, counted over all.
+pub(crate) struct Notified {
+    /// Number of the call, counted over all calls.
     pub(crate) call: u64,
     pub(crate) token: String,
     pub(crate) account: String,
-    /// An event or an action; or since when there are new transactions.
+    /// The event or action; or the time since which there are new transactions.
     pub(crate) what: String,
 }
 
@@ -55,50 +55,50 @@ pub(crate) struct Shared {
     pub(crate) last_access: Vec<LastDataAccessTimes>,
 }
 
-/// What Plaid has.
+/// The state of Plaid.
 #[derive(Default)]
 pub(crate) struct State {
     /// Tokens that entries of notifications may name.
     pub(crate) known: HashSet<String>,
-    pub(crate) told: Vec<Told>,
-    /// The sizes of the batches that were taken.
+    pub(crate) notified: Vec<Notified>,
+    /// The sizes of the accepted batches.
     pub(crate) batches: Vec<usize>,
     /// Whether a refusal names the entry.
     pub(crate) silent: bool,
     pub(crate) items: BTreeMap<UserId, Shared>,
-    /// Whose Item a token is for.
+    /// The user of each token.
     pub(crate) tokens: BTreeMap<String, UserId>,
     pub(crate) imports: usize,
     pub(crate) unlinks: usize,
-    /// The bank's tokens that imports showed.
+    /// The bank's tokens that were used for imports.
     pub(crate) shown: Vec<AccessToken>,
-    /// What was asked for a link token.
+    /// The requests for link tokens.
     pub(crate) links: Vec<CreateLinkToken>,
 }
 
 impl State {
-    /// An Item ends, and its tokens with it.
+    /// Ends an Item and its tokens.
     fn forget(&mut self, user: &UserId) {
         self.items.remove(user);
         self.tokens.retain(|_, owner| owner != user);
     }
 }
 
-/// What the network does with a request.
+/// The effect of the network on a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
     Arrives,
-    /// It arrives, its answer does not.
+    /// The request arrives, but its response does not.
     AnswerIsLost,
     NotConnected,
-    /// Something before Plaid answers: status, headers, body.
-    Answered(u16, &'static [(&'static str, &'static str)], &'static str),
+    /// A response from something in front of Plaid: status, headers, body.
+    Response(u16, &'static [(&'static str, &'static str)], &'static str),
     Slow(Duration),
 }
 
 type Network = dyn Fn(u64, &str) -> Fate + Send + Sync;
 
-/// Plaid, and the way to it.
+/// Plaid and the network in front of it.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) state: Arc<Mutex<State>>,
@@ -142,7 +142,7 @@ impl World {
             .unwrap()
     }
 
-    /// From now on the network does that with the request of a number, counted from 0, and path.
+    /// Sets the effect of the network by the number of a request, counted from 0, and its path.
     pub(crate) fn network(&self, fate: impl Fn(u64, &str) -> Fate + Send + Sync + 'static) {
         *self.network.lock().unwrap() = Arc::new(fate);
     }
@@ -151,12 +151,12 @@ impl World {
         work(&mut self.state.lock().unwrap())
     }
 
-    /// Tokens that Plaid knows.
+    /// Adds tokens that Plaid knows.
     pub(crate) fn knows(&self, tokens: impl IntoIterator<Item = impl Into<String>>) {
         self.with(|state| state.known.extend(tokens.into_iter().map(Into::into)));
     }
 
-    /// A user connects an application at Plaid, at a minute of the world's first hour.
+    /// Connects an application of a user at Plaid, at a minute of the world's first hour.
     pub(crate) fn links(&self, user: &UserId, application: &ApplicationId, minute: u32) {
         let at: Timestamp = format!("2024-05-06T11:{minute:02}:00Z").parse().unwrap();
         let name = format!("The {application}");
@@ -164,8 +164,8 @@ impl World {
         self.with(|state| state.items.entry(user.clone()).or_default().applications.push(one));
     }
 
-    pub(crate) fn told(&self) -> Vec<Told> {
-        self.with(|state| state.told.clone())
+    pub(crate) fn notified(&self) -> Vec<Notified> {
+        self.with(|state| state.notified.clone())
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -195,17 +195,17 @@ impl HttpTransport for World {
             Fate::Arrives => self.service.send(request, limits).await,
             Fate::AnswerIsLost => {
                 self.service.send(request, limits).await?;
-                Err(TransportError::new(TransportErrorKind::Cut, "the answer was cut off"))
+                Err(TransportError::new(TransportErrorKind::Truncated, "the response was cut off"))
             }
             Fate::NotConnected => {
                 Err(TransportError::new(TransportErrorKind::Connect, "connection refused"))
             }
-            Fate::Answered(status, headers, body) => {
-                let mut answer = Response::builder().status(status);
+            Fate::Response(status, headers, body) => {
+                let mut response = Response::builder().status(status);
                 for (name, value) in headers {
-                    answer = answer.header(*name, *value);
+                    response = response.header(*name, *value);
                 }
-                Ok(answer.body(Bytes::from_static(body.as_bytes())).unwrap())
+                Ok(response.body(Bytes::from_static(body.as_bytes())).unwrap())
             }
             Fate::Slow(time) => {
                 sleep(time).await;
@@ -215,7 +215,7 @@ impl HttpTransport for World {
     }
 }
 
-/// Plaid's side, as `px-server` asks for it.
+/// Plaid's side, implemented with `px-server`.
 struct Side(Arc<Mutex<State>>);
 
 impl Side {
@@ -238,7 +238,7 @@ impl Side {
         }
         let call = state.batches.len() as u64;
         state.batches.push(entries.len());
-        state.told.extend(entries.into_iter().map(|(token, account, what)| Told {
+        state.notified.extend(entries.into_iter().map(|(token, account, what)| Notified {
             call,
             token: token.expose().to_owned(),
             account,
@@ -265,7 +265,7 @@ fn not_connected() -> Error {
 }
 
 fn not_here<T>() -> Result<T, Error> {
-    Err(Error::internal("no test asks for it"))
+    Err(Error::internal("no test requests it"))
 }
 
 #[async_trait]
@@ -314,7 +314,7 @@ impl Plaid for Side {
     ) -> Result<ImportItemResponse, Error> {
         let mut state = self.0.lock().unwrap();
         state.imports += 1;
-        // Every import ends the partner's token from before.
+        // Every import ends the partner's previous token.
         let user = &request.user_auth.user_id;
         state.shown.push(request.user_auth.auth_token.clone());
         let ended: Vec<_> = state
@@ -359,13 +359,13 @@ impl Plaid for Side {
             }
         })?;
         if last {
-            // The Item goes with its last application.
+            // The Item is removed with its last application.
             self.0.lock().unwrap().forget(&user);
         }
         Ok(Acknowledged::new(caller.request_id()))
     }
 
-    /// A Plaid that takes scopes for a change: what is left out stays as it is.
+    /// A Plaid that treats scopes as a change: missing members stay as they are.
     async fn update_scopes(
         &self,
         caller: &Caller,

@@ -1,13 +1,13 @@
-//! The portal: a customer sees and ends what is theirs, and what is ended stays ended, whatever
-//! the network does.
+//! The portal: customers see and end their own connections, and ended connections stay ended, whatever the
+//! network does.
 
 use crate::plaid_world::{Fate, World, now, sleep};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::portal::{
-    AccountsSeen, AppProducts, AppScopes, AppState, Disconnected, Disconnection, Left,
-    MemoryPortalStore, MintReason, MintToken, NoticeKind, Portal, PortalErrorKind, PortalStore,
-    WorkedOff,
+    AccountsSeen, AppProducts, AppScopes, AppState, Disconnected, Disconnection, MemoryPortalStore,
+    MintReason, MintToken, NoticeKind, Portal, PortalErrorKind, PortalStore, RemainingGrants,
+    RetrySummary,
 };
 use px_types::{
     AccessToken, AccountId, ApplicationId, ItemAccessToken, NotificationId, TargetApplicationToken,
@@ -30,7 +30,7 @@ use std::{
 
 const UNLINK: &str = "/item/application/unlink";
 
-/// The bank's OAuth server: everyone but Nobody shares, until they stop.
+/// The bank's OAuth server. Every user except `nobody` shares, until the flag is set.
 #[derive(Clone, Debug, Default)]
 struct Tokens(Arc<AtomicBool>);
 
@@ -53,8 +53,8 @@ impl MintToken for Tokens {
         &self,
         _: &UserId,
         _: DateTime<Utc>,
-    ) -> Result<Left, Box<dyn StdError + Send + Sync>> {
-        Ok(Left::Nothing)
+    ) -> Result<RemainingGrants, Box<dyn StdError + Send + Sync>> {
+        Ok(RemainingGrants::None)
     }
 }
 
@@ -66,7 +66,7 @@ fn app(name: &str) -> ApplicationId {
     name.parse().unwrap()
 }
 
-/// A portal of a bank that has just started, over what it has kept.
+/// Returns a portal of a bank that has just started, with its stored records.
 fn portal(world: &World, store: &MemoryPortalStore) -> Portal {
     portal_with(world, store, &Tokens::default())
 }
@@ -86,9 +86,9 @@ fn ann() -> (World, MemoryPortalStore, Portal, UserId) {
     (world, store, portal, ann)
 }
 
-/// The network is as if Plaid were not there for a path.
+/// Makes Plaid unreachable for a path.
 fn unreachable(world: &World, path: &'static str) {
-    world.network(move |_, asked| match asked == path {
+    world.network(move |_, requested| match requested == path {
         true => Fate::NotConnected,
         false => Fate::Arrives,
     });
@@ -99,8 +99,8 @@ async fn names(portal: &Portal, user: &UserId) -> Vec<String> {
     page.list.into_iter().map(|one| one.application_id.to_string()).collect()
 }
 
-fn done(count: usize) -> WorkedOff {
-    let mut worked = WorkedOff::default();
+fn done(count: usize) -> RetrySummary {
+    let mut worked = RetrySummary::default();
     worked.done = count;
     worked
 }
@@ -162,8 +162,8 @@ async fn a_token_that_plaid_forgot_is_replaced() {
     world.with(|state| state.tokens.clear());
     assert_eq!(names(&portal, &ann).await, ["tax", "budget"]);
     assert_eq!(world.with(|state| state.imports), 2);
-    let kept = store.token(&ann).await.unwrap().unwrap();
-    assert_eq!(kept, ItemAccessToken::new("access-ann-2"));
+    let stored = store.token(&ann).await.unwrap().unwrap();
+    assert_eq!(stored, ItemAccessToken::new("access-ann-2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +186,7 @@ fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
 }
 
-/// Of two accounts only this one, and transactions.
+/// Returns scopes for only this one of two accounts, and for transactions.
 fn only(name: &str) -> AppScopes {
     AppScopes {
         accounts: ["a1", "a2"].into_iter().map(|one| (account(one), one == name)).collect(),
@@ -200,7 +200,7 @@ fn only(name: &str) -> AppScopes {
     }
 }
 
-/// The same as it is sent: every member is said.
+/// Returns the same scopes as they are sent: every member is written.
 fn only_as_sent(name: &str, all: &[&str]) -> Scopes {
     let mut scopes = Scopes::new();
     let access = |one: &&str| {
@@ -230,7 +230,7 @@ async fn scopes_are_set_at_plaid_and_shown_from_then_on() {
     assert_eq!(page.list[1].accounts, AccountsSeen::All);
 }
 
-/// An account that the statement leaves out is withdrawn, also where Plaid would keep it.
+/// An account that is not listed is withdrawn, also where Plaid would keep it.
 #[tokio::test(start_paused = true)]
 async fn a_statement_is_complete() {
     let (world, _, portal, ann) = ann();
@@ -246,7 +246,7 @@ async fn a_statement_is_complete() {
     assert_eq!(accounts, only_as_sent("a1", &["a1", "a2", "old"]).accounts);
     let page = portal.applications(&ann).await.unwrap();
     assert_eq!(page.list[0].accounts, AccountsSeen::Only(vec![account("a1")]));
-    // A list without accounts cannot be told from none.
+    // A list without accounts cannot be distinguished from a missing one.
     let nothing = AppScopes { accounts: [].into(), ..only("a1") };
     let refused = portal.set_scopes(&ann, &app("tax"), nothing).await.unwrap_err();
     assert_eq!(refused.kind(), PortalErrorKind::NoAccount);
@@ -311,7 +311,7 @@ async fn while_plaid_is_away_the_wish_waits_and_outlives_the_program() {
 
     world.network(|_, _| Fate::Arrives);
     let restarted = self::portal(&world, &store);
-    assert_eq!(restarted.work_off(now()).await.unwrap(), WorkedOff::default(), "not due yet");
+    assert_eq!(restarted.retry_due(now()).await.unwrap(), RetrySummary::default(), "not due yet");
     let runs = tokio::spawn({
         let portal = restarted.clone();
         async move { portal.run().await }
@@ -325,7 +325,7 @@ async fn while_plaid_is_away_the_wish_waits_and_outlives_the_program() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unlink_whose_answer_was_lost_is_done() {
+async fn an_unlink_with_a_lost_response_is_done() {
     let (world, _, portal, ann) = ann();
     names(&portal, &ann).await;
     world.network(|_, path| match path == UNLINK {
@@ -335,7 +335,7 @@ async fn an_unlink_whose_answer_was_lost_is_done() {
     let first = portal.disconnect(&ann, &app("tax")).await.unwrap();
     world.network(|_, _| Fate::Arrives);
     let later = now() + chrono::TimeDelta::hours(1);
-    portal.work_off(later).await.unwrap();
+    portal.retry_due(later).await.unwrap();
     let second = portal.disconnect(&ann, &app("tax")).await.unwrap();
     assert_eq!(second, Disconnected::Done, "after {first:?}");
     assert_eq!(at_plaid(&world, &ann), ["budget"]);
@@ -347,12 +347,12 @@ async fn the_last_one_takes_the_item_with_it() {
     portal.disconnect(&ann, &app("tax")).await.unwrap();
     portal.disconnect(&ann, &app("budget")).await.unwrap();
     assert!(world.with(|state| state.items.is_empty()));
-    // A second press, and a store that still has a token of an Item that is gone.
-    store.keep_token(&ann, &ItemAccessToken::new("of an item that is gone")).await.unwrap();
+    // A second click, and a store with a token of an Item that no longer exists.
+    store.save_token(&ann, &ItemAccessToken::new("of an item that is gone")).await.unwrap();
     assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Done);
 }
 
-/// The kept token is dead, for another process has imported anew. The application reads on.
+/// The stored token has ended, because another process has imported again. The application can still read.
 #[tokio::test(start_paused = true)]
 async fn a_dead_token_is_no_proof_that_the_application_is_gone() {
     let (world, store, portal, ann) = ann();
@@ -362,13 +362,13 @@ async fn a_dead_token_is_no_proof_that_the_application_is_gone() {
     assert_eq!(at_plaid(&world, &ann), ["budget"]);
     assert_eq!(store.token(&ann).await.unwrap(), Some(ItemAccessToken::new("access-ann-2")));
 
-    // The same, while a new token cannot be had.
+    // The same, while no new token is available.
     world.with(|state| state.tokens.clear());
     unreachable(&world, "/item/import");
     assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Underway);
     world.network(|_, _| Fate::Arrives);
     let later = now() + chrono::TimeDelta::hours(1);
-    assert_eq!(portal.work_off(later).await.unwrap().done, 1);
+    assert_eq!(portal.retry_due(later).await.unwrap().done, 1);
     assert_eq!(at_plaid(&world, &ann), [""; 0]);
 }
 
@@ -385,7 +385,7 @@ async fn an_item_that_is_gone_ends_a_disconnection_and_none_is_left_in_its_place
     assert_eq!(store.token(&ann).await.unwrap(), None);
 }
 
-/// Where the bank says that the user shares nothing, nothing can be read through it.
+/// If the bank states that the user shares nothing, nothing can be read through it.
 #[tokio::test(start_paused = true)]
 async fn a_user_who_shares_nothing_any_more_waits_for_no_disconnection() {
     let (world, store, _, ann) = ann();
@@ -398,14 +398,14 @@ async fn a_user_who_shares_nothing_any_more_waits_for_no_disconnection() {
     world.network(|_, _| Fate::Arrives);
     world.with(|state| state.tokens.clear());
     let later = now() + chrono::TimeDelta::hours(1);
-    assert_eq!(portal.work_off(later).await.unwrap(), done(1));
+    assert_eq!(portal.retry_due(later).await.unwrap(), done(1));
     // The next one has no token from the start.
     assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Done);
     assert_eq!(names(&portal, &ann).await, [""; 0]);
     assert_eq!(world.with(|state| state.imports), 1);
 }
 
-/// A bank that makes no tokens cannot say who shares: it keeps the wish.
+/// A bank that makes no tokens does not know who shares, so the disconnection stays pending.
 #[tokio::test(start_paused = true)]
 async fn without_a_way_to_ask_nothing_is_called_done() {
     let (world, store, portal, ann) = ann();
@@ -415,9 +415,9 @@ async fn without_a_way_to_ask_nothing_is_called_done() {
     assert_eq!(simple.disconnect(&ann, &app("tax")).await.unwrap(), Disconnected::Underway);
     let fresh = ItemAccessToken::new("fresh");
     world.with(|state| state.tokens.insert("fresh".into(), ann.clone()));
-    store.keep_token(&ann, &fresh).await.unwrap();
+    store.save_token(&ann, &fresh).await.unwrap();
     let later = now() + chrono::TimeDelta::hours(1);
-    assert_eq!(simple.work_off(later).await.unwrap(), done(1));
+    assert_eq!(simple.retry_due(later).await.unwrap(), done(1));
     assert_eq!(at_plaid(&world, &ann), ["budget"]);
 }
 
@@ -442,12 +442,15 @@ async fn connecting_asks_for_the_chosen_application_with_the_users_own_item() {
     let target = TargetApplicationToken::new("target-1");
     let link = portal.connect(&ann, &target, Some("ann-at-budget")).await.unwrap();
     assert_eq!(link.expires_at, "2024-05-06T12:30:00Z".parse().unwrap());
-    let asked = world.with(|state| state.links[0].clone());
-    let add = asked.cross_app_item_add.unwrap();
+    let requested = world.with(|state| state.links[0].clone());
+    let add = requested.cross_app_item_add.unwrap();
     assert_eq!(add.target_application_token, target);
     assert_eq!(add.foreign_id.as_deref(), Some("ann-at-budget"));
-    assert_eq!(asked.access_token, Some(ItemAccessToken::new("access-ann-1")));
-    assert_eq!((asked.client_name.as_str(), asked.user.client_user_id.as_str()), ("Bank", "ann"));
+    assert_eq!(requested.access_token, Some(ItemAccessToken::new("access-ann-1")));
+    assert_eq!(
+        (requested.client_name.as_str(), requested.user.client_user_id.as_str()),
+        ("Bank", "ann")
+    );
     let refused = portal.connect(&user("nobody"), &target, None).await.unwrap_err();
     assert_eq!(refused.kind(), PortalErrorKind::NotShared);
 }
@@ -458,12 +461,12 @@ async fn giving_up_leaves_no_item_that_nobody_uses() {
     let cat = user("cat");
     let target = TargetApplicationToken::new("target-1");
     portal.connect(&cat, &target, None).await.unwrap();
-    assert!(portal.give_up(&cat).await.unwrap());
+    assert!(portal.cancel_connect(&cat).await.unwrap());
     assert!(world.with(|state| !state.items.contains_key(&cat)));
     assert_eq!(store.token(&cat).await.unwrap(), None);
-    assert!(!portal.give_up(&cat).await.unwrap(), "there is none any more");
+    assert!(!portal.cancel_connect(&cat).await.unwrap(), "there is no Item left");
     portal.connect(&ann, &target, None).await.unwrap();
-    assert!(!portal.give_up(&ann).await.unwrap(), "others use it");
+    assert!(!portal.cancel_connect(&ann).await.unwrap(), "others use it");
     assert_eq!(at_plaid(&world, &ann), ["budget", "tax"]);
 }
 
@@ -474,19 +477,19 @@ async fn the_token_is_kept_until_plaid_has_said_that_the_item_is_gone() {
     portal.connect(&cat, &TargetApplicationToken::new("target-1"), None).await.unwrap();
     let token = store.token(&cat).await.unwrap();
     for path in ["/item/application/list", "/item/remove"] {
-        world.network(move |_, asked| match asked == path {
+        world.network(move |_, requested| match requested == path {
             true => Fate::NotConnected,
             false => Fate::Arrives,
         });
-        portal.give_up(&cat).await.unwrap_err();
-        assert_eq!(store.token(&cat).await.unwrap(), token, "{path} was not answered");
+        portal.cancel_connect(&cat).await.unwrap_err();
+        assert_eq!(store.token(&cat).await.unwrap(), token, "{path} got no response");
         assert!(world.with(|state| state.items.contains_key(&cat)));
     }
 }
 
 // ---- notices ----------------------------------------------------------------------------------
 
-fn told(id: &str, user: &UserId, application: &str) -> NewApplicationLinkNotification {
+fn notification(id: &str, user: &UserId, application: &str) -> NewApplicationLinkNotification {
     let at: Timestamp = "2024-05-06T11:59:00Z".parse().unwrap();
     let application = ConnectedApplication::new(app(application), "A\nname", at);
     let id: NotificationId = id.parse().unwrap();
@@ -498,41 +501,41 @@ async fn a_notification_is_one_notice_however_often_it_comes() {
     let (world, _, portal, ann) = ann();
     world.network(|_, _| Fate::NotConnected);
     let mut changes = portal.changes(&ann);
-    assert!(portal.application_linked(&told("n1", &ann, "new")).await.unwrap().is_new);
+    assert!(portal.application_linked(&notification("n1", &ann, "new")).await.unwrap().is_new);
     changes.next().await;
-    assert!(!portal.application_linked(&told("n1", &ann, "new")).await.unwrap().is_new);
+    assert!(!portal.application_linked(&notification("n1", &ann, "new")).await.unwrap().is_new);
     let silent = tokio::time::timeout(Duration::from_secs(5), changes.next()).await;
     assert!(silent.is_err(), "no second change");
     let notices = portal.notices(&ann, 10).await.unwrap();
     assert_eq!(notices.len(), 1);
     assert_eq!((notices[0].kind, notices[0].read), (NoticeKind::Linked, false));
     assert_eq!(notices[0].name(), "A name");
-    // The bank's own record has it from then on.
+    // The bank's own records contain it from then on.
     assert_eq!(names(&portal, &ann).await, ["new"]);
     portal.mark_notices_read(&ann).await.unwrap();
     assert!(portal.notices(&ann, 10).await.unwrap()[0].read);
     assert!(portal.notices(&user("bob"), 10).await.unwrap().is_empty());
 }
 
-/// The notification is a minute old when it comes, and meanwhile the user has disconnected.
+/// The notification arrives a minute late, and meanwhile the user has disconnected.
 #[tokio::test(start_paused = true)]
 async fn a_late_notification_brings_back_nothing_that_was_ended() {
     let (world, store, portal, ann) = ann();
     portal.disconnect(&ann, &app("tax")).await.unwrap();
     world.network(|_, _| Fate::NotConnected);
-    let noted = portal.application_linked(&told("n1", &ann, "tax")).await.unwrap();
+    let noted = portal.application_linked(&notification("n1", &ann, "tax")).await.unwrap();
     assert_eq!((noted.is_new, noted.is_latest), (true, false));
     assert_eq!(names(&portal, &ann).await, ["budget"]);
-    // An unlink at Plaid that is heard of before its link.
-    let mut unlinked = told("n3", &ann, "game");
+    // An unlink at Plaid that arrives before its link.
+    let mut unlinked = notification("n3", &ann, "game");
     unlinked.event = Some(ApplicationLinkEvent::Unlinked);
     unlinked.occurred_at = now().into();
     assert!(portal.application_linked(&unlinked).await.unwrap().is_latest);
-    assert!(!portal.application_linked(&told("n2", &ann, "game")).await.unwrap().is_latest);
+    assert!(!portal.application_linked(&notification("n2", &ann, "game")).await.unwrap().is_latest);
     assert_eq!(names(&portal, &ann).await, ["budget"]);
-    assert_eq!(store.notices(&ann, 10).await.unwrap().len(), 3, "the user is told all the same");
-    // Linked again after that it is back.
-    let mut again = told("n4", &ann, "tax");
+    assert_eq!(store.notices(&ann, 10).await.unwrap().len(), 3, "the user gets a notice anyway");
+    // Once linked again, it is listed again.
+    let mut again = notification("n4", &ann, "tax");
     again.occurred_at = (now() + chrono::TimeDelta::minutes(1)).into();
     assert!(portal.application_linked(&again).await.unwrap().is_latest);
     assert_eq!(names(&portal, &ann).await.len(), 2);

@@ -1,4 +1,4 @@
-//! What one side sends, the other side reads: every endpoint, through the client.
+//! One side reads what the other side sends: every endpoint, through the client.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use px_server::{
 use px_types::{
     AccessToken, ClientSecret, Endpoint, ScopeSet, UserId,
     endpoint::{
-        codec::{self, Reply, ReplyKind},
+        codec::{self, ResponseBody, ResponseKind},
         path::match_path,
     },
     partner::*,
@@ -29,16 +29,16 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Keeps the request that it reads and gives an answer that it was told.
+/// Records the request that it reads and returns a given response.
 #[derive(Clone)]
 pub(crate) struct Echo<E: Endpoint> {
     read: Arc<Mutex<Option<E>>>,
-    answer: Arc<E::Response>,
+    response: Arc<E::Response>,
 }
 
 impl<E: Endpoint> Echo<E> {
-    pub(crate) fn answering(answer: E::Response) -> Self {
-        Self { read: Arc::default(), answer: Arc::new(answer) }
+    pub(crate) fn responding(response: E::Response) -> Self {
+        Self { read: Arc::default(), response: Arc::new(response) }
     }
 
     /// The request that it read.
@@ -61,7 +61,7 @@ where
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let (read, answer) = (self.read.clone(), self.answer.clone());
+        let (read, response) = (self.read.clone(), self.response.clone());
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
@@ -69,17 +69,17 @@ where
             let path = match_path(E::META.path, parts.uri.path()).unwrap();
             let request = codec::from_http::<E>(&path, parts.uri.query(), &body).unwrap();
             *read.lock().unwrap() = Some(request);
-            let body = answer.encode();
+            let body = response.encode();
             let response = Response::builder();
-            Ok(match <E::Response as Reply>::KIND {
-                ReplyKind::Redirect => {
+            Ok(match <E::Response as ResponseBody>::KIND {
+                ResponseKind::Redirect => {
                     let query = String::from_utf8(body).unwrap();
                     response
                         .status(302)
                         .header("location", format!("https://plaid.example/cb?{query}"))
                         .body(Full::default())
                 }
-                ReplyKind::Json => response
+                ResponseKind::Json => response
                     .header("content-type", "application/json; charset=utf-8")
                     .body(Full::from(body)),
                 _ => response.body(Full::default()),
@@ -104,8 +104,8 @@ where
     E::Response: Clone + Debug + PartialEq + Sync,
 {
     let seed = &mut Seed::new(seed);
-    let (request, answer) = (E::request(seed), E::response(seed));
-    let echo = Echo::<E>::answering(answer.clone());
+    let (request, response) = (E::request(seed), E::response(seed));
+    let echo = Echo::<E>::responding(response.clone());
     let client =
         PartnerClient::builder("http://bank.test/px/..", InProcessTransport::new(echo.clone()))
             .client("plaid".parse().unwrap(), ClientSecret::new("s"))
@@ -115,7 +115,7 @@ where
             .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = runtime.block_on(client.send(request.clone())).unwrap();
-    assert_eq!(read, answer);
+    assert_eq!(read, response);
     assert_eq!(echo.take(), Some(request));
 }
 

@@ -9,7 +9,7 @@ use px_client::{PartnerClient, RetryPolicy};
 use px_core::{Clock as _, InProcessTransport, SystemClock};
 use px_types::{
     AccessToken, AccountId, Amount, Date, TransactionId, Unit, UserId,
-    endpoint::codec::{self, Reply as _},
+    endpoint::codec::{self, ResponseBody as _},
     model::{account::AccountType, transaction::Transaction},
     partner::{ListTransactions, Position, TransactionsResponse},
 };
@@ -44,10 +44,10 @@ pub(crate) fn user_id() -> UserId {
     UserId::new("u").unwrap()
 }
 
-/// Gets the number of the request and the rows.
+/// A function of the number of the request and the rows.
 type Hook = dyn Fn(usize, &Mutex<Vec<Transaction>>) + Send + Sync;
 
-/// How it behaves.
+/// The settings of the partner.
 #[derive(Clone)]
 pub(crate) struct Bank {
     pub(crate) rows: Arc<Mutex<Vec<Transaction>>>,
@@ -58,14 +58,14 @@ pub(crate) struct Bank {
     pub(crate) requests: Arc<AtomicUsize>,
     pub(crate) at_once: Arc<AtomicUsize>,
     pub(crate) most_at_once: Arc<AtomicUsize>,
-    /// Answers 429 while more than so many requests are served.
+    /// Responds with 429 while more than this number of requests are served.
     pub(crate) bears: usize,
-    /// Runs before each answer.
+    /// Runs before each response.
     pub(crate) hook: Arc<Hook>,
 }
 
 impl Bank {
-    /// That many rows, spread over days.
+    /// Returns that many rows, spread over days.
     pub(crate) fn new(count: usize, days: u64) -> Self {
         let rows = (0..count).map(|i| row(i, day(i as u64 * days / count.max(1) as u64)));
         Self {
@@ -97,7 +97,7 @@ impl Bank {
         self.requests.load(Ordering::SeqCst)
     }
 
-    fn answer(&self, request: &Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+    fn respond(&self, request: &Request<Full<Bytes>>) -> Response<Full<Bytes>> {
         let refuse = |status: u16, id: &str| {
             let body = format!(r#"{{"error":{{"id":"{id}","message":"m"}}}}"#);
             Response::builder()
@@ -110,8 +110,8 @@ impl Bank {
             return refuse(429, "too_many_requests");
         }
         let query = request.uri().query();
-        let asked: ListTransactions = codec::from_http(&["u".into()], query, b"").unwrap();
-        let query = asked.query;
+        let requested: ListTransactions = codec::from_http(&["u".into()], query, b"").unwrap();
+        let query = requested.query;
         let days = query.end_date.days_since(query.start_date) as u64 + 1;
         if self.longest.is_some_and(|longest| days > longest) {
             return refuse(400, "window_too_long");
@@ -128,13 +128,13 @@ impl Bank {
         let page: Vec<_> =
             found.iter().skip(from).take(query.limit as usize).copied().cloned().collect();
         let end = from + page.len();
-        let mut answer = TransactionsResponse::new(found.len() as u64, page);
+        let mut response = TransactionsResponse::new(found.len() as u64, page);
         if self.cursors && end < found.len() {
-            answer.next_cursor = Some(end.to_string());
+            response.next_cursor = Some(end.to_string());
         }
         Response::builder()
             .header("content-type", "application/json")
-            .body(Full::from(answer.encode()))
+            .body(Full::from(response.encode()))
             .unwrap()
     }
 }
@@ -154,14 +154,14 @@ impl tower_service::Service<Request<Full<Bytes>>> for Bank {
             let number = bank.requests.fetch_add(1, Ordering::SeqCst);
             let _in_flight = InFlight::new(&bank);
             (bank.hook)(number, &bank.rows);
-            let answer = bank.answer(&request);
+            let response = bank.respond(&request);
             SystemClock::new().sleep(bank.delay).await;
-            Ok(answer)
+            Ok(response)
         })
     }
 }
 
-/// A request that the bank works on, counted until it ends or is abandoned.
+/// A request that the bank is processing, counted until it ends or is aborted.
 struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {

@@ -1,11 +1,11 @@
-//! A partner whose responses break the contract is read all the same.
+//! A partner with responses that break the contract, which are read nevertheless.
 
 use crate::{
     bad_server::{BadServer, Script, USER, page},
     scripted::user_id,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use px_client::{HistoryEvent, HistoryOptions, Kind, PartnerClient, ReadMode};
+use px_client::{ErrorKind, HistoryEvent, HistoryOptions, PartnerClient, ReadMode};
 use px_core::ReqwestTransport;
 use px_types::{AccessToken, Date, FaultSeverity, rule};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn headers_of_other_servers_are_taken() {
         ),
         ("Content-Type: application/json\r\nContent-Encoding:\r\n", Some(rule::CONTENT_ENCODING)),
     ] {
-        let server = BadServer::start(move |_| Script::answer(200, headers, USER));
+        let server = BadServer::start(move |_| Script::response(200, headers, USER));
         let client = client(&server.url());
         let user = client.user(&user_id()).await.unwrap();
         let found: Vec<_> = user.faults().iter().map(|fault| fault.rule()).collect();
@@ -52,7 +52,7 @@ async fn headers_of_other_servers_are_taken() {
         "Content-Type: text/plain\r\n",
         "Content-Type: application/json\r\nContent-Encoding: br\r\n",
     ] {
-        let server = BadServer::start(move |_| Script::answer(200, headers, USER));
+        let server = BadServer::start(move |_| Script::response(200, headers, USER));
         assert!(client(&server.url()).user(&user_id()).await.is_err(), "{headers}");
     }
 }
@@ -73,8 +73,8 @@ async fn three_modes() {
     };
     assert_eq!(read(ReadMode::Tolerant).await.unwrap().len(), 2);
     let error = read(ReadMode::Complete).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Decode);
-    assert!(error.to_string().contains("transactions[0].settled_at is of another form"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    assert!(error.to_string().contains("transactions[0].settled_at has another format"), "{error}");
     let error = read(ReadMode::Strict).await.unwrap_err();
     assert!(error.to_string().contains("at `transactions[0].description`"), "{error}");
 
@@ -85,7 +85,7 @@ async fn three_modes() {
     assert_eq!(rows.unwrap()[0].description.as_deref(), Some("5"));
 }
 
-/// Serves rows by offset or by cursor; some of them cannot be read.
+/// Serves rows by offset or by cursor. Some of them cannot be read.
 fn serve(count: usize, bad: &'static [usize], cursors: bool) -> BadServer {
     BadServer::start(move |seen| {
         let number = |name: &str| seen.query(name).and_then(|text| text.parse::<usize>().ok());
@@ -99,7 +99,7 @@ fn serve(count: usize, bad: &'static [usize], cursors: bool) -> BadServer {
             serde_json::from_str(&page(count as u64, &ids, cursor.as_deref())).unwrap();
         for (at, row) in (from..to).enumerate() {
             match bad.iter().position(|bad| *bad == row) {
-                // Without an id, and with one.
+                // With and without an id.
                 Some(nth) if nth % 2 == 0 => page["transactions"][at] = json!(null),
                 Some(_) => page["transactions"][at]["settled_at"] = json!("2024-02-30"),
                 None => {}
@@ -109,7 +109,7 @@ fn serve(count: usize, bad: &'static [usize], cursors: bool) -> BadServer {
     })
 }
 
-/// Rows that were set aside count in `total` and in pages, at the seams of pages too.
+/// Rows that were set aside count in `total` and in pages, also where pages overlap.
 #[tokio::test]
 async fn rows_that_cannot_be_read_count() {
     const PLACES: [&[usize]; 6] =
@@ -140,7 +140,7 @@ async fn rows_that_cannot_be_read_count() {
 
 #[tokio::test]
 async fn a_long_history_with_bad_rows_in_every_window_is_whole() {
-    // 12 rows a day; one of them is bad.
+    // 12 rows a day, one of them faulty.
     let server = BadServer::start(|seen| {
         let date = |name| seen.query(name).unwrap().parse::<Date>().unwrap();
         let (start, end) = (date("start_date"), date("end_date"));
@@ -166,7 +166,7 @@ async fn a_long_history_with_bad_rows_in_every_window_is_whole() {
             _ => faults += 1,
         }
     }
-    // The fault of a row on the seam of two pages is reported once.
+    // The fault of a row where two pages overlap is reported once.
     assert_eq!((rows, faults), (500 * 11, 500));
 }
 
@@ -212,7 +212,7 @@ async fn discovery_with_null_lists() {
     assert!(!metadata.authorization_response_iss_parameter_supported);
 }
 
-/// The defects that were collected beside the project, if they are there.
+/// The defects that were collected beside the project, if they are available.
 #[tokio::test]
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 async fn collected_defects_are_read() {
@@ -230,7 +230,7 @@ async fn collected_defects_are_read() {
         for (name, value) in case["headers"].as_object().unwrap() {
             headers += &format!("{name}: {}\r\n", value.as_str().unwrap());
         }
-        let server = BadServer::start(move |_| Script::answer(200, &headers, &body));
+        let server = BadServer::start(move |_| Script::response(200, &headers, &body));
         let client = client(&server.url());
         let read = match case["message"].as_str().unwrap() {
             "user" => client.user(&user_id()).await.unwrap().accounts.len(),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the identity provider `oidc-provider`, from the npm registry, where the tests look for it.
+# Installs the identity provider `oidc-provider` from the npm registry in the folder that the tests use.
 set -eu
 here="$(cd "$(dirname "$0")" && pwd)"
 folder="${CARGO_TARGET_DIR:-$here/../../../target}/oidc-provider"

@@ -1,13 +1,13 @@
-// An identity provider as a bank has one: `oidc-provider`, with one user whom it never asks anything.
+// An identity provider for a bank: `oidc-provider`, with one user who is signed in without prompts.
 //
 //     node provider.mjs MODULES PORT FORMAT [KID]
 //
-// MODULES  the folder that `install.sh` filled
-// PORT     0 for any; it is printed once the provider listens
+// MODULES  the folder of `install.sh`
+// PORT     0 for any free port; it is printed once the provider listens
 // FORMAT   of access tokens: jwt or opaque
-// KID      the id of the signing key; its thumbprint otherwise
+// KID      the id of the signing key; default: its thumbprint
 //
-// Each start makes a new key. It ends when its standard input does.
+// Each start creates a new key. The program ends when its standard input is closed.
 
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -19,7 +19,7 @@ const file = join(modules, 'node_modules', 'oidc-provider', 'lib', 'index.js');
 const { Provider } = await import(pathToFileURL(file));
 
 process.stdin.on('end', () => process.exit(0)).resume();
-// Whoever started it reads the port and no more.
+// The starting program reads only the port.
 process.stdout.on('error', () => {});
 
 const API = 'https://px.bank.example';
@@ -69,12 +69,12 @@ function configuration() {
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
     rotateRefreshToken: true,
-    // Signs access tokens with the user's number at the bank too.
+    // Access tokens also contain the user's number at the bank.
     extraTokenClaims: () => ({ px_accounts: ['checking'] }),
   };
 }
 
-// Signs the user in and consents, where a bank has pages for that.
+// Signs the user in and consents, without the pages of a real bank.
 async function interact(provider, request, response) {
   const details = await provider.interactionDetails(request, response);
   if (details.prompt.name === 'login') {

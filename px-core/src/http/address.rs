@@ -1,10 +1,10 @@
-//! Which addresses belong to the public internet, and which to this machine. Pure.
+//! Classification of addresses: the public internet, and this machine.
 //!
-//! The rules that keep requests to addresses which others chose away from this network.
+//! These rules keep requests to addresses that others chose (webhooks) out of the internal network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 that is not the public internet: RFC 6890 and the registry of special addresses.
+/// IPv4 ranges that are not public: RFC 6890 and the IANA registry of special-purpose addresses.
 const NOT_PUBLIC_V4: &[([u8; 4], u32)] = &[
     ([0, 0, 0, 0], 8),       // this network
     ([10, 0, 0, 0], 8),      // private
@@ -23,7 +23,7 @@ const NOT_PUBLIC_V4: &[([u8; 4], u32)] = &[
     ([240, 0, 0, 0], 4),     // reserved, broadcast
 ];
 
-/// Parts of 2000::/3, the public internet, that are not public.
+/// IPv6 ranges within 2000::/3, the global unicast range, that are not public.
 const NOT_PUBLIC_V6: &[([u16; 8], u32)] = &[
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // protocol assignments; Teredo embeds IPv4
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
@@ -31,10 +31,10 @@ const NOT_PUBLIC_V6: &[([u16; 8], u32)] = &[
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
 
-/// Returns whether a host is this machine: a loopback address, or `localhost`.
+/// Returns whether a host is this machine: a loopback address or `localhost`.
 ///
-/// `host` is a host as in a URL: a name, an IPv4 address, or an IPv6 address in brackets. Other
-/// names are not resolved.
+/// `host` is the host of a URL: a name, an IPv4 address, or an IPv6 address in brackets. Names are not
+/// resolved.
 ///
 /// ```
 /// use px_core::is_loopback_host;
@@ -52,10 +52,10 @@ pub fn is_loopback_host(host: &str) -> bool {
 
 /// Returns whether an address belongs to the public internet.
 ///
-/// `false` for this machine, its networks, link-local and carrier-internal addresses,
-/// multicast, documentation, benchmarks and reserved ranges. An IPv6 address that stands
-/// for an IPv4 address (mapped, or NAT64's well-known prefix) is judged by that one; the
-/// abandoned ways of embedding one (compatible, 6to4, Teredo) are never public.
+/// Returns `false` for loopback, private, link-local and carrier-internal addresses, and for the
+/// multicast, documentation, benchmark and reserved ranges. An IPv6 address that embeds an IPv4
+/// address (mapped, or with the well-known prefix of NAT64) is classified by the IPv4 address. The
+/// deprecated embeddings (IPv4-compatible, 6to4, Teredo) are never public.
 ///
 /// ```
 /// use px_core::is_public;
@@ -80,7 +80,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(v4) = embedded(address) {
+    if let Some(v4) = embedded_ipv4(address) {
         return is_public_v4(v4);
     }
     let within = |&(range, length): &([u16; 8], u32)| {
@@ -91,8 +91,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     global && !NOT_PUBLIC_V6.iter().any(within)
 }
 
-/// The IPv4 address that a mapped one (`::ffff:0:0/96`) or one of NAT64 (`64:ff9b::/96`) is.
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// Returns the IPv4 address that is embedded in a mapped (`::ffff:0:0/96`) or a NAT64 (`64:ff9b::/96`)
+/// address.
+fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, ..] = address.segments();
     let nat64 = [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0];
     if nat64 {

@@ -1,6 +1,8 @@
-//! A transport without a network, which calls a tower service in the same process.
+//! A transport that calls a tower service in the same process, without a network.
 
-use super::{HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow};
+use super::{
+    HttpLimits, HttpTransport, TransportError, TransportErrorKind, append_chunk, check_headers,
+};
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -11,13 +13,13 @@ use tower_service::Service;
 
 /// A transport that calls a tower service in the same process.
 ///
-/// The service is cloned for each request, as a server does. Use it in tests, and in programs
-/// that are both sides at once.
+/// The service is cloned for each request, as servers do. Use it in tests, and in programs that
+/// contain both the client and the server.
 #[derive(Clone)]
 pub struct InProcessTransport<S>(S);
 
 impl<S> InProcessTransport<S> {
-    /// Creates a transport to a service.
+    /// Creates a transport that calls `service`.
     #[must_use]
     pub fn new(service: S) -> Self {
         Self(service)
@@ -55,14 +57,14 @@ where
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| {
-                TransportError::new(TransportErrorKind::Cut, "the response was cut off")
+                TransportError::new(TransportErrorKind::Truncated, "the response was cut off")
                     .caused_by(e)
             })?;
             if let Ok(mut data) = frame.into_data() {
                 while data.has_remaining() {
-                    let piece = data.chunk();
-                    let length = piece.len();
-                    grow(&mut whole, piece, limits)?;
+                    let chunk = data.chunk();
+                    let length = chunk.len();
+                    append_chunk(&mut whole, chunk, limits)?;
                     data.advance(length);
                 }
             }
@@ -71,7 +73,8 @@ where
     }
 }
 
-/// Returns the request as a server receives it: the path in the URI, the host in its header.
+/// Converts a request to the form in which a server receives it: the URI has only path and query, and
+/// the authority is in the `Host` header.
 fn server_request(request: Request<Bytes>) -> Request<Full<Bytes>> {
     let (mut parts, body) = request.into_parts();
     if let Some(host) = parts.uri.authority()

@@ -1,26 +1,26 @@
-//! A transport over the network with reqwest: HTTP/1.1 and HTTP/2, TLS by rustls.
+//! A transport over the network with reqwest: HTTP/1.1 and HTTP/2, TLS with rustls.
 
 mod guard;
 
-use self::guard::{Lookup, NotPublic, PublicOnly, System};
+use self::guard::{Lookup, NotPublicError, PublicResolver, SystemResolver};
 use super::{
-    HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow,
-    is_loopback_host, is_unpacked,
+    HttpLimits, HttpTransport, TransportError, TransportErrorKind, append_chunk, check_headers,
+    is_identity_encoding, is_loopback_host,
 };
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header, uri::Scheme};
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-/// Time to connect, unless the builder sets another.
+/// Default time to establish a connection.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A transport over the network.
 ///
-/// It follows no redirect, stores no cookie and uses no proxy of the environment. It refuses
-/// plain `http` except to this machine, unless
-/// [`allow_plain_http`](ReqwestTransportBuilder::allow_plain_http) is set. If the addresses are
-/// chosen by others, restrict it to [public addresses](ReqwestTransportBuilder::public_addresses_only).
+/// It does not follow redirects, does not store cookies and ignores the proxy settings of the
+/// environment. Plain `http` is refused except to this machine, unless
+/// [`allow_plain_http`](ReqwestTransportBuilder::allow_plain_http) is set. If others choose the
+/// addresses, restrict it to [public addresses](ReqwestTransportBuilder::public_addresses_only).
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
@@ -29,27 +29,27 @@ pub struct ReqwestTransport {
     no_roots: bool,
 }
 
-/// Builds a [`ReqwestTransport`].
+/// A builder of [`ReqwestTransport`].
 #[derive(Clone, Debug)]
 pub struct ReqwestTransportBuilder {
     connect: Duration,
     allow_plain_http: bool,
-    public_only: Option<Guarding>,
+    public_only: Option<ResolverSource>,
     roots: Vec<Vec<u8>>,
     identity: Option<Identity>,
 }
 
-/// The resolver that is used if only public addresses may be reached.
+/// The resolver behind [`PublicResolver`], if only public addresses are allowed.
 #[derive(Clone)]
-struct Guarding(Arc<dyn Lookup>);
+struct ResolverSource(Arc<dyn Lookup>);
 
-impl fmt::Debug for Guarding {
+impl fmt::Debug for ResolverSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guarding")
+        f.write_str("ResolverSource")
     }
 }
 
-/// A client certificate and its key, masked in `Debug`.
+/// A client certificate and its private key in PEM, masked in `Debug`.
 #[derive(Clone)]
 struct Identity(Vec<u8>);
 
@@ -60,42 +60,42 @@ impl fmt::Debug for Identity {
 }
 
 impl ReqwestTransportBuilder {
-    /// Allows plain `http` to other machines. Tokens then travel unencrypted.
+    /// Allows plain `http` to other machines. Tokens are then sent unencrypted.
     #[must_use]
     pub fn allow_plain_http(mut self) -> Self {
         self.allow_plain_http = true;
         self
     }
 
-    /// Allows requests to addresses of the public internet only. Use it for addresses that others
-    /// chose, such as webhooks.
+    /// Allows requests to addresses of the public internet only.
     ///
-    /// Any other address is [`TransportErrorKind::Refused`] and nothing is sent, whether it is
-    /// written out or a name resolves to it. A name is resolved once, and the connection goes to
-    /// an address that was checked. See [`is_public`](super::is_public).
+    /// Use it for addresses that others chose, such as webhooks. A request to any other address fails
+    /// with [`TransportErrorKind::Refused`] and nothing is sent, whether the URL contains the address or a
+    /// name that resolves to it. A name is resolved once, and the connection is made to an address that
+    /// was checked. See [`is_public`](super::is_public).
     ///
     /// Plain `http` stays refused unless [`allow_plain_http`](Self::allow_plain_http) is set.
     #[must_use]
     pub fn public_addresses_only(mut self) -> Self {
-        self.public_only = Some(Guarding(Arc::new(System)));
+        self.public_only = Some(ResolverSource(Arc::new(SystemResolver)));
         self
     }
 
-    /// Time to connect; 10 s by default.
+    /// Sets the time to establish a connection; 10 s by default.
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect = time;
         self
     }
 
-    /// Trusts the certificate authorities of a PEM file in addition to those of the machine.
+    /// Trusts the certificate authorities of a PEM file in addition to those of the operating system.
     #[must_use]
     pub fn root_certificates(mut self, pem: &[u8]) -> Self {
         self.roots.push(pem.to_vec());
         self
     }
 
-    /// Presents a client certificate, from a PEM file with the certificate and its key.
+    /// Presents a client certificate. `pem` contains the certificate and its private key.
     #[must_use]
     pub fn identity(mut self, pem: &[u8]) -> Self {
         self.identity = Some(Identity(pem.to_vec()));
@@ -105,7 +105,7 @@ impl ReqwestTransportBuilder {
     /// Builds the transport.
     ///
     /// # Errors
-    /// If a certificate or key cannot be read.
+    /// If a certificate or a key cannot be parsed, or TLS cannot be set up.
     pub fn build(self) -> Result<ReqwestTransport, TransportError> {
         let refused = |reason: &str, error: reqwest::Error| {
             TransportError::new(TransportErrorKind::Refused, reason).caused_by(error)
@@ -138,14 +138,14 @@ impl ReqwestTransportBuilder {
             if let Some(identity) = identity.clone() {
                 builder = builder.identity(identity);
             }
-            if let Some(Guarding(lookup)) = &self.public_only {
-                builder = builder.dns_resolver(Arc::new(PublicOnly(lookup.clone())));
+            if let Some(ResolverSource(lookup)) = &self.public_only {
+                builder = builder.dns_resolver(Arc::new(PublicResolver(lookup.clone())));
             }
             builder
         };
         let (client, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
             Ok(client) => (client, false),
-            // A machine without any trusted authority can still talk to itself.
+            // The system has no trusted authority. Plain http to this machine works without one.
             Err(_) => (
                 builder()
                     .tls_certs_only(roots)
@@ -164,7 +164,7 @@ impl ReqwestTransportBuilder {
 }
 
 impl ReqwestTransport {
-    /// Creates a transport that trusts the certificate authorities of this machine.
+    /// Creates a transport with default settings, which trusts the authorities of the operating system.
     ///
     /// # Errors
     /// If TLS cannot be set up.
@@ -172,7 +172,7 @@ impl ReqwestTransport {
         Self::builder().build()
     }
 
-    /// Returns a builder, for other settings.
+    /// Returns a builder with default settings.
     #[must_use]
     pub fn builder() -> ReqwestTransportBuilder {
         ReqwestTransportBuilder {
@@ -214,21 +214,21 @@ impl HttpTransport for ReqwestTransport {
                 .caused_by(e.without_url())
         })?;
         if self.public_only {
-            // Of the URL as it will be used: odd spellings of an address are plain in it.
+            // The parsed URL is checked, because parsing normalizes unusual spellings of an address.
             guard::check(request.url()).map_err(|refused| not_public(&refused))?;
         }
         let mut received = self.client.execute(request).await.map_err(before_response)?;
         check_headers(received.headers(), limits)?;
-        // What is packed otherwise than asked for is refused by its name, not as garbage.
+        // Report an encoding that was not requested as such, and not as malformed JSON later.
         if let Some(encoding) = received.headers().get(header::CONTENT_ENCODING)
-            && !is_unpacked(encoding)
+            && !is_identity_encoding(encoding)
         {
-            let reason = "the response is packed in a way that was not asked for";
+            let reason = "the response has a Content-Encoding that was not requested";
             return Err(TransportError::new(TransportErrorKind::Other, reason));
         }
         let mut whole = BytesMut::new();
-        while let Some(piece) = received.chunk().await.map_err(in_body)? {
-            grow(&mut whole, &piece, limits)?;
+        while let Some(chunk) = received.chunk().await.map_err(in_body)? {
+            append_chunk(&mut whole, &chunk, limits)?;
         }
         let mut response = Response::new(whole.freeze());
         *response.status_mut() = received.status();
@@ -238,10 +238,10 @@ impl HttpTransport for ReqwestTransport {
     }
 }
 
-/// An error before the head of the response was read.
+/// Converts an error that occurred before the headers of the response were received.
 fn before_response(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
-    if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<NotPublic>()) {
+    if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<NotPublicError>()) {
         return not_public(refused);
     }
     let io = io_kind(&error);
@@ -250,43 +250,47 @@ fn before_response(error: reqwest::Error) -> TransportError {
             _ if error.is_timeout() => "no connection in time",
             Some(io::ErrorKind::ConnectionRefused) => "connection refused",
             _ if error.is_dns() => "there is no such host",
-            _ if says(&error, "certificate") => "the server's certificate is not trusted",
+            _ if message_contains(&error, "certificate") => {
+                "the server's certificate is not trusted"
+            }
             _ => "no connection",
         };
         (TransportErrorKind::Connect, reason)
     } else if error.is_timeout() {
         (TransportErrorKind::Timeout, "no response in time")
-    } else if says(&error, "message head is too large") {
+    } else if message_contains(&error, "message head is too large") {
         (TransportErrorKind::TooLarge, "the response's headers are too large")
-    } else if says(&error, "invalid HTTP") || says(&error, "invalid HTTP status") {
+    } else if message_contains(&error, "invalid HTTP")
+        || message_contains(&error, "invalid HTTP status")
+    {
         (TransportErrorKind::Other, "the response is not HTTP")
     } else {
-        (TransportErrorKind::Cut, "the connection broke before there was a response")
+        (TransportErrorKind::Truncated, "the connection broke before there was a response")
     };
     TransportError::new(kind, reason).caused_by(error)
 }
 
-fn not_public(refused: &NotPublic) -> TransportError {
+fn not_public(refused: &NotPublicError) -> TransportError {
     TransportError::new(TransportErrorKind::Refused, refused.to_string())
 }
 
-/// An error in the body of the response.
+/// Converts an error that occurred while the response body was read.
 fn in_body(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     let (kind, reason) = if error.is_timeout() {
         (TransportErrorKind::Timeout, "no whole response in time")
     } else {
-        (TransportErrorKind::Cut, "the response was cut off or damaged on its way")
+        (TransportErrorKind::Truncated, "the response was cut off or damaged on its way")
     };
     TransportError::new(kind, reason).caused_by(error)
 }
 
-/// The kind of the I/O error at the bottom, if there is one.
+/// Returns the kind of the I/O error among the causes, if there is one.
 fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))
 }
 
-fn says(error: &reqwest::Error, text: &str) -> bool {
+fn message_contains(error: &reqwest::Error, text: &str) -> bool {
     causes(error).any(|cause| cause.to_string().contains(text))
 }
 
@@ -318,10 +322,10 @@ mod tests {
         assert!(open.check(&"http://bank.example/".parse().unwrap()).is_ok());
     }
 
-    /// A name that leads to this machine.
-    struct Inside;
+    /// A resolver that returns a loopback address for every name.
+    struct LoopbackResolver;
 
-    impl Lookup for Inside {
+    impl Lookup for LoopbackResolver {
         fn look_up(
             &self,
             _: String,
@@ -336,7 +340,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut builder = ReqwestTransport::builder().allow_plain_http().public_addresses_only();
-        builder.public_only = Some(Guarding(Arc::new(Inside)));
+        builder.public_only = Some(ResolverSource(Arc::new(LoopbackResolver)));
         let transport = builder.build().unwrap();
         for host in [
             "bank.example",
@@ -355,7 +359,7 @@ mod tests {
             }
         }
         let connection = futures_util::FutureExt::now_or_never(listener.accept());
-        assert!(connection.is_none(), "someone connected");
+        assert!(connection.is_none(), "a connection was made");
     }
 
     #[test]

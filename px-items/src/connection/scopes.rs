@@ -1,7 +1,7 @@
-//! What a connection may see, in the words of the contract, and a change of it. Pure.
+//! Scopes of a connection in the form of the contract, and changes of them. Pure.
 //!
-//! `Scopes` speaks of accounts by the partner's ids, and of four products. Everything that it
-//! does not name, or leaves open, stays as it is.
+//! `Scopes` names accounts by the partner's ids, and four products. Whatever it does not name stays
+//! as it is.
 
 use super::Connection;
 use crate::merge::{AccountStanding, KnownAccount};
@@ -14,28 +14,29 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// Why scopes cannot be given to a connection.
+/// Reason why scopes cannot be given to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ScopeFault {
-    /// The partner lists no account of the id at that index.
+pub enum ScopeError {
+    /// The partner lists no account with the id at that index.
     #[error("names no account of this Item")]
     UnknownAccount(usize),
     /// The accounts of the Item are not known yet.
     #[error("cannot be checked: the accounts are still being fetched")]
     NotReady,
-    /// The application never asked for that product.
-    #[error("was never asked for by the application, so it cannot be switched on")]
-    NotAsked(&'static str),
+    /// The application never requested the named product.
+    #[error("was never requested by the application, so it cannot be switched on")]
+    NotRequested(&'static str),
 }
 
-/// The products that scopes can name.
+/// Products that scopes can name.
 const PRODUCTS: [Product; 4] =
     [Product::Statements, Product::Identity, Product::Auth, Product::Transactions];
 
 impl Connection {
-    /// The accounts that it sees, by the partner's present ids. Held ones are nobody's. Before
-    /// the first answer these are the ones that the user chose, none where that was "all".
+    /// Returns the accounts that the application may see, by the partner's present ids. Accounts on
+    /// hold are not visible to any application. Before the first response about accounts, returns
+    /// the accounts that the user chose, or none for "all".
     #[must_use]
     pub fn partner_accounts(&self, known: &[KnownAccount]) -> Vec<AccountId> {
         if known.is_empty() {
@@ -45,15 +46,15 @@ impl Connection {
         seen.map(|known| known.partner_id.clone()).collect()
     }
 
-    /// What it may see, as the contract says it.
+    /// Returns the scopes of the connection in the form of the contract.
     ///
-    /// Of the products, those that the application asked for: `true`, or `false` where the user
-    /// switched one off. Of the accounts, each that the partner lists.
+    /// Includes each product that the application requested: `true`, or `false` if the user
+    /// switched it off. Includes each account that the partner lists.
     #[must_use]
     pub fn scopes(&self, known: &[KnownAccount]) -> Scopes {
         let access = |product: Product| {
-            let asked = self.uses(&product) || self.withheld.contains(product.as_str());
-            asked.then(|| self.uses(&product))
+            let is_requested = self.uses(&product) || self.withheld.contains(product.as_str());
+            is_requested.then(|| self.uses(&product))
         };
         let mut products = ProductAccess::new();
         products.statements = access(Product::Statements);
@@ -78,16 +79,18 @@ impl Connection {
     /// Returns this connection with other scopes.
     ///
     /// A list of accounts is complete: an account that the partner lists and that is not in it is
-    /// withdrawn. Without a list the accounts stay as they are, and so does every product, and the
-    /// choice about later accounts, that the scopes leave open.
+    /// withdrawn. Without a list the accounts stay as they are. So do products, and the choice
+    /// about later accounts, that the scopes do not set.
     ///
-    /// A product that is switched off is remembered as asked for, so that the user can switch it
-    /// on again; one that the application never asked for cannot be. "All accounts" less one
-    /// becomes a list.
+    /// A product that is switched off stays recorded as requested, so that the user can switch it
+    /// on again. A product that the application never requested cannot be switched on. "All
+    /// accounts" less one becomes a list.
     ///
     /// # Errors
-    /// When an account or a product cannot be what it is said to be. Nothing is changed then.
-    pub fn with_scopes(&self, scopes: &Scopes, known: &[KnownAccount]) -> Result<Self, ScopeFault> {
+    /// - [`ScopeError::UnknownAccount`] if an id names no account of the Item;
+    /// - [`ScopeError::NotReady`] if accounts are named before the Item's accounts are known;
+    /// - [`ScopeError::NotRequested`] if a product is switched on that the application never requested.
+    pub fn with_scopes(&self, scopes: &Scopes, known: &[KnownAccount]) -> Result<Self, ScopeError> {
         let mut changed = self.clone();
         if let Some(access) = &scopes.product_access {
             for product in PRODUCTS {
@@ -95,11 +98,11 @@ impl Connection {
             }
         }
         if !scopes.accounts.is_empty() && known.is_empty() {
-            return Err(ScopeFault::NotReady);
+            return Err(ScopeError::NotReady);
         }
         let mut named = BTreeSet::new();
         for (index, access) in scopes.accounts.iter().enumerate() {
-            let found = find(known, &access.unique_id).ok_or(ScopeFault::UnknownAccount(index))?;
+            let found = find(known, &access.unique_id).ok_or(ScopeError::UnknownAccount(index))?;
             named.insert(&found.account.id);
             match access.authorized {
                 Some(true) => {
@@ -128,20 +131,20 @@ impl Connection {
         Ok(changed)
     }
 
-    /// Once the accounts are known, "all, but not later ones" is a list: with the next account it
-    /// would be too late for who read the connection before.
+    /// Turns "all, but not later ones" into a list once the accounts are known. With the next
+    /// account it would be too late for a caller that read the connection before.
     pub(crate) fn settle(&mut self, known: &[KnownAccount]) {
         if !self.new_accounts {
             self.accounts.get_or_insert_with(|| all_of(known));
         }
     }
 
-    /// Whether it still is to become a list ([`settle`](Self::settle)).
+    /// Returns whether [`settle`](Self::settle) has still to make the list of accounts.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.accounts.is_none() && !self.new_accounts
     }
 
-    fn switch(&mut self, product: &Product, access: &ProductAccess) -> Result<(), ScopeFault> {
+    fn switch(&mut self, product: &Product, access: &ProductAccess) -> Result<(), ScopeError> {
         let (field, wanted) = match product {
             Product::Statements => ("product_access.statements", access.statements),
             Product::Identity => ("product_access.identity", access.identity),
@@ -151,7 +154,7 @@ impl Connection {
         match wanted {
             Some(true) if !self.uses(product) => {
                 if !self.withheld.remove(product.as_str()) {
-                    return Err(ScopeFault::NotAsked(field));
+                    return Err(ScopeError::NotRequested(field));
                 }
                 self.products.insert(product.as_str().to_owned());
             }
@@ -170,13 +173,13 @@ fn account_access(id: &AccountId, authorized: bool) -> AccountAccess {
     access
 }
 
-/// Every account that can be seen, those that the partner lists no more too.
+/// Returns every account that can be visible, including those that the partner no longer lists.
 fn all_of(known: &[KnownAccount]) -> BTreeSet<AccountId> {
     let all = known.iter().filter(|known| known.standing != AccountStanding::Held);
     all.map(|known| known.account.id.clone()).collect()
 }
 
-/// The account that the partner calls so; one that it lists, if there are more.
+/// Finds an account by the partner's id. Prefers an account that the partner lists.
 fn find<'a>(known: &'a [KnownAccount], id: &AccountId) -> Option<&'a KnownAccount> {
     let mut named = known
         .iter()
@@ -243,7 +246,11 @@ mod tests {
         assert_eq!(before.with_scopes(&open, &known()).unwrap(), before);
         let mut hidden = before;
         hidden.accounts = Some([AccountId::new("b").unwrap()].into());
-        assert_eq!(hidden.with_scopes(&open, &known()).unwrap(), hidden, "not widened unsaid");
+        assert_eq!(
+            hidden.with_scopes(&open, &known()).unwrap(),
+            hidden,
+            "not widened without being named"
+        );
     }
 
     #[test]
@@ -255,7 +262,7 @@ mod tests {
         let ids = |ids: &[&str]| Some(ids.iter().map(|id| AccountId::new(*id).unwrap()).collect());
         let all = connection();
         let a = serde_json::json!([{"unique_id": "a", "authorized": true}]);
-        assert_eq!(seen(&all, a.clone()), ids(&["a", "c"]), "one that is closed stays readable");
+        assert_eq!(seen(&all, a.clone()), ids(&["a", "c"]), "a closed account stays readable");
         let mut two = connection();
         two.accounts = ids(&["a", "b"]);
         assert_eq!(seen(&two, a), ids(&["a"]));
@@ -278,7 +285,7 @@ mod tests {
         assert_eq!(less.with_scopes(&on, &known()).unwrap(), connection());
         let more = scopes(serde_json::json!({"product_access": {"identity": true}}));
         let fault = less.with_scopes(&more, &known()).unwrap_err();
-        assert_eq!(fault, ScopeFault::NotAsked("product_access.identity"));
+        assert_eq!(fault, ScopeError::NotRequested("product_access.identity"));
     }
 
     #[test]
@@ -293,7 +300,7 @@ mod tests {
         assert_eq!(
             seen(&less),
             ["a", "c"],
-            "one that is closed stays readable, a held one is nobody's"
+            "a closed account stays readable, one on hold is not visible"
         );
         assert!(less.new_accounts, "later ones are shared as before");
         let on = scopes(
@@ -304,8 +311,8 @@ mod tests {
             let named = scopes(serde_json::json!({"accounts": [
                 {"unique_id": "a"}, {"unique_id": unknown, "authorized": true}]}));
             let fault = connection().with_scopes(&named, &known());
-            assert_eq!(fault, Err(ScopeFault::UnknownAccount(1)), "{unknown}");
-            assert_eq!(connection().with_scopes(&named, &[]), Err(ScopeFault::NotReady));
+            assert_eq!(fault, Err(ScopeError::UnknownAccount(1)), "{unknown}");
+            assert_eq!(connection().with_scopes(&named, &[]), Err(ScopeError::NotReady));
         }
     }
 

@@ -1,33 +1,33 @@
-//! Why one Item was not worked on.
+//! Errors of [`Engine::update`](super::Engine::update).
 
 use crate::store::{ItemRecord, StoreError};
 use std::{error::Error as StdError, fmt};
 
-/// Why one Item was not worked on.
+/// Reason why one Item was not worked on.
 #[derive(Debug)]
 pub struct EngineError {
     kind: EngineErrorKind,
     source: Option<StoreError>,
 }
 
-/// What kind of reason it is.
+/// Kind of an [`EngineError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EngineErrorKind {
-    /// There is no such Item.
+    /// The Item does not exist.
     NoSuchItem,
-    /// A worker has it already.
+    /// A worker has the Item already.
     Busy,
-    /// The partner refuses its tokens.
+    /// The partner refuses the tokens of the Item.
     LoginRequired,
-    /// The clock of this machine is not that of the store.
+    /// The clock of this machine differs from that of the store.
     WrongClock,
     /// The store failed.
     Store,
 }
 
 impl EngineError {
-    /// What kind of reason it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> EngineErrorKind {
         self.kind
@@ -37,7 +37,7 @@ impl EngineError {
         Self { kind: EngineErrorKind::WrongClock, source: None }
     }
 
-    /// Why an Item could not be claimed.
+    /// Returns the reason why an Item could not be claimed.
     pub(super) fn why_not(record: Option<ItemRecord>) -> Self {
         let kind = match record {
             None => EngineErrorKind::NoSuchItem,
@@ -57,15 +57,17 @@ impl From<StoreError> for EngineError {
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            EngineErrorKind::NoSuchItem => "there is no such Item; it may have been removed",
-            EngineErrorKind::Busy => "a worker has the Item already; wait for it to end",
+            EngineErrorKind::NoSuchItem => "the Item does not exist; it may have been removed",
+            EngineErrorKind::Busy => {
+                "a worker is updating the Item already; wait until it has finished"
+            }
             EngineErrorKind::LoginRequired => {
-                "the institution refuses the tokens; have the user authorize again"
+                "the partner refuses the tokens; have the user authorize again"
             }
             EngineErrorKind::WrongClock => {
-                "the clock of this machine is not that of the store; set it by NTP"
+                "the clock of this machine differs from that of the store; synchronize it by NTP"
             }
-            EngineErrorKind::Store => "the store failed; see that it is in reach",
+            EngineErrorKind::Store => "the store failed; check that it can be reached",
         })
     }
 }

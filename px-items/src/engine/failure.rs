@@ -1,22 +1,22 @@
-//! What a failed call means for an Item and for its partner. Pure.
+//! Consequences of a failed call for an Item and for its partner. Pure.
 
 use crate::{
-    life::{FailureKind, FailureNote, TokenTrouble},
     store::StoreError,
+    sync_state::{FailureKind, FailureRecord, TokenProblem},
 };
 use chrono::{DateTime, Utc};
-use px_client::{Error, Kind, PagingFault};
+use px_client::{Error, ErrorKind, PagingFault};
 
-/// A failed attempt.
+/// Failed attempt to work on an Item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) kind: FailureKind,
-    /// One line for people, without a word of what the partner wrote of its customer.
+    /// One line for operators, without any text of the partner about its customer.
     pub(super) what: String,
-    /// Before this the partner asked not to be called.
+    /// Time before which the partner must not be called, as it requested.
     pub(super) retry_at: Option<DateTime<Utc>>,
-    /// What is wrong with the tokens.
-    pub(super) tokens: Option<TokenTrouble>,
+    /// Problem with the tokens, if any.
+    pub(super) tokens: Option<TokenProblem>,
 }
 
 impl Failure {
@@ -28,35 +28,36 @@ impl Failure {
         Self::new(FailureKind::Internal, what)
     }
 
-    /// The store did not do what was needed.
+    /// Returns the failure of a store call.
     pub(super) fn store(error: &StoreError) -> Self {
         Self::internal(format!("the store failed: {error}"))
     }
 
-    /// The partner refuses the window of a single day.
+    /// Returns the failure for a partner that refuses the window of a single day.
     pub(super) fn rejected_day() -> Self {
         let what = "transactions: the partner refuses even a single day as too long";
         Self::new(FailureKind::Rejected, what)
     }
 
-    /// The rows of a window are not as many as its `total`, though it did not change.
+    /// Returns the failure for a window with a number of rows that differs from its constant
+    /// `total`.
     pub(super) fn miscounted() -> Self {
-        let what = "transactions: the rows are not as many as the total says";
+        let what = "transactions: the number of rows differs from the total";
         Self::new(FailureKind::Moving, what)
     }
 
-    /// Whether it says nothing of the partner.
-    pub(super) fn is_ours(&self) -> bool {
+    /// Returns whether the failure is on this side and says nothing about the partner.
+    pub(super) fn is_internal(&self) -> bool {
         self.kind == FailureKind::Internal
     }
 
-    /// A call failed, for another reason than a refused token.
+    /// Returns the failure of a call, for another reason than a refused token.
     pub(super) fn of(error: &Error) -> Self {
-        let (kind, what, tokens) = (kind(error), what(error), tokens(error));
+        let (kind, what, tokens) = (kind(error), describe(error), tokens(error));
         Self { kind, what, retry_at: error.retry_at(), tokens }
     }
 
-    /// Whether the partner as a whole seems to be down, and not this Item alone at fault.
+    /// Returns whether the partner as a whole seems to be down, and not only this Item at fault.
     pub(super) fn partner_is_down(&self) -> bool {
         use FailureKind as K;
         match self.kind {
@@ -65,15 +66,15 @@ impl Failure {
         }
     }
 
-    /// Whether a window may have failed because the partner cannot serve so much at once. A partner
-    /// that names a time does not mean that.
+    /// Returns whether the window may have failed because the partner cannot serve so much at once.
+    /// That is excluded if the partner names a time for the next call.
     pub(super) fn may_be_too_heavy(&self) -> bool {
         let kind = matches!(self.kind, FailureKind::Network | FailureKind::Unavailable);
         kind && self.retry_at.is_none()
     }
 
-    pub(super) fn note(&self, at: DateTime<Utc>) -> FailureNote {
-        FailureNote::new(at, self.kind, self.what.clone()).tokens(self.tokens)
+    pub(super) fn note(&self, at: DateTime<Utc>) -> FailureRecord {
+        FailureRecord::new(at, self.kind, self.what.clone()).tokens(self.tokens)
     }
 }
 
@@ -82,66 +83,70 @@ fn kind(error: &Error) -> FailureKind {
     match (error.kind(), error.status()) {
         (_, Some(503)) => K::Unavailable,
         (_, Some(429)) => K::RateLimited,
-        (Kind::Api, Some(408 | 500..=599)) => K::Network,
-        (Kind::Connect | Kind::Timeout | Kind::Transport, _) => K::Network,
-        (Kind::Decode, _) => K::Invalid,
-        (Kind::Paging, _) => match error.paging_fault() {
+        (ErrorKind::Api, Some(408 | 500..=599)) => K::Network,
+        (ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Transport, _) => K::Network,
+        (ErrorKind::Decode, _) => K::Invalid,
+        (ErrorKind::Paging, _) => match error.paging_fault() {
             Some(PagingFault::RepeatedCursor | PagingFault::NoProgress) => K::Invalid,
             _ => K::Moving,
         },
-        // 401 to this side's own id and secret, and what the token endpoint refuses.
-        (Kind::Auth, _) => K::Tokens,
-        (Kind::Api, _) if error.operation() == "token" => K::Tokens,
-        (Kind::Api, _) => K::Rejected,
+        // 401 for the id and secret of this side, and refusals of the token endpoint.
+        (ErrorKind::Auth, _) => K::Tokens,
+        (ErrorKind::Api, _) if error.operation() == "token" => K::Tokens,
+        (ErrorKind::Api, _) => K::Rejected,
         _ => K::Internal,
     }
 }
 
-/// What a failed refresh says of the tokens. A refusal with `invalid_grant` is none of these: it ends
-/// them.
-fn tokens(error: &Error) -> Option<TokenTrouble> {
+/// Returns the problem with the tokens that a failed refresh shows. A refusal with `invalid_grant`
+/// is none of these: it ends the authorization.
+fn tokens(error: &Error) -> Option<TokenProblem> {
     if error.token_defect().is_some() {
-        return Some(TokenTrouble::KeptApart);
+        return Some(TokenProblem::KeptApart);
     }
     let is_refusal = error.operation() == "token"
         && error.error_id() != Some("invalid_grant")
         && matches!(error.status(), Some(400..=499))
         && !matches!(error.status(), Some(408 | 429));
-    is_refusal.then_some(TokenTrouble::Refused)
+    is_refusal.then_some(TokenProblem::Refused)
 }
 
-fn what(error: &Error) -> String {
+fn describe(error: &Error) -> String {
     let operation = error.operation();
     if let Some(defect) = error.token_defect() {
         return format!("{operation}: {defect}; they are kept apart and not used");
     }
     let mut what = match (error.kind(), error.status()) {
-        (Kind::Decode, _) => {
-            let detail = error.detail().unwrap_or("the answer is not what the contract says");
+        (ErrorKind::Decode, _) => {
+            let detail = error.detail().unwrap_or("the response does not follow the contract");
             format!("{operation}: {detail}")
         }
         (_, Some(status)) => match error.error_id() {
-            Some(id) => format!("{operation}: answered {status} {id}"),
-            None => format!("{operation}: answered {status}"),
+            Some(id) => format!("{operation}: responded with {status} {id}"),
+            None => format!("{operation}: responded with {status}"),
         },
-        (Kind::Auth, None) => format!("{operation}: the authorization was not accepted"),
-        (Kind::Connect, None) => format!("{operation}: no connection"),
-        (Kind::Timeout, None) => format!("{operation}: no whole answer in time"),
-        (Kind::Transport, None) => format!("{operation}: the answer was cut off or broken"),
-        (Kind::Paging, None) => match error.paging_fault() {
+        (ErrorKind::Auth, None) => format!("{operation}: the authorization was not accepted"),
+        (ErrorKind::Connect, None) => format!("{operation}: could not connect"),
+        (ErrorKind::Timeout, None) => {
+            format!("{operation}: timed out before the response was complete")
+        }
+        (ErrorKind::Transport, None) => {
+            format!("{operation}: the response was cut off or malformed")
+        }
+        (ErrorKind::Paging, None) => match error.paging_fault() {
             Some(PagingFault::RepeatedCursor) => {
                 format!("{operation}: a cursor came a second time")
             }
             Some(PagingFault::NoProgress) => {
-                format!("{operation}: pages without a transaction go on and on")
+                format!("{operation}: too many pages without a transaction")
             }
             _ => {
                 let detail = error.detail().map(|detail| format!(" ({detail})"));
                 let detail = detail.unwrap_or_default();
-                format!("{operation}: the window changed whenever it was read{detail}")
+                format!("{operation}: the window changed during each reading{detail}")
             }
         },
-        _ => format!("{operation}: the request could not be made"),
+        _ => format!("{operation}: the request could not be sent"),
     };
     if let Some(id) = error.request_id() {
         what.push_str(&format!(" (request id {id})"));

@@ -1,12 +1,12 @@
-//! How much each partner is called: its permits, its share of the rate limit, its circuit.
+//! Limits of calls to each partner: permits, rate limit and circuit breaker.
 //!
-//! All of it counts over all processes of a database. What is here is a process's copy, so that
-//! work on an Item asks the store only when permits, circuit or lengths change.
+//! The limits hold over all processes of a database. This module has a copy for one process, so
+//! that work on an Item calls the store only when permits, circuit or lengths change.
 
 use crate::{
     metrics,
     partners::{
-        Admission, Budget, CircuitSettings, Partner, PartnerEvent, PartnerState, PartnerUpdate,
+        Admission, CallLimits, CircuitSettings, Partner, PartnerEvent, PartnerState, PartnerUpdate,
     },
     schedule::between,
     store::{PermitLease, Store},
@@ -22,18 +22,18 @@ use std::{
 };
 
 /// Minimum delay of an Item that is deferred because its partner is at its limit.
-const SOONEST: TimeDelta = TimeDelta::seconds(1);
-/// How long work on an Item is thought to take before any ended.
-const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
-/// So many Items are given the time in which one ends. Who comes a moment too late must not leave
-/// the partner idle; who comes too early goes to the end of the queue.
-const DENSITY: usize = 2;
+const MIN_DEFERRAL: TimeDelta = TimeDelta::seconds(1);
+/// Assumed duration of work on an Item before any has ended.
+const ASSUMED_WORK_DURATION: TimeDelta = TimeDelta::seconds(1);
+/// Number of deferred Items that get the same slot, the time in which one Item ends. An Item that
+/// returns late must not leave the partner idle; one that returns early is queued again.
+const ITEMS_PER_SLOT: usize = 2;
 /// Time after which a share of the rate limit is computed again while other processes hold permits.
 const SHARE_LIFETIME: Duration = Duration::from_secs(2);
 /// Maximum number of permits in the computation of a share.
 const MAX_SHARE: usize = 10_000;
-/// Over how long Items are spread once a circuit may be probed.
-const SPREAD: TimeDelta = TimeDelta::seconds(60);
+/// Time over which Items are spread once a circuit may be probed.
+const PROBE_SPREAD: TimeDelta = TimeDelta::seconds(60);
 
 /// The gates of all partners.
 #[derive(Debug)]
@@ -75,35 +75,35 @@ struct Gate {
     at_once: usize,
     /// One call at a time, so that the results are recorded in the order of the store.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// What all processes know of the partner, as last read.
+    /// Shared state of the partner, as last read.
     state: PartnerState,
     /// Time until which this process may begin to probe an open circuit.
     may_probe_until: Option<DateTime<Utc>>,
-    /// When the next request would be on time, by the clock's `elapsed`.
+    /// Time of the next request by the rate limit, by the clock's `elapsed`.
     next_request: Duration,
-    /// How long work on an Item takes.
+    /// Average duration of work on an Item.
     took: Option<TimeDelta>,
     /// The end of the queue of Items that were deferred because the partner is at its limit.
     queued_until: DateTime<Utc>,
 }
 
-/// Why an Item is not worked on now, and when to come again.
+/// Reason why an Item is deferred, and the time until which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PutOff {
-    /// As many of its partner's Items as it bears are being worked on.
-    Crowded(DateTime<Utc>),
-    /// Its partner keeps failing.
-    Failing(DateTime<Utc>),
+pub(super) enum Deferral {
+    /// The limit of concurrent Items of the partner is reached.
+    AtLimit(DateTime<Utc>),
+    /// The partner keeps failing.
+    CircuitOpen(DateTime<Utc>),
 }
 
-impl PutOff {
+impl Deferral {
     pub(super) fn until(self) -> DateTime<Utc> {
-        let (Self::Crowded(until) | Self::Failing(until)) = self;
+        let (Self::AtLimit(until) | Self::CircuitOpen(until)) = self;
         until
     }
 }
 
-/// Leave to work on one Item of a partner; given back when dropped.
+/// Permission to work on one Item of a partner. It is returned on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
     gates: Arc<Gates>,
@@ -125,7 +125,12 @@ impl Gates {
 
     /// Leases permits for `more` Items of a partner, unless this process holds enough of them, and
     /// requests the probe if one is due.
-    pub(super) async fn prepare(&self, institution: &InstitutionId, budget: &Budget, more: usize) {
+    pub(super) async fn prepare(
+        &self,
+        institution: &InstitutionId,
+        budget: &CallLimits,
+        more: usize,
+    ) {
         if matches!(self.admission(institution), Admission::Closed(_)) {
             return;
         }
@@ -191,7 +196,7 @@ impl Gates {
                 (gate.held, gate.others) = (large(share.granted), large(share.others));
                 (gate.leased_at, gate.held_until) = (Some(elapsed), elapsed + permits.lease);
                 drop(all);
-                self.see(institution, share.state);
+                self.adopt(institution, share.state);
             }
             // The permits stay with this process until their lease ends.
             Err(error) => tracing::warn!(%institution, %error, "permits could not be leased"),
@@ -199,10 +204,10 @@ impl Gates {
     }
 
     /// Renews the permits in use and gives back the others; never returns.
-    pub(super) async fn keep_permits(&self, every: Duration) {
+    pub(super) async fn renew_permits(&self, every: Duration) {
         loop {
             self.clock.sleep(every).await;
-            // Under a clock that never waits, the work goes on nevertheless.
+            // With a clock that never waits, other tasks must still make progress.
             tokio::task::yield_now().await;
             for institution in self.holding() {
                 self.lease(&institution, |gate, elapsed| {
@@ -217,7 +222,7 @@ impl Gates {
     }
 
     /// Renews the permits of a partner that are in use, once a third of their lease has passed.
-    pub(super) async fn prolong_permits(&self, institution: &InstitutionId) {
+    pub(super) async fn renew_permits_in_use(&self, institution: &InstitutionId) {
         self.lease(institution, |gate, elapsed| {
             let is_old = gate.age(elapsed) >= self.permits.lease / 3;
             (gate.held > 0 && is_old).then(|| gate.working.max(1))
@@ -232,7 +237,7 @@ impl Gates {
         }
     }
 
-    /// The partners of which this process holds permits.
+    /// Returns the partners for which this process holds permits.
     fn holding(&self) -> Vec<InstitutionId> {
         let all = self.lock();
         all.iter().filter(|(_, gate)| gate.held > 0).map(|(id, _)| id.clone()).collect()
@@ -248,7 +253,7 @@ impl Gates {
         }
         let may_probe = match self.permits.store.update_partner(&update).await {
             Ok(updated) => {
-                self.see(institution, updated.state);
+                self.adopt(institution, updated.state);
                 updated.may_probe
             }
             Err(error) => {
@@ -271,8 +276,8 @@ impl Gates {
         })
     }
 
-    /// Takes a copy of what all processes know, unless a later one is here.
-    fn see(&self, institution: &InstitutionId, latest: PartnerState) {
+    /// Adopts a copy of the shared state, unless the local copy is later.
+    fn adopt(&self, institution: &InstitutionId, latest: PartnerState) {
         self.change(institution, |state| {
             if latest.version >= state.version {
                 *state = latest;
@@ -296,10 +301,10 @@ impl Gates {
             if is_open {
                 tracing::warn!(
                     %institution,
-                    "a partner keeps failing: its Items wait, one of them probes it"
+                    "a partner keeps failing: its Items are deferred, one of them probes it"
                 );
             } else {
-                tracing::info!(%institution, "a partner is back");
+                tracing::info!(%institution, "a partner responds again");
             }
         }
         changed
@@ -308,23 +313,23 @@ impl Gates {
     /// Admits an Item, or defers it by `latest` at most if the partner is at its limit.
     ///
     /// # Errors
-    /// When to come again instead.
+    /// Returns the deferral if the Item must wait.
     pub(super) fn enter(
         self: &Arc<Self>,
         institution: &InstitutionId,
-        budget: &Budget,
+        budget: &CallLimits,
         latest: TimeDelta,
-    ) -> Result<Permit, PutOff> {
+    ) -> Result<Permit, Deferral> {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
         if let Some(until) = gate.closed_until(now, &self.settings) {
-            let until = until + between(TimeDelta::zero(), SPREAD, &*self.random);
-            return Err(PutOff::Failing(until));
+            let until = until + between(TimeDelta::zero(), PROBE_SPREAD, &*self.random);
+            return Err(Deferral::CircuitOpen(until));
         }
         if gate.working >= budget.at_once.max(1).min(gate.usable(elapsed)) {
             let until = gate.queue((budget, latest), now, &*self.random);
-            return Err(PutOff::Crowded(until));
+            return Err(Deferral::AtLimit(until));
         }
         let probe = gate.begin();
         gate.peak = gate.peak.max(gate.working);
@@ -332,36 +337,37 @@ impl Gates {
         Ok(self.permit(institution, probe))
     }
 
-    /// Admits the repetition of a refresh: past a crowd, but not past an open circuit.
+    /// Admits the repetition of a refresh, beyond the concurrency limit but not past an open
+    /// circuit.
     ///
     /// # Errors
-    /// When to try again instead.
-    pub(super) fn enter_to_refresh(
+    /// Returns the deferral if the circuit is open.
+    pub(super) fn admit_refresh_call(
         self: &Arc<Self>,
         institution: &InstitutionId,
-    ) -> Result<Permit, PutOff> {
+    ) -> Result<Permit, Deferral> {
         let now = self.clock.now();
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
         if let Some(until) = gate.closed_until(now, &self.settings) {
-            return Err(PutOff::Failing(until));
+            return Err(Deferral::CircuitOpen(until));
         }
         let probe = gate.begin();
         drop(all);
         Ok(self.permit(institution, probe))
     }
 
-    /// Leave for an Item that someone waits for, whatever the budget and the circuit say.
-    pub(super) fn enter_anyway(self: &Arc<Self>, institution: &InstitutionId) -> Permit {
+    /// Admits an Item that a caller waits for, whatever the budget and the circuit say.
+    pub(super) fn admit_always(self: &Arc<Self>, institution: &InstitutionId) -> Permit {
         self.lock().entry(institution.clone()).or_default().working += 1;
         self.permit(institution, false)
     }
 
     /// Waits until one more request is within the budget.
     ///
-    /// As many requests as Items may be worked on at once may follow each other without a wait. If
-    /// there is a wait, it is by the latest share of this process.
-    pub(super) async fn request(&self, institution: &InstitutionId, budget: &Budget) {
+    /// As many requests as Items may be worked on at once may follow each other without a delay.
+    /// The delay is computed from the latest share of this process.
+    pub(super) async fn request(&self, institution: &InstitutionId, budget: &CallLimits) {
         if self.is_behind(institution, self.pace(institution, budget).1) {
             self.lease(institution, |gate, elapsed| {
                 let is_old = gate.age(elapsed) >= SHARE_LIFETIME;
@@ -376,16 +382,17 @@ impl Gates {
         }
     }
 
-    /// The interval between requests of this process, and how far ahead of it they may be.
-    fn pace(&self, institution: &InstitutionId, budget: &Budget) -> (Duration, Duration) {
+    /// Returns the interval between requests of this process, and the time by which they may be
+    /// early.
+    fn pace(&self, institution: &InstitutionId, budget: &CallLimits) -> (Duration, Duration) {
         let (held, all) = self.share(institution, budget);
         let interval = Duration::from_secs(1) / budget.per_second.max(1) * all / held;
         let burst = u32::try_from(budget.at_once.clamp(1, MAX_SHARE)).unwrap_or(1) * held / all;
         (interval, interval.saturating_mul(burst.max(1) - 1))
     }
 
-    /// The permits of this process, and the number that they are a share of.
-    fn share(&self, institution: &InstitutionId, budget: &Budget) -> (u32, u32) {
+    /// Returns the permits of this process, and the total that they are a share of.
+    fn share(&self, institution: &InstitutionId, budget: &CallLimits) -> (u32, u32) {
         let elapsed = self.clock.elapsed();
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
@@ -479,7 +486,7 @@ impl Gate {
             Admission::Open => None,
             Admission::Closed(until) => Some(until),
             // Another process may probe it, or the store failed.
-            Admission::Due => Some(now + settings.first_pause),
+            Admission::Due => Some(now + settings.open_time_min),
         }
     }
 
@@ -489,30 +496,31 @@ impl Gate {
         self.may_probe_until.take().is_some() && self.state.circuit.is_open()
     }
 
-    /// Puts one more Item at the end of the queue: when its turn comes. So a crowd comes back one
-    /// after the other, as fast as it is worked on, and not all of it again and again.
+    /// Puts one more Item at the end of the queue and returns the time of its turn. So deferred
+    /// Items return one after the other, as fast as they are worked on, and not all at once.
     fn queue(
         &mut self,
-        (budget, latest): (&Budget, TimeDelta),
+        (budget, latest): (&CallLimits, TimeDelta),
         now: DateTime<Utc>,
         random: &dyn Random,
     ) -> DateTime<Utc> {
-        let places =
-            |count: usize| i32::try_from(count.max(1).saturating_mul(DENSITY)).unwrap_or(i32::MAX);
-        let apart = self.took.unwrap_or(UNKNOWN) / places(budget.at_once);
+        let slots = |count: usize| {
+            i32::try_from(count.max(1).saturating_mul(ITEMS_PER_SLOT)).unwrap_or(i32::MAX)
+        };
+        let apart = self.took.unwrap_or(ASSUMED_WORK_DURATION) / slots(budget.at_once);
         // Work on an Item is one request at least.
         let requests = usize::try_from(budget.per_second).unwrap_or(usize::MAX);
-        let apart = apart.max(TimeDelta::seconds(1) / places(requests));
-        self.queued_until = self.queued_until.max(now + SOONEST) + apart;
+        let apart = apart.max(TimeDelta::seconds(1) / slots(requests));
+        self.queued_until = self.queued_until.max(now + MIN_DEFERRAL) + apart;
         if self.queued_until - now <= latest {
             return self.queued_until;
         }
-        // How long so many take is a guess, and they must not come all at once.
+        // The duration of so many Items is a guess, and they must not return all at once.
         self.queued_until = now + latest;
         now + between(latest / 2, latest, random)
     }
 
-    /// Work on an Item ended that took so long.
+    /// Records the end of work on an Item and its duration.
     fn ended(&mut self, took: TimeDelta) {
         self.working = self.working.saturating_sub(1);
         let took = took.max(TimeDelta::milliseconds(1));
@@ -556,7 +564,8 @@ impl Drop for Permit {
         let gate = all.entry(self.institution.clone()).or_default();
         gate.ended(self.gates.clock.now() - self.begun);
         if self.probe && !self.settled {
-            // Cut off. Other processes may probe the partner once the lease of the probe has ended.
+            // Cancelled. Other processes may probe the partner once the lease of the probe has
+            // ended.
             gate.state.circuit.probe_lost();
         }
     }
@@ -568,13 +577,13 @@ fn span(duration: Duration) -> TimeDelta {
 
 /// A partner with its gate.
 #[derive(Clone, Debug)]
-pub(super) struct Gated {
+pub(super) struct GatedPartner {
     pub(super) partner: Partner,
     pub(super) institution: InstitutionId,
     pub(super) gates: Arc<Gates>,
 }
 
-impl Gated {
+impl GatedPartner {
     /// Waits until one more request is within the budget.
     pub(super) async fn request(&self) {
         self.gates.request(&self.institution, &self.partner.budget).await;
@@ -601,7 +610,7 @@ mod tests {
     /// Returns the delays of Items that are deferred at the same time, in milliseconds.
     fn queue(gate: &mut Gate, count: usize, now: DateTime<Utc>) -> Vec<i64> {
         let random = SeededRandom::new(1);
-        let budget = Budget::default();
+        let budget = CallLimits::default();
         let one = |_| gate.queue((&budget, LATEST), now, &random);
         (0..count).map(one).map(|until| (until - now).num_milliseconds()).collect()
     }
@@ -610,7 +619,7 @@ mod tests {
     fn those_put_off_come_one_after_the_other_as_fast_as_they_are_worked_on() {
         let mut gate = Gate { took: Some(TimeDelta::seconds(4)), ..Gate::default() };
         let waits = queue(&mut gate, 4, at(0));
-        assert_eq!(waits, [1125, 1250, 1375, 1500], "two for each place");
+        assert_eq!(waits, [1125, 1250, 1375, 1500], "two for each slot");
         // The queue moves on meanwhile, and never comes at once.
         assert_eq!(queue(&mut gate, 2, at(1_000)), [1125, 1250]);
         assert_eq!(queue(&mut gate, 1, at(60_000)), [1125]);

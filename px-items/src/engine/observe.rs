@@ -1,95 +1,95 @@
-//! What the engine tells those who watch it: events, and the report of a piece of work.
+//! Events of the engine for an observer, and the report of work on an Item.
 
 use crate::{
     item::State,
-    life::{FailureNote, Suspicion, Walk},
     sync::Counts,
+    sync_state::{FailureRecord, HistoryScan, Suspicion},
 };
 use chrono::{DateTime, Utc};
 use px_client::Window;
 use px_types::{InstitutionId, ItemId};
 use std::{fmt, time::Duration};
 
-/// Watches the engine at work: for a live table, or for tests.
+/// Observer of the engine: for a live table, or for tests.
 ///
 /// It is called between two steps of the work, so it must be quick and must not block.
 pub trait Observer: Send + Sync + fmt::Debug {
-    /// Something happened.
+    /// Handles an event.
     fn observe(&self, event: &Observed);
 }
 
-/// Something that happened to an Item.
+/// Event that concerns an Item.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Observed {
-    /// A worker took it.
+    /// A worker claimed it.
     Claimed {
         /// The Item.
         item_id: ItemId,
         /// Its institution.
         institution_id: InstitutionId,
-        /// Where it is in its life.
+        /// State of the Item.
         state: State,
     },
     /// Its accounts, identities and securities were read.
     UserRead {
         /// The Item.
         item_id: ItemId,
-        /// How many accounts it has.
+        /// Number of its accounts.
         accounts: usize,
     },
-    /// A window of its transactions was read whole, and is stored next.
+    /// A window of its transactions was read completely, and is stored next.
     WindowRead {
         /// The Item.
         item_id: ItemId,
-        /// The window.
+        /// Window that was read.
         window: Window,
-        /// The transactions in it.
+        /// Number of transactions in it.
         rows: u64,
-        /// What is still to be read of the walk; `None` when that was its last window.
-        left: Option<Walk>,
+        /// Rest of the scan; `None` if this was its last window.
+        left: Option<HistoryScan>,
     },
-    /// It was put off because its partner has no room for it now.
-    PutOff {
+    /// It was deferred because its partner is at its limit or keeps failing.
+    Deferred {
         /// The Item.
         item_id: ItemId,
-        /// Until then.
+        /// End of the deferral.
         until: DateTime<Utc>,
     },
-    /// It was deferred because its leases ran out again and again without a commit. The work on it
-    /// may be what ends processes.
+    /// It was deferred because its leases ran out repeatedly without a commit. The work on it may
+    /// crash processes.
     LeasesLost {
         /// The Item.
         item_id: ItemId,
-        /// How many leases ran out since the last commit.
+        /// Number of leases that ran out since the last commit.
         lost_leases: u32,
-        /// Deferred until then.
+        /// End of the deferral.
         until: DateTime<Utc>,
     },
-    /// The work on it ended, well or not.
+    /// The work on it ended, successfully or not.
     Ended(Report),
 }
 
-/// How work on an Item ended.
+/// Outcome of work on an Item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// All that was to be read is stored.
+    /// Everything that was to be read is stored.
     Finished,
     /// Part of the partner's data is on hold; see [`Report::suspicion`].
     Suspicious,
-    /// It failed and is tried again; see [`Report::failure`].
+    /// It failed and will be tried again; see [`Report::failure`].
     Failed,
     /// The partner refuses the tokens: the user has to authorize again.
     LoginRequired,
-    /// It was given back because the process stops. What was stored stays.
+    /// It was handed back because the process shuts down. What was stored stays.
     HandedBack,
-    /// Someone else has it by now, or it is gone. Nothing was stored from then on.
+    /// Another worker has it, or it was removed. Nothing was stored since then.
     Lost,
 }
 
 impl Outcome {
-    /// The name of it, for metrics and logs.
+    /// Returns the name of the outcome, for metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ impl Outcome {
     }
 }
 
-/// What became of a piece of work on an Item.
+/// Report of the work on an Item.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -111,24 +111,25 @@ pub struct Report {
     pub item_id: ItemId,
     /// Its institution.
     pub institution_id: InstitutionId,
-    /// How it ended.
+    /// Outcome.
     pub outcome: Outcome,
-    /// What was read and what it changed.
+    /// Numbers of rows that were read and changed.
     pub counts: Counts,
-    /// How long it took.
+    /// Duration of the work.
     pub took: Duration,
-    /// How it failed, if it did.
-    pub failure: Option<FailureNote>,
-    /// What is wrong with the partner's data, if something is.
+    /// Failure, if it failed.
+    pub failure: Option<FailureRecord>,
+    /// Suspicion about the partner's data, if any.
     pub suspicion: Option<Suspicion>,
-    /// When the Item is due again, as far as is known; `None` when it rests or is someone else's.
+    /// Time at which the Item is due again, if it is known and this worker's lease was not lost.
+    /// `None` for an Item that is never due.
     pub due_at: Option<DateTime<Utc>>,
 }
 
-/// Watches nothing.
+/// Observer that ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Nobody;
+pub(super) struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn observe(&self, _: &Observed) {}
 }

@@ -1,4 +1,5 @@
-//! Work after a restore: spent refresh tokens are back, and each use of one can end an authorization.
+//! Work after a restore: spent refresh tokens are stored again, and each use of one can end an
+//! authorization.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::oauth::TokenSet;
@@ -8,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-/// How Items are worked on after the database was restored from a backup, or failed over and lost
-/// its last commits.
+/// Settings for the work on Items after the database was restored from a backup, or lost its last
+/// commits in a failover.
 ///
-/// A partner replaces a refresh token when it is used, so the stored one may be spent. A partner takes a
-/// spent one for a theft and ends the authorization: the user must sign in again. So access tokens
-/// that were stored before the start are used as long as the partner takes them, and are refreshed one
-/// by one. Meanwhile an operator sees how many refreshes are refused, and can stop.
+/// A partner replaces a refresh token when it is used, so the stored one may be spent. A partner
+/// treats the use of a spent token as theft and ends the authorization: the user must sign in
+/// again. Therefore access tokens that were stored before the start are used as long as the partner
+/// accepts them, and are refreshed one by one. An operator can watch how many refreshes are
+/// refused, and can stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreSettings {
-    /// The time between two refreshes of tokens that were stored before the start, over all
+    /// Minimum interval between two refreshes of tokens that were stored before the start, over all
     /// partners of this process. Default: 10 seconds.
     pub refresh_interval: Duration,
 }
@@ -29,21 +31,21 @@ impl Default for RestoreSettings {
     }
 }
 
-/// Admits refreshes of restored tokens one by one.
+/// Limiter that admits refreshes of restored tokens one by one.
 #[derive(Debug)]
 pub(super) struct Restore {
     interval: Duration,
     clock: Arc<dyn Clock>,
-    /// Tokens that were issued before are of the backup.
+    /// Start of the process. Tokens that were issued earlier come from the backup.
     started_at: DateTime<Utc>,
     queue: Mutex<Queue>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Queue {
-    /// When the next refresh may begin, by the clock's `elapsed`.
+    /// Time of the next refresh, by the clock's `elapsed`.
     next: Duration,
-    /// When the last one that waits may.
+    /// Time of the last refresh in the queue.
     end: Duration,
 }
 
@@ -67,7 +69,8 @@ impl Restore {
             queue.next = elapsed + self.interval;
             return Ok(());
         }
-        // Twice as dense as refreshes are, so that an Item that comes late leaves no refresh unused.
+        // The queue is twice as dense as the refreshes, so that no slot stays unused when an Item
+        // returns late.
         queue.end = queue.end.max(queue.next) + self.interval / 2;
         let wait = TimeDelta::from_std(queue.end - elapsed).unwrap_or(TimeDelta::MAX);
         Err(self.clock.now() + wait)

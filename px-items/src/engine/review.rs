@@ -1,12 +1,12 @@
-//! Data on hold: what the program decides, and the counts of updates that it decides by.
+//! Data on hold: decisions of the program, and the counts of updates that they are based on.
 
 use super::Inner;
 use crate::{
     item::{Event, step},
     items::random_id,
     merge::{self, KnownAccount},
-    review::{self, Decided, Decision, Finding},
-    store::{Commit, ItemRecord, StoreError, Then, UpdateCount},
+    review::{self, DecidedReview, Decision, Finding},
+    store::{Commit, ItemRecord, LeaseOutcome, StoreError, UpdateCount},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{InstitutionId, model::activity::Activity};
@@ -18,11 +18,11 @@ use std::{
 /// Time for which a decision about a whole institution applies to Items that are found later.
 const RULING_VALID_FOR: TimeDelta = TimeDelta::days(30);
 
-/// Minimum time between two writes of the counts of updates.
+/// Minimum time between two writes of the update counts.
 const COUNT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 
-/// Updates of each institution's Items that this process did and has not stored. What a killed
-/// process did not store is missing there: it takes longer then until an Item counts as alone.
+/// Updates of each institution's Items that this process did and has not stored. Counts of a killed
+/// process are lost. Then it takes longer until an Item counts as the only one affected.
 #[derive(Debug, Default)]
 pub(super) struct PendingCounts(Mutex<Pending>);
 
@@ -65,15 +65,15 @@ impl Inner {
         if counts.is_empty() { Ok(()) } else { self.store.count_updates(&counts).await }
     }
 
-    /// Decides on what is on hold of an Item, if that can be done: by an operator's decision for
-    /// the institution, or by what its Items say together. Returns the Item and its accounts as
-    /// they are then.
+    /// Decides about the data of an Item on hold if that is possible: by an operator's decision for
+    /// the institution, or by the evidence of its Items. Returns the Item and its accounts after
+    /// the decision.
     pub(super) async fn decide(
         &self,
         record: &ItemRecord,
         accounts: Vec<KnownAccount>,
     ) -> Result<(ItemRecord, Vec<KnownAccount>), StoreError> {
-        let review = &record.life.review;
+        let review = &record.sync_state.review;
         if review.rows.is_none() && review.accounts.is_empty() {
             return Ok((record.clone(), accounts));
         }
@@ -83,8 +83,8 @@ impl Inner {
         let plan = &self.settings.plan;
         let decided = match ruling.filter(|_| !review.operator_only) {
             Some(ruling) => {
-                let verdict = (ruling.verdict, &*ruling.by);
-                review::decide(&record.life, &accounts, verdict, (plan, now), false)
+                let outcome = (ruling.outcome, &*ruling.by);
+                review::decide(&record.sync_state, &accounts, outcome, (plan, now), false)
             }
             None => self.rebooked(record, &accounts, now).await?,
         };
@@ -92,21 +92,25 @@ impl Inner {
         let Ok((state, _)) = step(record.state, Event::PartStored) else {
             return Ok((record.clone(), accounts));
         };
-        let mut commit =
-            Commit::new(record, state, now, Then::Keep { lease_until: self.lease_end(now) });
+        let mut commit = Commit::new(
+            record,
+            state,
+            now,
+            LeaseOutcome::Keep { lease_until: self.lease_end(now) },
+        );
         let mut record = record.clone();
         record.state = state;
-        record.life.clone_from(&decided.life);
-        commit.reviews = Some(review::entries(&record, &decided.life.review));
+        record.sync_state.clone_from(&decided.sync_state);
+        commit.reviews = Some(review::entries(&record, &decided.sync_state.review));
         commit.activities = self.activities(&decided.decisions);
         let mut accounts = accounts;
         if let Some(write) = &decided.accounts {
             accounts.retain(|known| !write.forgotten.contains(&known.account.id));
             accounts = merge::updated(accounts, &write.accounts);
         }
-        commit.news.new_accounts = decided.new_accounts;
+        commit.changes.new_accounts = decided.new_accounts;
         commit.accounts = decided.accounts;
-        commit.life = decided.life;
+        commit.sync_state = decided.sync_state;
         self.store.commit(commit).await?;
         Ok((record, accounts))
     }
@@ -117,8 +121,8 @@ impl Inner {
         record: &ItemRecord,
         accounts: &[KnownAccount],
         now: DateTime<Utc>,
-    ) -> Result<Option<Decided>, StoreError> {
-        let review = &record.life.review;
+    ) -> Result<Option<DecidedReview>, StoreError> {
+        let review = &record.sync_state.review;
         let Some(rows) = review.rows.as_ref().filter(|_| !review.operator_only) else {
             return Ok(None);
         };
@@ -129,23 +133,23 @@ impl Inner {
             return Ok(None);
         }
         let start = rows.start;
-        let mut life = record.life.clone();
-        let Some(decision) = life.review.rebook(now) else { return Ok(None) };
-        // No update reaches back so far.
-        if life.owed_since.is_none_or(|owed| owed > start) {
-            life.read_all(plan, now);
+        let mut sync_state = record.sync_state.clone();
+        let Some(decision) = sync_state.review.rebook(now) else { return Ok(None) };
+        // Updates do not reach back so far.
+        if sync_state.owed_since.is_none_or(|owed| owed > start) {
+            sync_state.read_all(plan, now);
         }
-        life.refresh_review(accounts);
+        sync_state.refresh_review(accounts);
         let (accounts, new_accounts) = (None, Vec::new());
-        Ok(Some(Decided { life, accounts, new_accounts, decisions: vec![decision] }))
+        Ok(Some(DecidedReview { sync_state, accounts, new_accounts, decisions: vec![decision] }))
     }
 
-    /// Entries for the activity log of decisions, which are logged.
+    /// Returns the audit entries of decisions, and logs them.
     pub(super) fn activities(&self, decisions: &[Decision]) -> Vec<Activity> {
         let of = |decision: &Decision| {
-            let verdict = decision.verdict.as_str();
+            let outcome = decision.outcome.as_str();
             let by = &*decision.by;
-            tracing::warn!(verdict, by, subject = ?decision.subject, "decided what data on hold is");
+            tracing::warn!(outcome, by, subject = ?decision.subject, "decided about data on hold");
             Some(review::activity(decision, random_id(&*self.random)?))
         };
         decisions.iter().filter_map(of).collect()

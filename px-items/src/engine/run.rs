@@ -1,8 +1,8 @@
-//! The loops: claiming what is due, counting, and ending in good order.
+//! Loops of the engine: claims, periodic tasks and shutdown.
 
 use super::{
     Inner,
-    gate::{Permit, PutOff},
+    gate::{Deferral, Permit},
     observe::Observed,
     work::Task,
 };
@@ -27,38 +27,38 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// The Items that this process holds.
-type Held = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
+/// Items with a lease of this process.
+type LeasedItems = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
 
-/// How long the store is left alone after a claim of which no Item could be worked on.
-const BREATH: Duration = Duration::from_millis(100);
+/// Delay before the next claim when every claimed Item had to be deferred.
+const EMPTY_CLAIM_BACKOFF: Duration = Duration::from_millis(100);
 /// Interval at which permits in use are renewed and unused ones given back.
-const PERMITS_EVERY: Duration = Duration::from_secs(1);
-/// The most refreshes that are repeated at once.
+const PERMIT_RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of concurrent repetitions of refreshes.
 const MAX_REFRESHES: usize = 64;
-/// Maximum number of Items that are claimed to get past deferred ones.
-const FARTHEST: usize = 1000;
+/// Maximum number of Items per claim when deferred Items are skipped.
+const MAX_CLAIMED_ITEMS: usize = 1000;
 
 /// Delay before the first purge of a process.
 const FIRST_PURGE_DELAY: Duration = Duration::from_secs(60);
-/// Time between two purges.
+/// Interval between two purges.
 const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
-/// Time between two batches of one purge: the daily round goes first.
+/// Delay between two batches of one purge, because regular work has priority.
 const PURGE_BATCH_DELAY: Duration = Duration::from_secs(1);
 /// Maximum number of rows of a batch.
 const MAX_PURGED_ROWS: usize = 2000;
 
-/// What came of a claim.
+/// Result of a claim.
 #[derive(Default)]
 struct Claimed {
-    /// Whether more may be due.
+    /// Whether more Items may be due.
     more: bool,
-    /// How many Items were claimed.
+    /// Number of claimed Items.
     count: usize,
-    /// Those that may be worked on, with leave to.
+    /// Items that may be worked on, with their permits.
     admitted: Vec<(ItemRecord, Permit)>,
     /// Time until which Items were deferred because their partners are at their limits.
-    crowded_until: Option<DateTime<Utc>>,
+    deferred_until: Option<DateTime<Utc>>,
 }
 
 impl Inner {
@@ -66,15 +66,15 @@ impl Inner {
         self.stopping.store(false, Ordering::Relaxed);
         let stop = pin!(stop);
         let busy = AtomicBool::new(false);
-        let mut revoking = pin!(self.keep_revoking(&busy));
-        // Boxed, to end with the work: a call that waits for the store and is not polled any
-        // more would keep its place there.
-        let counting = Box::pin(self.keep_counting());
-        let purging = Box::pin(self.keep_purging());
-        let keeping = Box::pin(self.gates.keep_permits(PERMITS_EVERY));
+        let mut revoking = pin!(self.revoke_periodically(&busy));
+        // Boxed, to be dropped when the workers end: a pending store call that is no longer polled
+        // would keep its slot there.
+        let counting = Box::pin(self.count_periodically());
+        let purging = Box::pin(self.purge_periodically());
+        let keeping = Box::pin(self.gates.renew_permits(PERMIT_RENEWAL_INTERVAL));
         tokio::select! {
             biased;
-            () = self.keep_working(workers, stop) => {}
+            () = self.run_workers(workers, stop) => {}
             _ = join4(&mut revoking, counting, purging, keeping) => {}
         }
         // A revocation that is cut off waits until its lease has run out.
@@ -94,22 +94,22 @@ impl Inner {
         self.stopping.store(false, Ordering::Relaxed);
     }
 
-    /// Claims and works until the stop.
-    async fn keep_working(
+    /// Claims Items and works on them until the stop.
+    async fn run_workers(
         self: &Arc<Self>,
         workers: usize,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) {
-        let (mut at_work, held) = (JoinSet::new(), Held::default());
-        // Refreshes that are repeated take no worker's place.
+        let (mut at_work, leased) = (JoinSet::new(), LeasedItems::default());
+        // Repetitions of refreshes do not count as workers.
         let mut refreshing = JoinSet::new();
         let mut refreshes_at = self.clock.elapsed();
         let mut signal = self.store.signals().items.listen();
-        // Whether more may be due than was claimed.
-        let mut hungry = true;
-        // The number of Items that are claimed beyond the workers, to get past deferred ones.
-        let mut reach = 1;
-        let mut crowded_until = None;
+        // Whether more Items may be due than were claimed.
+        let mut may_have_more = true;
+        // Multiplier of the claim size, to get past deferred Items.
+        let mut claim_factor = 1;
+        let mut deferred_until = None;
         loop {
             let is_right = tokio::select! {
                 biased;
@@ -123,39 +123,39 @@ impl Inner {
                 let claimed = tokio::select! {
                     biased;
                     () = &mut stop => {
-                        self.take_back(claim).await;
+                        self.hand_back_claim(claim).await;
                         break;
                     }
                     claimed = &mut claim => claimed,
                 };
-                self.spawn(claimed.admitted, Task::RepeatRefresh, &mut refreshing, &held);
+                self.spawn(claimed.admitted, Task::RepeatRefresh, &mut refreshing, &leased);
             }
             let free = workers.saturating_sub(at_work.len());
-            let mut pause = None;
-            if is_right && hungry && free > 0 {
-                let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
+            let mut backoff = None;
+            if is_right && may_have_more && free > 0 {
+                let limit = free.saturating_mul(claim_factor).min(MAX_CLAIMED_ITEMS.max(free));
                 let mut claim = pin!(self.try_claim(self.clock.now(), free, limit));
                 let claimed = tokio::select! {
                     biased;
                     () = &mut stop => {
-                        self.take_back(claim).await;
+                        self.hand_back_claim(claim).await;
                         break;
                     }
                     claimed = &mut claim => claimed,
                 };
-                hungry = claimed.more;
-                crowded_until = crowded_until.max(claimed.crowded_until);
-                if hungry && claimed.admitted.is_empty() {
+                may_have_more = claimed.more;
+                deferred_until = deferred_until.max(claimed.deferred_until);
+                if may_have_more && claimed.admitted.is_empty() {
                     // Every claimed Item was deferred, and others wait behind them.
-                    reach = reach.saturating_mul(4);
-                    pause = Some(BREATH);
+                    claim_factor = claim_factor.saturating_mul(4);
+                    backoff = Some(EMPTY_CLAIM_BACKOFF);
                 } else {
-                    reach = 1;
+                    claim_factor = 1;
                 }
-                self.spawn(claimed.admitted, Task::Update, &mut at_work, &held);
+                self.spawn(claimed.admitted, Task::Update, &mut at_work, &leased);
             }
             let free = workers.saturating_sub(at_work.len());
-            if is_right && hungry && free > 0 && pause.is_none() {
+            if is_right && may_have_more && free > 0 && backoff.is_none() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -164,21 +164,22 @@ impl Inner {
                 () = &mut stop => break,
                 _ = at_work.join_next(), if !at_work.is_empty() => {
                     while at_work.try_join_next().is_some() {}
-                    // A partner may take one of the deferred Items again.
-                    hungry |= crowded_until.is_some_and(|until| self.clock.now() < until);
+                    // The partner may admit one of the deferred Items now.
+                    may_have_more |= deferred_until.is_some_and(|until| self.clock.now() < until);
                 }
                 _ = refreshing.join_next(), if !refreshing.is_empty() => {}
-                () = signal.raised() => hungry = true,
-                () = self.clock.sleep(pause.unwrap_or_else(|| self.poll())) => hungry = true,
+                () = signal.raised() => may_have_more = true,
+                () = self.clock.sleep(backoff.unwrap_or_else(|| self.poll())) => may_have_more = true,
             }
         }
         self.stopping.store(true, Ordering::Relaxed);
-        self.finish([at_work, refreshing], &held).await;
+        self.finish([at_work, refreshing], &leased).await;
         self.stopping.store(false, Ordering::Relaxed);
     }
 
-    /// Lets what is under way end, and hands back what does not.
-    async fn finish(&self, mut tasks: [JoinSet<()>; 2], held: &Held) {
+    /// Waits for the tasks under way, and hands back the Items of tasks that exceed the grace
+    /// period.
+    async fn finish(&self, mut tasks: [JoinSet<()>; 2], leased: &LeasedItems) {
         let ended = async {
             for tasks in &mut tasks {
                 while tasks.join_next().await.is_some() {}
@@ -189,22 +190,22 @@ impl Inner {
             () = ended => return,
             () = self.clock.sleep(self.settings.grace) => {}
         }
-        // The guards are dropped with the tasks, so what is held is noted first.
-        let left = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+        // Dropping the tasks drops their guards, so the leased Items are collected first.
+        let left = std::mem::take(&mut *leased.lock().unwrap_or_else(PoisonError::into_inner));
         for tasks in &mut tasks {
             tasks.shutdown().await;
         }
         let now = self.clock.now();
         let left: Vec<_> = left.into_iter().map(|(item, fence)| (item, fence, now)).collect();
-        tracing::info!(items = left.len(), "handing back what did not end in time");
+        tracing::info!(items = left.len(), "handing back Items that were not finished in time");
         if let Err(error) = self.store.hand_back(&left).await {
-            tracing::warn!(%error, "Items could not be handed back; their leases run out");
+            tracing::warn!(%error, "Items could not be handed back; they wait until their leases run out");
         }
     }
 
-    /// Hands back what a claim takes that was under way at the stop: dropped, it would leave Items
-    /// to nobody until their leases run out.
-    async fn take_back(&self, claim: impl Future<Output = Claimed>) {
+    /// Hands back the Items of a claim that was under way at the stop. If the claim were dropped,
+    /// these Items would wait until their leases run out.
+    async fn hand_back_claim(&self, claim: impl Future<Output = Claimed>) {
         let claimed = tokio::select! {
             biased;
             claimed = claim => claimed,
@@ -215,20 +216,20 @@ impl Inner {
         let items: Vec<_> =
             items.map(|one| (one.id, one.fence, one.due_at.unwrap_or(now))).collect();
         if let Err(error) = self.store.hand_back(&items).await {
-            tracing::warn!(%error, "Items could not be handed back; their leases run out");
+            tracing::warn!(%error, "Items could not be handed back; they wait until their leases run out");
         }
     }
 
-    /// Begins to work on Items.
+    /// Starts the work on Items.
     fn spawn(
         self: &Arc<Self>,
         items: Vec<(ItemRecord, Permit)>,
         task: Task,
         tasks: &mut JoinSet<()>,
-        held: &Held,
+        leased: &LeasedItems,
     ) {
         for (record, permit) in items {
-            let guard = Guard::new(held, &record);
+            let guard = LeaseGuard::new(leased, &record);
             let inner = Arc::clone(self);
             tasks.spawn(async move {
                 let _guard = guard;
@@ -237,8 +238,8 @@ impl Inner {
         }
     }
 
-    /// Claims Items whose refresh was cut off. Their partners must not be failing; a crowd there
-    /// does not matter.
+    /// Claims Items with an interrupted refresh. A partner at its concurrency limit admits them,
+    /// a failing one does not.
     async fn claim_refreshes(&self, now: DateTime<Utc>, limit: usize) -> Claimed {
         let mut claimed = Claimed::default();
         if limit == 0 {
@@ -262,13 +263,13 @@ impl Inner {
                 continue;
             }
             self.gates.prepare_refresh(&record.institution_id).await;
-            match self.gates.enter_to_refresh(&record.institution_id) {
+            match self.gates.admit_refresh_call(&record.institution_id) {
                 Ok(permit) => claimed.admitted.push((record, permit)),
-                // It is tried again while the partner still gives the tokens.
+                // It is tried again while the partner still returns the tokens.
                 Err(_) => back.push((record.id, record.fence, due_at)),
             }
         }
-        self.put_back(&back).await;
+        self.hand_back_all(&back).await;
         claimed
     }
 
@@ -285,11 +286,11 @@ impl Inner {
         }
     }
 
-    async fn put_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) {
+    async fn hand_back_all(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) {
         if !items.is_empty()
             && let Err(error) = self.store.hand_back(items).await
         {
-            tracing::warn!(%error, "Items could not be handed back; their leases run out");
+            tracing::warn!(%error, "Items could not be handed back; they wait until their leases run out");
         }
     }
 
@@ -300,8 +301,8 @@ impl Inner {
         })
     }
 
-    /// Claims Items that are due, finds as many to work on as are wanted, and puts those off that
-    /// their partners have no room for.
+    /// Claims due Items until as many as wanted may be worked on. Defers those if their partners are
+    /// at their limits or keep failing.
     async fn claim(
         &self,
         due_by: DateTime<Utc>,
@@ -322,28 +323,28 @@ impl Inner {
                 continue;
             }
             if claimed.admitted.len() == wanted {
-                // It stays as long due as it is.
+                // It keeps its due time.
                 claimed.more = true;
                 back.push((record.id, record.fence, record.due_at.unwrap_or(due_by)));
                 continue;
             }
             match self.admit(&record) {
                 Ok(permit) => claimed.admitted.push((record, permit)),
-                Err(put_off) => {
-                    let until = put_off.until();
-                    if matches!(put_off, PutOff::Crowded(_)) {
-                        claimed.crowded_until = claimed.crowded_until.max(Some(until));
+                Err(deferral) => {
+                    let until = deferral.until();
+                    if matches!(deferral, Deferral::AtLimit(_)) {
+                        claimed.deferred_until = claimed.deferred_until.max(Some(until));
                     }
-                    self.observe(Observed::PutOff { item_id: record.id.clone(), until });
+                    self.observe(Observed::Deferred { item_id: record.id.clone(), until });
                     back.push((record.id, record.fence, until));
                 }
             }
         }
-        self.put_back(&back).await;
+        self.hand_back_all(&back).await;
         Ok(claimed)
     }
 
-    pub(super) async fn work_off(self: &Arc<Self>) -> usize {
+    pub(super) async fn run_due(self: &Arc<Self>) -> usize {
         let worked = self.work_off_all().await;
         self.gates.release_permits().await;
         worked
@@ -377,15 +378,15 @@ impl Inner {
         worked
     }
 
-    /// The time to the next look, give or take a quarter.
+    /// Returns the time to the next poll, plus or minus a quarter.
     fn poll(&self) -> Duration {
         let poll = self.settings.poll;
         let half = u64::try_from((poll / 2).as_micros()).unwrap_or(u64::MAX);
         poll * 3 / 4 + Duration::from_micros(self.random.below(half.saturating_add(1)))
     }
 
-    /// Deletes what no reader can need any more, batch by batch.
-    async fn keep_purging(&self) {
+    /// Deletes removed transactions that no reader needs any more, batch by batch.
+    async fn purge_periodically(&self) {
         let mut delay = FIRST_PURGE_DELAY;
         loop {
             self.clock.sleep(delay).await;
@@ -401,8 +402,8 @@ impl Inner {
         }
     }
 
-    /// Counts Items for the metrics, now and then.
-    async fn keep_counting(&self) {
+    /// Counts Items for the metrics periodically.
+    async fn count_periodically(&self) {
         let Some(every) = self.settings.count_every else {
             return pending().await;
         };
@@ -417,22 +418,22 @@ impl Inner {
     }
 }
 
-/// Notes that an Item is held, until it is dropped.
-struct Guard {
-    held: Held,
+/// Guard that records the lease of an Item until it is dropped.
+struct LeaseGuard {
+    leased: LeasedItems,
     item: ItemId,
 }
 
-impl Guard {
-    fn new(held: &Held, record: &ItemRecord) -> Self {
-        let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
+impl LeaseGuard {
+    fn new(leased: &LeasedItems, record: &ItemRecord) -> Self {
+        let mut all = leased.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(record.id.clone(), record.fence);
-        Self { held: Arc::clone(held), item: record.id.clone() }
+        Self { leased: Arc::clone(leased), item: record.id.clone() }
     }
 }
 
-impl Drop for Guard {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.item);
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.item);
     }
 }

@@ -1,12 +1,13 @@
-//! Calls for one Item: with its tokens, within its partner's budget, by the rule for 401.
+//! Calls for one Item: with its tokens, within its partner's budget, and with the rule for 401.
 //!
-//! The rule: a refused token ends nothing yet. The store is read again; if other tokens are
-//! there by now, they are used. Else they are refreshed, once. Only what is refused then is lost.
+//! A refused token does not yet end the authorization. The store is read again. If it has other
+//! tokens now, they are used. Otherwise the tokens are refreshed, once. If the partner refuses them
+//! after that, the authorization has ended.
 
 use super::{
     failure::Failure,
-    gate::Gated,
-    tokens::{ItemTokens, Place},
+    gate::GatedPartner,
+    tokens::{ItemTokens, TokenBackend},
 };
 use crate::{
     faults::FaultTally,
@@ -24,53 +25,52 @@ use px_types::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// How many times tokens may turn out to be others before an attempt is given up.
-const MOST_CHANGES: u32 = 4;
+/// Maximum number of token changes during one attempt.
+const MAX_TOKEN_CHANGES: u32 = 4;
 
-/// Number of readings of a window after which it is given up if its rows and its `total` differ in
-/// another way each time.
-const MOST_READINGS: u32 = 4;
+/// Maximum number of readings of a window if its rows and `total` differ in another way each time.
+const MAX_READINGS: u32 = 4;
 
-/// Maximum number of faults of a page that are counted by their paths. What was set aside counts
-/// anyhow.
-const MAX_FAULTS_HELD: usize = 2000;
+/// Maximum number of faults of a page that are counted by their paths. Elements that were set aside
+/// are always counted.
+const MAX_FAULTS_PER_PAGE: usize = 2000;
 
-/// Why work on an Item does not go on.
+/// Reason why work on an Item stops.
 #[derive(Debug)]
-pub(super) enum Stop {
-    /// The authorization is lost; the tokens were of this version.
+pub(super) enum StopReason {
+    /// The authorization has ended; the tokens had this version.
     Refused(Option<u64>),
     /// Another attempt may succeed.
     Failed(Failure),
-    /// The store failed, or has given the Item to someone else.
+    /// The store failed, or another worker has the Item.
     Store(StoreError),
-    /// This process stops: the Item is given back.
+    /// The process shuts down: the Item is handed back.
     Stopping,
-    /// The clock was set while the Item was worked on: another worker reads it again.
+    /// The clock was set during the work: another worker reads the Item again.
     WrongClock,
-    /// Its tokens are of a backup, and others are refreshed first.
+    /// The tokens come from a backup, and others are refreshed first.
     Deferred(DateTime<Utc>),
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for StopReason {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-/// What became of the reading of a window.
+/// Result of reading a window.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(super) enum WindowReading {
     Whole(ReadWindow, Vec<Security>),
-    /// Two readings had the same rows, and that `total`, which is not their number.
+    /// Two readings had the same rows, and the same `total`, which differs from their number.
     Miscounted(ReadWindow, Vec<Security>, u64),
-    /// It has that many transactions, more than are read at once.
+    /// The window has this number of transactions, which is more than are read at once.
     TooMany(u64),
-    /// The partner refuses it for its length.
+    /// The partner refuses the window for its length.
     TooLong,
 }
 
-/// Whether a request waits for the rate limit. It counts either way.
+/// Whether a request waits for the rate limit. It counts in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     InTurn,
@@ -79,8 +79,8 @@ enum Pace {
 
 /// Calls for one Item.
 pub(super) struct Session {
-    place: Place,
-    gated: Gated,
+    backend: TokenBackend,
+    gated: GatedPartner,
     item: ItemId,
     user: UserId,
     tokens: Arc<ItemTokens>,
@@ -88,17 +88,17 @@ pub(super) struct Session {
     changes: u32,
     /// Whether a refresh was tried because the tokens were refused.
     refreshed: bool,
-    /// Whether earlier tokens of this work were refreshed well.
+    /// Whether earlier tokens of this work were refreshed successfully.
     did_refresh: bool,
 }
 
 impl Session {
-    pub(super) fn open(place: Place, gated: Gated, record: &ItemRecord) -> Self {
+    pub(super) fn open(backend: TokenBackend, gated: GatedPartner, record: &ItemRecord) -> Self {
         let owner = (record.institution_id.clone(), record.user_id.clone());
-        let tokens = ItemTokens::new(place.clone(), record.id.clone(), owner, None);
-        let client = calling(&gated, &tokens);
+        let tokens = ItemTokens::new(backend.clone(), record.id.clone(), owner, None);
+        let client = client_with_tokens(&gated, &tokens);
         Self {
-            place,
+            backend,
             gated,
             item: record.id.clone(),
             user: record.user_id.clone(),
@@ -110,19 +110,19 @@ impl Session {
         }
     }
 
-    /// Whether the tokens were refreshed well.
+    /// Returns whether the tokens were refreshed successfully.
     pub(super) fn has_refreshed(&self) -> bool {
         self.did_refresh || self.tokens.refreshed()
     }
 
-    /// Refreshes the tokens because the partner asked for it. What fails is only noted: the
-    /// tokens that are there may do, and if not, the calls will tell.
-    pub(super) async fn cycle(&mut self) -> Result<(), Stop> {
-        let Some((tokens, version)) = self.place.store.tokens(&self.item).await? else {
+    /// Refreshes the tokens because the partner requested it. A failure is only logged: the present
+    /// tokens may still work, and if not, the calls fail.
+    pub(super) async fn cycle(&mut self) -> Result<(), StopReason> {
+        let Some((tokens, version)) = self.backend.store.tokens(&self.item).await? else {
             return Ok(());
         };
         if self.admit_refresh(&tokens).is_err() {
-            // The partner's wish stays recorded.
+            // The partner's request stays recorded.
             return Ok(());
         }
         if let Err(error) = self.refresh(version, Pace::InTurn).await {
@@ -132,86 +132,88 @@ impl Session {
         Ok(())
     }
 
-    /// Repeats a refresh whose outcome is not known. The partner gives the new pair once more for a
+    /// Repeats a refresh with an unknown outcome. The partner returns the new pair again for a
     /// short time only, so this does not wait for the rate limit.
-    pub(super) async fn repeat_refresh(&mut self) -> Result<(), Stop> {
-        let Some((_, version)) = self.place.store.tokens(&self.item).await? else {
+    pub(super) async fn repeat_refresh(&mut self) -> Result<(), StopReason> {
+        let Some((_, version)) = self.backend.store.tokens(&self.item).await? else {
             return Ok(());
         };
         self.refreshed = true;
         match self.refresh(version, Pace::AtOnce).await {
             Ok(()) => Ok(()),
-            Err(error) => self.after(error).await,
+            Err(error) => self.handle_error(error).await,
         }
     }
 
-    /// Reads accounts, identities and securities, and says when that began.
-    pub(super) async fn user(&mut self) -> Result<(UserAccountInfoResponse, DateTime<Utc>), Stop> {
+    /// Reads accounts, identities and securities. Also returns the time at which the reading began.
+    pub(super) async fn user(
+        &mut self,
+    ) -> Result<(UserAccountInfoResponse, DateTime<Utc>), StopReason> {
         loop {
             self.gated.request().await;
-            let began_at = self.place.clock.now();
+            let began_at = self.backend.clock.now();
             match self.client.user(&self.user).await {
-                Ok(answer) => {
-                    metrics::faults(&self.gated.institution, answer.faults());
-                    return Ok((answer, began_at));
+                Ok(response) => {
+                    metrics::faults(&self.gated.institution, response.faults());
+                    return Ok((response, began_at));
                 }
-                Err(error) => self.after(error).await?,
+                Err(error) => self.handle_error(error).await?,
             }
         }
     }
 
-    /// Whether the partner serves the accounts well now.
-    pub(super) async fn serves_accounts(&mut self) -> Result<bool, Stop> {
+    /// Returns whether the partner serves the accounts now.
+    pub(super) async fn serves_accounts(&mut self) -> Result<bool, StopReason> {
         match self.user().await {
             Ok(_) => Ok(true),
-            Err(Stop::Failed(_)) => Ok(false),
+            Err(StopReason::Failed(_)) => Ok(false),
             Err(stop) => Err(stop),
         }
     }
 
-    /// Reads a window, if it has at most that many transactions; `beyond_total` if the partner's
+    /// Reads a window of at most `at_most` transactions. `beyond_total` is set if the partner's
     /// `total` is known to be too small.
     pub(super) async fn window(
         &mut self,
         window: Window,
         at_most: Option<u64>,
         beyond_total: bool,
-    ) -> Result<Read, Stop> {
+    ) -> Result<WindowReading, StopReason> {
         let mut before = None;
         let mut readings = 0;
         loop {
-            match self.walk(window, at_most, beyond_total).await {
-                Ok(Read::Miscounted(read, securities, total)) => {
+            match self.read_once(window, at_most, beyond_total).await {
+                Ok(WindowReading::Miscounted(read, securities, total)) => {
                     let count = (read.rows_sent, total);
                     if before.replace(count) == Some(count) {
-                        return Ok(Read::Miscounted(read, securities, total));
+                        return Ok(WindowReading::Miscounted(read, securities, total));
                     }
                     readings += 1;
-                    if readings == MOST_READINGS {
-                        return Err(Stop::Failed(Failure::miscounted()));
+                    if readings == MAX_READINGS {
+                        return Err(StopReason::Failed(Failure::miscounted()));
                     }
                 }
                 Ok(read) => return Ok(read),
                 Err(error) if error.error_id() == Some(error_id::WINDOW_TOO_LONG) => {
-                    return Ok(Read::TooLong);
+                    return Ok(WindowReading::TooLong);
                 }
-                Err(error) => self.after(error).await?,
+                Err(error) => self.handle_error(error).await?,
             }
         }
     }
 
-    async fn walk(
+    async fn read_once(
         &self,
         window: Window,
         at_most: Option<u64>,
         beyond_total: bool,
-    ) -> Result<Read, Error> {
-        let began_at = self.place.clock.now();
+    ) -> Result<WindowReading, Error> {
+        let began_at = self.backend.clock.now();
         let mut pages = self.client.pages_with_any_total(&self.user, window, beyond_total);
         let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
         let (mut faults, mut unread) = (Vec::<Fault>::new(), UnreadRows::default());
         let mut total = 0;
-        // Rows that the partner sent, and those of them of which another one is the same.
+        // Rows that the partner sent, and those among them that repeat another one.
         let (mut sent, mut repeated) = (0, 0);
         while pages.has_more() {
             self.gated.request().await;
@@ -219,18 +221,19 @@ impl Session {
                 None => break,
                 Some(PageEvent::Page(page)) => {
                     if at_most.is_some_and(|at_most| page.total > at_most) {
-                        return Ok(Read::TooMany(page.total));
+                        return Ok(WindowReading::TooMany(page.total));
                     }
                     total = page.total;
                     sent += page.rows_sent();
                     repeated += page.rows_repeated();
                     unread.add(&page);
-                    faults.extend(page.faults().iter().take(MAX_FAULTS_HELD).cloned());
+                    faults.extend(page.faults().iter().take(MAX_FAULTS_PER_PAGE).cloned());
                     rows.extend(page.transactions);
                     let new = page.securities.into_iter();
                     securities.extend(new.map(|security| (security.id.clone(), security)));
                 }
-                // Begun again; anything else that a later client may tell ends the same way.
+                // The reading begins again. Events that a later client adds are handled the same
+                // way.
                 Some(_) => {
                     rows.clear();
                     securities.clear();
@@ -245,76 +248,78 @@ impl Session {
         read.faults = FaultTally::of(&faults);
         read.rows_sent = sent;
         let securities = securities.into_values().collect();
-        // A row that came twice may be one or two by the partner's `total`.
+        // A row that came twice may count as one or two in the partner's `total`.
         Ok(if sent == total || sent - repeated == total {
-            Read::Whole(read, securities)
+            WindowReading::Whole(read, securities)
         } else {
-            Read::Miscounted(read, securities, total)
+            WindowReading::Miscounted(read, securities, total)
         })
     }
 
-    /// What follows a failed call: other tokens to call with, or the end.
-    async fn after(&mut self, error: Error) -> Result<(), Stop> {
+    /// Handles a failed call: switches to other tokens, or returns the reason to stop.
+    async fn handle_error(&mut self, error: Error) -> Result<(), StopReason> {
         let lost = self.tokens.lost();
         if !lost && !error.ends_token() {
-            // Without tokens there is nothing to call with, whatever the reason.
+            // Without tokens no call is possible, whatever the error.
             return Err(match self.tokens.version() {
-                None if error.kind() == px_client::Kind::Auth => self.without_tokens().await,
-                _ => Stop::Failed(Failure::of(&error)),
+                None if error.kind() == px_client::ErrorKind::Auth => self.without_tokens().await,
+                _ => StopReason::Failed(Failure::of(&error)),
             });
         }
         self.changes += 1;
-        if self.changes > MOST_CHANGES {
-            return Err(Stop::Failed(Failure::internal("the tokens never stayed the same")));
+        if self.changes > MAX_TOKEN_CHANGES {
+            return Err(StopReason::Failed(Failure::internal("the tokens kept changing")));
         }
         let used = self.tokens.version();
-        let Some((tokens, stored)) = self.place.store.tokens(&self.item).await? else {
-            return Err(Stop::Refused(None));
+        let Some((tokens, stored)) = self.backend.store.tokens(&self.item).await? else {
+            return Err(StopReason::Refused(None));
         };
         if lost || used != Some(stored) {
-            tracing::debug!(item = %self.item, "there are other tokens by now");
+            tracing::debug!(item = %self.item, "the tokens were replaced meanwhile");
             self.with_tokens(None);
             return Ok(());
         }
-        // A refresh that was refused is not tried again, nor is one that did not help.
+        // A refused refresh is not repeated, and neither is one that did not help.
         if error.operation() == "token" || self.refreshed {
-            return Err(Stop::Refused(Some(stored)));
+            return Err(StopReason::Refused(Some(stored)));
         }
         self.admit_refresh(&tokens)?;
         self.refreshed = true;
         let Err(error) = self.refresh(stored, Pace::InTurn).await else {
             return Ok(());
         };
-        let now = self.place.store.tokens(&self.item).await?.map(|(_, version)| version);
+        let now = self.backend.store.tokens(&self.item).await?.map(|(_, version)| version);
         match now {
             Some(now) if now != stored => {
                 self.with_tokens(None);
                 Ok(())
             }
-            _ if error.ends_token() => Err(Stop::Refused(Some(stored))),
-            _ => Err(Stop::Failed(Failure::of(&error))),
+            _ if error.ends_token() => Err(StopReason::Refused(Some(stored))),
+            _ => Err(StopReason::Failed(Failure::of(&error))),
         }
     }
 
-    /// Admits a refresh of tokens of a backup when it is their turn, and all others.
-    fn admit_refresh(&self, tokens: &TokenSet) -> Result<(), Stop> {
-        match &self.place.restore {
-            Some(restore) if restore.concerns(tokens) => restore.admit().map_err(Stop::Deferred),
+    /// Admits a refresh. Tokens that come from a backup wait for their turn.
+    fn admit_refresh(&self, tokens: &TokenSet) -> Result<(), StopReason> {
+        match &self.backend.restore {
+            Some(restore) if restore.concerns(tokens) => {
+                restore.admit().map_err(StopReason::Deferred)
+            }
             _ => Ok(()),
         }
     }
 
-    async fn without_tokens(&self) -> Stop {
-        match self.place.store.tokens(&self.item).await {
-            Ok(None) => Stop::Refused(None),
+    async fn without_tokens(&self) -> StopReason {
+        match self.backend.store.tokens(&self.item).await {
+            Ok(None) => StopReason::Refused(None),
             Ok(Some(_)) => {
-                Stop::Failed(Failure::internal("the tokens changed while they were read"))
+                StopReason::Failed(Failure::internal("the tokens changed while they were read"))
             }
-            Err(error) => Stop::Store(error),
+            Err(error) => StopReason::Store(error),
         }
     }
 
-    /// Refreshes the tokens of a version, due or not, and calls with the new ones.
+    /// Refreshes the tokens of a version, expired or not, and uses the new ones.
     async fn refresh(&mut self, version: u64, pace: Pace) -> Result<(), Error> {
         self.with_tokens(Some(version));
         let source =
@@ -331,15 +336,15 @@ impl Session {
     fn with_tokens(&mut self, expired: Option<u64>) {
         let owner = (self.gated.institution.clone(), self.user.clone());
         self.did_refresh |= self.tokens.refreshed();
-        self.tokens = ItemTokens::new(self.place.clone(), self.item.clone(), owner, expired);
-        self.client = calling(&self.gated, &self.tokens);
+        self.tokens = ItemTokens::new(self.backend.clone(), self.item.clone(), owner, expired);
+        self.client = client_with_tokens(&self.gated, &self.tokens);
     }
 }
 
-/// The partner's client, calling with an Item's tokens.
+/// Returns the partner's client with an Item's tokens.
 ///
-/// A merge does not take for gone what a response says was set aside.
-fn calling(gated: &Gated, tokens: &Arc<ItemTokens>) -> PartnerClient {
+/// The client reads tolerantly: the merge does not treat elements that were set aside as removed.
+fn client_with_tokens(gated: &GatedPartner, tokens: &Arc<ItemTokens>) -> PartnerClient {
     let client = &gated.partner.client.with_read_mode(ReadMode::Tolerant);
     let source = RefreshingTokens::new(client.clone(), Arc::clone(tokens) as _);
     client.with_tokens(Arc::new(source))

@@ -1,4 +1,4 @@
-//! The figures of the engine.
+//! Settings of the engine.
 
 use super::restore::RestoreSettings;
 use crate::{
@@ -9,50 +9,55 @@ use crate::{
 use chrono::TimeDelta;
 use std::time::Duration;
 
-/// The figures of the engine. The defaults are fit for a service.
+/// Settings of the engine. The defaults suit a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How long an Item is held without a word of its worker; prolonged at every third of it.
+    /// Lease of a claimed Item, after which another worker may take it over. It is renewed every
+    /// third of its time.
     ///
-    /// Default: 20 seconds. When a worker dies with a new pair of tokens on its way, the old
-    /// refresh token serves for 30 seconds more: the next worker must come before that.
+    /// Default: 20 seconds. If a worker dies during a token refresh, the old refresh token is valid
+    /// for 30 more seconds, and the next worker must start before that.
     pub lease: Duration,
-    /// How many leases of an Item may run out without a commit before it is deferred: its work may be
-    /// what ends processes. Default: 3.
+    /// Number of leases of an Item that may run out without a commit before the Item is deferred.
+    /// The work on it may crash processes. Default: 3.
     pub max_lost_leases: u32,
     /// Time without a finished update after which applications are notified. Default: 72 hours.
     pub stall_notice_after: TimeDelta,
-    /// How often the store is asked for Items that are due. Default: 1 second, give or take a quarter.
+    /// Interval of polls for due Items. Default: 1 second, plus or minus a quarter.
     pub poll: Duration,
-    /// How long work may go on once the engine stops, before it is cut off. Default: 20 seconds.
+    /// Time that work may take after the start of a shutdown, before it is cancelled. Default: 20
+    /// seconds.
     pub grace: Duration,
-    /// Which windows are read.
+    /// Settings of the read windows.
     pub plan: PlanSettings,
-    /// When Items are due.
+    /// Settings of due times.
     pub schedule: ScheduleSettings,
-    /// When a partner that fails is left alone.
+    /// Settings of the circuit breaker of a failing partner.
     pub circuit: CircuitSettings,
     /// Maximum deferral of an awaited Item while its partner is at its limit. An Item is awaited if it
     /// was never fetched or a notification named it. Default: 10 minutes.
     pub max_deferral_awaited: TimeDelta,
     /// Maximum deferral of other Items while their partner is at its limit. Default: 2 hours.
     ///
-    /// Deferred Items come back as fast as the partner takes them. If that takes longer than this, they
-    /// come back too early, and each early return costs two writes.
+    /// Deferred Items return as fast as the partner takes them. If that takes longer than this, they
+    /// return too early, and each early return costs two writes.
     pub max_deferral: TimeDelta,
-    /// How Items are worked on after a restore of the database. Default: `None`, as usual.
+    /// Settings for the time after a restore of the database. Default: `None`, for normal
+    /// operation.
     pub after_restore: Option<RestoreSettings>,
-    /// How many transactions are read at once; a window with more is split. Default: 5000.
+    /// Maximum number of transactions that are read at once. Longer windows are split. Default:
+    /// 5000.
     pub rows_at_once: u64,
-    /// How often Items are counted for the metrics; `None` for never. Default: every 5 minutes.
+    /// Interval of counting Items for the metrics; `None` for never. Default: every 5 minutes.
     ///
     /// Each count reads an index over all Items ([`Store::overview`](crate::store::Store::overview)),
     /// and each process counts for itself.
     pub count_every: Option<Duration>,
-    /// How often tokens that are to be revoked are looked for. Default: every 10 seconds.
+    /// Interval of polls for tokens that are to be revoked. Default: every 10 seconds.
     pub revoke_every: Duration,
-    /// After this a partner that does not revoke tokens is asked no more. Default: 30 days.
+    /// Time after which the revocation of tokens at an unresponsive partner is given up. Default:
+    /// 30 days.
     pub revoke_for: TimeDelta,
 }
 

@@ -1,7 +1,7 @@
-//! An Item's tokens, between the store and the client that refreshes them.
+//! Tokens of an Item, between the store and the client that refreshes them.
 
 use super::restore::Restore;
-use crate::store::{KeptTokens, LostTokens, Store, StoreError, StoreErrorKind};
+use crate::store::{LostTokens, Store, StoreError, StoreErrorKind, UnlinkedTokens};
 use async_trait::async_trait;
 use px_client::{
     TokenStore,
@@ -16,24 +16,24 @@ use std::{
     time::Duration,
 };
 
-/// The wait after the first time that a new pair could not be saved; it doubles each time.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// How many times it is tried, for about 50 s in all. Later than 30 s the partner no longer takes
-/// the old refresh token, so a pair that nobody keeps is an authorization that is lost.
-const MOST_TRIES: u32 = 10;
+/// Delay after the first failure to save a new pair. It doubles each time.
+const FIRST_SAVE_DELAY: Duration = Duration::from_millis(100);
+/// Maximum number of attempts to save a new pair, about 50 s in all. After 30 s the partner no
+/// longer accepts the old refresh token, so a pair that is not saved is a lost authorization.
+const MAX_SAVE_ATTEMPTS: u32 = 10;
 
-/// Where an Item's tokens are stored, and how they are refreshed.
+/// Store and refresh policy of an Item's tokens.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct TokenBackend {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) restore: Option<Arc<Restore>>,
 }
 
-/// The tokens of one Item.
+/// Tokens of one Item.
 ///
-/// They are replaced only if they are still those that were read: two workers that refresh at
-/// once end up with the same pair, the stored one.
+/// They are replaced only if they are still those that were read. Two workers that refresh at the
+/// same time end up with the same pair, the stored one.
 pub(super) struct ItemTokens {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -46,19 +46,19 @@ pub(super) struct ItemTokens {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// Of the tokens that were read or saved last.
+    /// Version of the tokens that were last read or saved.
     version: Option<u64>,
-    /// Tokens of this version are shown as expired, so that they are refreshed.
+    /// Version of tokens that are presented as expired, so that they are refreshed.
     expired: Option<u64>,
-    /// A new pair was not saved, because another one was there.
+    /// Whether a new pair was not saved because another one was stored.
     lost: bool,
-    /// A new pair was saved.
+    /// Whether a new pair was saved.
     refreshed: bool,
 }
 
 impl ItemTokens {
     pub(super) fn new(
-        Place { store, clock, restore }: Place,
+        TokenBackend { store, clock, restore }: TokenBackend,
         item: ItemId,
         owner: (InstitutionId, UserId),
         expired: Option<u64>,
@@ -67,38 +67,39 @@ impl ItemTokens {
         Arc::new(Self { store, clock, item, owner, restore, state })
     }
 
-    /// The version of the tokens that were read or saved last.
+    /// Returns the version of the tokens that were last read or saved.
     pub(super) fn version(&self) -> Option<u64> {
         self.lock().version
     }
 
-    /// Whether a new pair was saved.
+    /// Returns whether a new pair was saved.
     pub(super) fn refreshed(&self) -> bool {
         self.lock().refreshed
     }
 
-    /// Whether a new pair was given up for one that someone else had stored.
+    /// Returns whether a new pair was discarded because another worker had stored one.
     pub(super) fn lost(&self) -> bool {
         self.lock().lost
     }
 
-    /// Saves a new pair once. The version under which it is stored; `None` when another one is.
+    /// Saves a new pair once. Returns its version, or `None` if another pair is stored.
     async fn save_once(&self, version: u64, tokens: &TokenSet) -> Result<Option<u64>, StoreError> {
         if self.store.save_tokens(&self.item, version, tokens).await? {
             return Ok(Some(version + 1));
         }
-        // An earlier try may have been done, and its answer lost.
+        // An earlier attempt may have succeeded although its response was lost.
         let stored = self.store.tokens(&self.item).await?;
         Ok(stored.filter(|(stored, _)| stored == tokens).map(|(_, version)| version))
     }
 
-    /// Has a new pair revoked that was not stored, unless it is of the same family as the stored one.
+    /// Queues the revocation of a new pair that was not stored, unless it is of the same family as
+    /// the stored one.
     async fn give_up(&self, version: u64, tokens: &TokenSet) {
         let (institution, user) = self.owner.clone();
         let place = (self.item.clone(), institution, user);
         let lost = LostTokens::new(place, version, tokens.clone(), self.clock.now());
         if let Err(error) = self.store.revoke_lost(&lost).await {
-            tracing::warn!(item = %self.item, %error, "tokens that were replaced are not revoked");
+            tracing::warn!(item = %self.item, %error, "tokens that were not stored cannot be revoked");
         }
     }
 
@@ -114,7 +115,7 @@ impl TokenStore for ItemTokens {
             self.lock().version = None;
             return Ok(None);
         };
-        // A pair that names another user is not this Item's.
+        // A pair that names another user does not belong to this Item.
         tokens.user_id.get_or_insert_with(|| self.owner.1.clone());
         let mut state = self.lock();
         state.version = Some(version);
@@ -130,7 +131,7 @@ impl TokenStore for ItemTokens {
         let Some(version) = self.version() else {
             return Err("there were no tokens to replace".into());
         };
-        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        let (mut tries, mut wait) = (1, FIRST_SAVE_DELAY);
         loop {
             match self.save_once(version, tokens).await {
                 Ok(Some(version)) => {
@@ -139,8 +140,8 @@ impl TokenStore for ItemTokens {
                     return Ok(());
                 }
                 Ok(None) => break,
-                Err(error) if may_pass(&error) && tries < MOST_TRIES => {
-                    tracing::warn!(item = %self.item, %error, "new tokens are not saved yet");
+                Err(error) if may_pass(&error) && tries < MAX_SAVE_ATTEMPTS => {
+                    tracing::warn!(item = %self.item, %error, "new tokens could not be saved; trying again");
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -163,29 +164,33 @@ impl TokenStore for ItemTokens {
         Err("other tokens were stored meanwhile".into())
     }
 
-    async fn keep_apart(
+    async fn save_unusable(
         &self,
         tokens: &TokenSet,
         defect: TokenDefect,
     ) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let (institution, user) = self.owner.clone();
-        let mut kept = KeptTokens::new(institution.clone(), tokens.clone(), self.clock.now());
+        let mut kept = UnlinkedTokens::new(institution.clone(), tokens.clone(), self.clock.now());
         (kept.item_id, kept.user_id) = (Some(self.item.clone()), Some(user));
         kept.defect = Some(defect);
         let ticket = kept.apart()?;
-        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        let (mut tries, mut wait) = (1, FIRST_SAVE_DELAY);
         while let Err(error) = self.store.put_ticket(&ticket).await {
-            if !may_pass(&error) || tries >= MOST_TRIES {
+            if !may_pass(&error) || tries >= MAX_SAVE_ATTEMPTS {
                 return Err(error.into());
             }
-            tracing::warn!(item = %self.item, %error, "tokens are not kept apart yet");
+            tracing::warn!(
+                item = %self.item,
+                %error,
+                "tokens that must not be used could not be stored; trying again"
+            );
             self.clock.sleep(wait).await;
             (tries, wait) = (tries + 1, wait * 2);
         }
         tracing::error!(
             item = %self.item,
             %institution,
-            "{defect}: they are kept apart, sealed, and are not used"
+            "{defect}: they are stored apart, sealed, and are not used"
         );
         crate::metrics::tokens_apart(&institution);
         Ok(())
@@ -199,7 +204,7 @@ impl TokenStore for ItemTokens {
     }
 }
 
-/// Whether a call to the store may succeed if it is made again.
+/// Returns whether a call to the store may succeed if it is repeated.
 fn may_pass(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::TimedOut)
 }

@@ -1,15 +1,16 @@
-//! The state machine as a picture, made from [`step`] itself.
+//! The state machine as a diagram, made from [`step`] itself.
 
 use super::{Effect, Event, State, step};
 use std::fmt::Write as _;
 
-/// The life of an Item as a Mermaid state diagram.
+/// Returns the state machine of an Item as a Mermaid state diagram.
 ///
-/// Moves that lead from one state to another are all there; one that stays where it is only if
-/// it reads, tells or plans something. A move's label is what happens, then what it asks for.
+/// Shows all transitions between states. A transition within one state is shown only if it reads,
+/// notifies or schedules something. The label of a transition is its event, then its effects.
 #[must_use]
 pub fn diagram() -> String {
-    let mut text = String::from("stateDiagram-v2\n    [*] --> created: linked / due at once\n");
+    let mut text =
+        String::from("stateDiagram-v2\n    [*] --> created: linked / schedule at once\n");
     for from in State::ALL {
         for (to, effects, events) in moves(from) {
             let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
@@ -22,12 +23,12 @@ pub fn diagram() -> String {
     text
 }
 
-/// The moves from a state, those that lead to the same and ask for the same as one.
+/// Returns the transitions from a state. Those with the same target and effects are merged.
 fn moves(from: State) -> Vec<(State, &'static [Effect], Vec<String>)> {
     let mut moves: Vec<(State, &'static [Effect], Vec<String>)> = Vec::new();
     for event in Event::ALL {
         let Ok((to, effects)) = step(from, event) else { continue };
-        if to == from && effects.iter().all(|effect| says_nothing(*effect)) {
+        if to == from && effects.iter().all(|effect| is_omitted(*effect)) {
             continue;
         }
         let alike = moves.iter_mut().find(|(other, same, _)| (*other, *same) == (to, effects));
@@ -39,7 +40,7 @@ fn moves(from: State) -> Vec<(State, &'static [Effect], Vec<String>)> {
     moves
 }
 
-/// Whether an effect of a move that stays where it is would only fill the picture.
-fn says_nothing(effect: Effect) -> bool {
-    matches!(effect, Effect::KeepLease | Effect::Rest)
+/// Returns whether an effect is omitted for transitions within one state.
+fn is_omitted(effect: Effect) -> bool {
+    matches!(effect, Effect::KeepLease | Effect::Unschedule)
 }

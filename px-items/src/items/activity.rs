@@ -1,4 +1,4 @@
-//! What was done with a user's consent, and when data was last read.
+//! Activity log of an Item, and the times of data access.
 
 use super::{Items, ItemsError};
 use crate::store::{DataKind, DataRead};
@@ -8,25 +8,32 @@ use px_types::{
     plaid::MAX_ACTIVITY_COUNT,
 };
 
-/// A page of the activity log.
+/// Page of the activity log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ActivityPage {
-    /// Newest first.
+    /// Entries, newest first.
     pub activities: Vec<Activity>,
-    /// When each application last read each kind of data, to the minute; those that left too.
+    /// Times at which each application last read each kind of data, to the minute. Includes
+    /// applications that left.
     pub last_data_access_times: Vec<LastDataAccessTimes>,
-    /// What to ask for next; `None` on the last page.
+    /// Cursor of the next page; `None` on the last page.
     pub cursor: Option<String>,
 }
 
 impl Items {
-    /// What was done with the consent to an Item, newest first, for its partner. `None` and `""`
-    /// begin with the newest; what is done meanwhile shifts no page. `count` is 1–50; `None` is 50.
+    /// Returns a page of the activity log of an Item, newest first, for its partner. Without a
+    /// cursor (`None` or `""`) it begins with the newest entry. Entries that are added meanwhile do
+    /// not shift pages. `count` is 1–50, by default 50.
     ///
     /// # Errors
-    /// When the token is none of a partner, the cursor is none of this Item, or the count is out
-    /// of range.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token does not
+    ///   belong to a partner;
+    /// - [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor) if the cursor does not belong to
+    ///   this Item;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the count is out of range;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn list_activity(
         &self,
         partner_token: &ItemAccessToken,
@@ -52,7 +59,7 @@ impl Items {
         activities.truncate(count);
         let last = activities.last().filter(|_| more);
         let cursor = last.map(|activity| activity.id.as_str().to_owned());
-        self.reads.flush().await;
+        self.access_log.flush().await;
         let last_data_access_times = by_application(self.store.last_reads(item).await?);
         Ok(ActivityPage { activities, last_data_access_times, cursor })
     }

@@ -1,19 +1,19 @@
-//! Whose tokens are taken: a client acts with its own, and any other is unknown to it.
+//! Callers: a client may only use its own tokens. Tokens of other owners are unknown to it.
 
 use super::{Items, ItemsError, token};
 use crate::store::Access;
 use px_types::{ApplicationId, InstitutionId, ItemAccessToken};
 
-/// Who holds access tokens.
+/// Owner of access tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Holder {
+pub enum TokenOwner {
     /// An application, connected to Items.
     Application(ApplicationId),
     /// A partner, which may name the Items of its own institution.
     Partner(InstitutionId),
 }
 
-impl Holder {
+impl TokenOwner {
     fn holds(&self, access: &Access) -> bool {
         match self {
             Self::Application(id) => access.application_id.as_ref() == Some(id),
@@ -24,17 +24,17 @@ impl Holder {
 
 /// Items of a service with several clients.
 ///
-/// It does nothing by itself, so that no call can forget whose tokens it takes:
+/// It has no operations of its own, so that no call can omit the owner of its tokens:
 ///
 /// ```
-/// # use px_items::{items::{Holder, Items, ItemsErrorKind}, store::MemoryStore};
+/// # use px_items::{items::{TokenOwner, Items, ItemsErrorKind}, store::MemoryStore};
 /// # use px_types::{ItemAccessToken, webhook::Environment};
 /// # use std::sync::Arc;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let items = Items::builder(Arc::new(MemoryStore::new(Environment::Sandbox))).build_shared();
-/// // The client that was authenticated is that of an application.
-/// let caller = Holder::Application("budget-app".parse()?);
+/// // The authenticated client belongs to an application.
+/// let caller = TokenOwner::Application("budget-app".parse()?);
 /// let refused = items.by(caller).accounts(&ItemAccessToken::new("of-another")).await.unwrap_err();
 /// assert_eq!(refused.kind(), ItemsErrorKind::InvalidAccessToken);
 /// # Ok(())
@@ -48,29 +48,28 @@ impl SharedItems {
         Self(items)
     }
 
-    /// The Items as a caller meets them: a token of another holder is answered as one that never
-    /// was.
+    /// Returns the Items for a caller. Tokens of other owners are treated as unknown.
     #[must_use]
-    pub fn by(&self, caller: Holder) -> Items {
+    pub fn by(&self, caller: TokenOwner) -> Items {
         self.0.by(caller)
     }
 
-    /// The Items as Plaid's own people and pages meet them: anyone's tokens are taken. Not for
-    /// what a client asked.
+    /// Returns the Items for Plaid's own operators and pages: tokens of all owners are accepted.
+    /// Not for requests of a client.
     #[must_use]
-    pub fn by_anyone(&self) -> &Items {
+    pub fn for_any_owner(&self) -> &Items {
         &self.0
     }
 }
 
 impl Items {
-    /// The same for one caller: a token of another holder is answered as one that never was.
+    /// Returns the Items for one caller. Tokens of other owners are treated as unknown.
     #[must_use]
-    pub fn by(&self, caller: Holder) -> Self {
+    pub fn by(&self, caller: TokenOwner) -> Self {
         Self { caller: Some(caller), ..self.clone() }
     }
 
-    /// Whose token it is; the caller's, where there is one.
+    /// Returns the access of a token, if it belongs to the caller.
     pub(super) async fn access(&self, token: &ItemAccessToken) -> Result<Access, ItemsError> {
         let access = self.store.access(&token::digest(token)).await?;
         access
@@ -78,7 +77,7 @@ impl Items {
             .ok_or_else(ItemsError::invalid_access_token)
     }
 
-    /// The access of a partner's token. An application's is unknown here.
+    /// Returns the access of a partner's token. A token of an application is treated as unknown.
     pub(super) async fn partner_access(
         &self,
         token: &ItemAccessToken,
@@ -90,8 +89,8 @@ impl Items {
         }
     }
 
-    /// Whether the caller may act as that holder.
-    pub(super) fn is_caller(&self, holder: &Holder) -> bool {
+    /// Returns whether the caller may act as that owner.
+    pub(super) fn is_caller(&self, holder: &TokenOwner) -> bool {
         self.caller.as_ref().is_none_or(|caller| caller == holder)
     }
 }

@@ -1,8 +1,8 @@
-//! Cursors: where a reader is, sealed so that it tells nothing and cannot be altered.
+//! Cursors: positions of a reader, sealed so that they reveal nothing and cannot be altered.
 //!
-//! A position counts every change of an Item, those that the application may not see among
-//! them. So it goes out under the key of the connection, bound to Item, application and epoch.
-//! One that was altered, or is another reader's, opens to nothing.
+//! A position counts every change of an Item, including those that the application may not see. So
+//! it is sealed under the key of the connection, and bound to Item, application and epoch. A cursor
+//! that was altered, or that belongs to another reader, cannot be opened.
 
 use crate::connection::Connection;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -11,33 +11,33 @@ use px_core::Random;
 use px_types::{Date, ItemId, TransactionId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The longest cursor that is looked at.
+/// Maximum length of a cursor in bytes.
 const MAX_BYTES: usize = 4096;
 
-/// A cursor of changes: where its reader is, and since when it may rely on what was removed.
+/// Cursor of changes: the position of its reader, and the time from which removals are complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SyncCursor {
-    /// When the cursor was given that the reader's pass began with, in seconds since 1970.
+    /// Time at which the cursor that began the reader's pass was returned, in seconds since 1970.
     #[serde(with = "wide")]
     pub(super) given_at: i64,
-    /// Where the reader is.
+    /// Position of the reader.
     pub(super) position: Position,
 }
 
-/// Where a reader of changes is.
+/// Position of a reader of changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Position {
-    /// It has everything up to the change of that number.
+    /// The reader has everything up to the change of that number.
     Rest(#[serde(with = "wide")] i64),
-    /// It is in the middle of a pass.
+    /// The reader is in the middle of a pass.
     Pass {
-        /// Where the pass began.
+        /// Number at which the pass began.
         #[serde(with = "wide")]
         base: i64,
-        /// The number of the change after which the next page begins.
+        /// Number of the change after which the next page begins.
         #[serde(with = "wide")]
         after: i64,
-        /// The transaction of that change.
+        /// Transaction of that change.
         id: Option<TransactionId>,
         /// The Item's number when the pass began.
         #[serde(with = "wide")]
@@ -45,7 +45,7 @@ pub(super) enum Position {
     },
 }
 
-/// Numbers that are all as long: how long a cursor is tells nothing of them.
+/// Numbers with a fixed width, so that the length of a cursor reveals nothing about them.
 mod wide {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
@@ -58,33 +58,34 @@ mod wide {
     }
 }
 
-/// Where a reader of a window is.
+/// Position of a reader of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct WindowCursor {
-    /// Of the window and the accounts that were asked for: they stay the same on all pages.
-    pub(super) asked: String,
-    /// The last row of the page before.
+    /// Digest of the requested window and accounts. They stay the same on all pages.
+    #[serde(rename = "asked")]
+    pub(super) request_digest: String,
+    /// Last row of the previous page.
     pub(super) after: (Date, TransactionId),
-    /// How many there were over all pages when the first one was read.
+    /// Number of rows over all pages when the first one was read.
     #[serde(with = "wide")]
     pub(super) total: i64,
 }
 
-/// What keeps the two kinds of cursors, and everything else under the key, apart.
-pub(super) trait Kind: Serialize + DeserializeOwned {
+/// Name that keeps the two kinds of cursors, and all other uses of the key, apart.
+pub(super) trait CursorKind: Serialize + DeserializeOwned {
     const NAME: &'static str;
 }
 
-impl Kind for SyncCursor {
+impl CursorKind for SyncCursor {
     const NAME: &'static str = "sync";
 }
 
-impl Kind for WindowCursor {
+impl CursorKind for WindowCursor {
     const NAME: &'static str = "window";
 }
 
-/// Seals a cursor; `None` when the key cannot be used, which does not happen.
-pub(super) fn seal<T: Kind>(
+/// Seals a cursor. Returns `None` if the key cannot be used, which does not happen.
+pub(super) fn seal<T: CursorKind>(
     cursor: &T,
     item: &ItemId,
     connection: &Connection,
@@ -105,8 +106,8 @@ pub(super) fn seal<T: Kind>(
     Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Opens a cursor; `None` when it is not one of this kind, connection and epoch.
-pub(super) fn open<T: Kind>(text: &str, item: &ItemId, connection: &Connection) -> Option<T> {
+/// Opens a cursor. Returns `None` if it does not belong to this kind, connection and epoch.
+pub(super) fn open<T: CursorKind>(text: &str, item: &ItemId, connection: &Connection) -> Option<T> {
     if text.len() > MAX_BYTES {
         return None;
     }
@@ -127,8 +128,9 @@ fn key(connection: &Connection) -> Option<LessSafeKey> {
     UnboundKey::new(&AES_256_GCM, connection.cursor_key.as_bytes()).ok().map(LessSafeKey::new)
 }
 
-/// Each part with its length, so that no two readers are bound to the same bytes.
-fn bound_to<T: Kind>(item: &ItemId, connection: &Connection) -> Vec<u8> {
+/// Returns the bytes that a cursor is bound to. Each part has its length, so that no two readers
+/// share the same bytes.
+fn bound_to<T: CursorKind>(item: &ItemId, connection: &Connection) -> Vec<u8> {
     let epoch = connection.epoch.to_string();
     let mut bytes = Vec::new();
     for part in [T::NAME, item.as_str(), connection.application_id.as_str(), &epoch] {

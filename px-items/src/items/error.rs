@@ -1,7 +1,6 @@
-//! Why a call of an application or a partner is refused, and what it is told.
+//! Errors of [`Items`](super::Items), and their HTTP form.
 //!
-//! The codes and types are those that Plaid publishes, so that programs written for them know
-//! what to do.
+//! The codes and types are those that Plaid publishes, so that existing programs can handle them.
 
 use crate::store::{ItemRecord, StoreError, StoreErrorKind};
 use px_types::model::{
@@ -10,61 +9,62 @@ use px_types::model::{
 };
 use std::{error::Error as StdError, fmt};
 
-/// Why a call was refused or failed.
+/// Error of a call of an application or a partner.
 ///
-/// Holds no secret and no customer's data.
+/// Contains no secret and no customer data.
 pub struct ItemsError {
     kind: ItemsErrorKind,
-    what: String,
+    message: String,
     index: Option<usize>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The code of Plaid's for an Item whose institution does not serve all of its data.
+/// Plaid's code for an institution that does not serve all data of an Item.
 const CANNOT_FINISH: &str = "INSTITUTION_NOT_RESPONDING";
 
-/// What kind of refusal or failure it is.
+/// Kind of an [`ItemsError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ItemsErrorKind {
-    /// The access token is unknown, ended or another environment's; or the Item is gone.
+    /// The access token is unknown, has ended or belongs to another environment; or the Item was
+    /// removed.
     InvalidAccessToken,
-    /// The token is a partner's, and a partner reads nothing.
+    /// The token belongs to a partner, and partners may not read data.
     NotForPartners,
-    /// What was asked for is not there yet.
+    /// The requested data is not available yet.
     ProductNotReady,
-    /// Nothing is there, and the user must authorize again before anything can be.
+    /// No data is available, and the user must authorize again first.
     LoginRequired,
-    /// Nothing is there, since the institution's data cannot be read to its end.
+    /// No data is available, because the institution's data could not be read completely.
     CannotFinish,
-    /// The user did not let the application use that product.
+    /// The user did not allow the application to use the product.
     ConsentRequired,
-    /// The application sees no account of that id.
+    /// The application may not see an account with that id.
     InvalidAccount,
-    /// A cursor of another Item, application, or view of it; or one that was altered.
+    /// The cursor belongs to another Item, application or view of it, or was altered.
     InvalidCursor,
-    /// Transactions changed between two pages: begin again where the first page began.
+    /// Transactions changed between two pages. Restart with the cursor of the first page.
     SyncMutated,
     /// A field is out of its range or malformed.
     InvalidField,
-    /// There is no such Item.
+    /// The Item does not exist.
     ItemNotFound,
     /// The application is not connected to the Item.
     NotConnected,
-    /// There is no such link token: it was used, has expired, or never was.
+    /// The link token was used, has expired, or never existed.
     InvalidLinkToken,
-    /// There is no such public token: it was used, has expired, or is another application's.
+    /// The public token was used, has expired, or belongs to another application.
     InvalidPublicToken,
-    /// A worker has the Item now, or it rests. Trying again can help.
+    /// A worker has the Item now, or its user must authorize again. Trying again can help.
     Busy,
-    /// The store is out of reach. Trying again can help.
+    /// The store cannot be reached. Trying again can help.
     Unavailable,
-    /// A fault of this side.
+    /// An internal error of this side.
     Internal,
 }
 
 impl ItemsErrorKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 17] = [
         Self::InvalidAccessToken,
         Self::NotForPartners,
@@ -85,7 +85,7 @@ impl ItemsErrorKind {
         Self::Internal,
     ];
 
-    /// Plaid's type and code.
+    /// Returns Plaid's type and code.
     #[must_use]
     pub fn code(self) -> (PlaidErrorType, &'static str) {
         use PlaidErrorType as Type;
@@ -112,7 +112,7 @@ impl ItemsErrorKind {
         }
     }
 
-    /// The HTTP status of the refusal.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -121,16 +121,16 @@ impl ItemsErrorKind {
         }
     }
 
-    /// What a user can be shown, where the user can do something.
-    fn for_the_user(self) -> Option<&'static str> {
+    /// Returns the text for the user, if the user can fix the cause.
+    fn display_text(self) -> Option<&'static str> {
         match self {
             Self::LoginRequired => Some("Please sign in at your bank again."),
             _ => None,
         }
     }
 
-    /// What a developer is told when the cause is not theirs to know.
-    fn in_public(self) -> Option<&'static str> {
+    /// Returns the public text if the cause must not be disclosed.
+    fn public_text(self) -> Option<&'static str> {
         match self {
             Self::Busy | Self::Unavailable | Self::Internal => {
                 Some("something went wrong on this side; try again later")
@@ -141,8 +141,8 @@ impl ItemsErrorKind {
 }
 
 impl ItemsError {
-    pub(crate) fn new(kind: ItemsErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), index: None, source: None }
+    pub(crate) fn new(kind: ItemsErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), index: None, source: None }
     }
 
     pub(super) fn at(mut self, index: usize) -> Self {
@@ -150,7 +150,10 @@ impl ItemsError {
         self
     }
 
-    pub(super) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(super) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -165,70 +168,70 @@ impl ItemsError {
     pub(crate) fn invalid_link_token() -> Self {
         Self::new(
             ItemsErrorKind::InvalidLinkToken,
-            "there is no such link token: it was used, has expired, or is of another environment",
+            "the link token is unknown: it was used, has expired, or belongs to another environment",
         )
     }
 
     pub(crate) fn invalid_public_token() -> Self {
         Self::new(
             ItemsErrorKind::InvalidPublicToken,
-            "there is no such public token: it was used, has expired, or is of another environment",
+            "the public token is unknown: it was used, has expired, or belongs to another environment",
         )
     }
 
-    pub(super) fn no_id() -> Self {
-        Self::new(ItemsErrorKind::Internal, "no id could be made")
+    pub(super) fn id_generation_failed() -> Self {
+        Self::new(ItemsErrorKind::Internal, "an id could not be generated")
     }
 
     pub(super) fn invalid_access_token() -> Self {
         Self::new(
             ItemsErrorKind::InvalidAccessToken,
-            "there is no such access token: it ended, or is of another environment",
+            "the access token is unknown: it has ended, or belongs to another environment",
         )
     }
 
     pub(super) fn not_ready() -> Self {
         Self::new(
             ItemsErrorKind::ProductNotReady,
-            "this is still being fetched: wait for the webhook, or try again later",
+            "the data is still being fetched: wait for the webhook, or try again later",
         )
     }
 
     pub(super) fn login_required() -> Self {
         Self::new(
             ItemsErrorKind::LoginRequired,
-            "the institution refuses this Item's authorization: the user has to sign in there again",
+            "the institution refuses this Item's authorization: the user must sign in there again",
         )
     }
 
     pub(super) fn cannot_finish() -> Self {
         Self::new(
             ItemsErrorKind::CannotFinish,
-            "the institution's data could not be read to its end for days; it is tried again",
+            "the institution's data could not be read completely for days; attempts continue",
         )
     }
 
     pub(super) fn consent_required(product: &Product) -> Self {
         Self::new(
             ItemsErrorKind::ConsentRequired,
-            format!("the user did not let this application use {product}: ask for it"),
+            format!("the user did not allow this application to use {product}: request it first"),
         )
     }
 
     pub(super) fn invalid_account(index: usize) -> Self {
         Self::new(
             ItemsErrorKind::InvalidAccount,
-            format!("the Item has no account of the id at index {index} of account_ids"),
+            format!("the Item has no account with the id at index {index} of account_ids"),
         )
         .at(index)
     }
 
-    // The text is the one that readers of Plaid know: some look for it to begin anew.
+    // The text is the one that readers of Plaid know. Some search for it to restart.
     pub(super) fn invalid_cursor() -> Self {
         Self::new(ItemsErrorKind::InvalidCursor, "cursor not associated with access_token")
     }
 
-    // It begins as the other one does, for readers that look for that text.
+    // It begins like the text above, for readers that search for that.
     pub(super) fn expired_cursor() -> Self {
         Self::new(
             ItemsErrorKind::InvalidCursor,
@@ -240,63 +243,64 @@ impl ItemsError {
     pub(super) fn sync_mutated() -> Self {
         Self::new(
             ItemsErrorKind::SyncMutated,
-            "transactions changed since the page before: begin again with the cursor that the \
-             first page was read with",
+            "transactions changed since the previous page: restart with the cursor that the \
+             first page was requested with",
         )
     }
 
-    pub(super) fn invalid_field(field: &str, what: &str) -> Self {
-        Self::new(ItemsErrorKind::InvalidField, format!("{field} {what}"))
+    pub(super) fn invalid_field(field: &str, message: &str) -> Self {
+        Self::new(ItemsErrorKind::InvalidField, format!("{field} {message}"))
     }
 
     pub(super) fn item_not_found() -> Self {
         Self::new(
             ItemsErrorKind::ItemNotFound,
-            "there is no such Item: it was removed, or never was",
+            "the Item does not exist: it was removed, or never existed",
         )
     }
 
-    /// What kind of refusal or failure it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ItemsErrorKind {
         self.kind
     }
 
-    /// The index of the entry that it is about, in a batch or a list.
+    /// Returns the index of the entry in a batch or a list that caused the error.
     #[must_use]
     pub fn index(&self) -> Option<usize> {
         self.index
     }
 
-    /// The HTTP status of the answer that tells it.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.kind.status()
     }
 
-    /// The body of the answer that tells it.
+    /// Returns the body of the response.
     #[must_use]
     pub fn to_plaid_error(&self, request_id: impl Into<String>) -> PlaidError {
         let (error_type, code) = self.kind.code();
-        let what = self.kind.in_public().map_or_else(|| self.what.clone(), str::to_owned);
-        let mut error = PlaidError::new(error_type, code, what);
-        error.display_message = self.kind.for_the_user().map(str::to_owned);
+        let message = self.kind.public_text().map_or_else(|| self.message.clone(), str::to_owned);
+        let mut error = PlaidError::new(error_type, code, message);
+        error.display_message = self.kind.display_text().map(str::to_owned);
         error.request_id = Some(request_id.into());
         error.status = Some(u64::from(self.status()));
         error
     }
 }
 
-/// Returns the error of an Item whose authorization is lost or that has not finished an update for
-/// long: part of what is read of it.
+/// Returns the error of an Item that is part of each response about it: its authorization has
+/// ended, or no update has finished for long.
 pub(super) fn of(record: &ItemRecord) -> Option<PlaidError> {
     if record.state.login_required() {
         return Some(of_item(&ItemsError::login_required()));
     }
-    record.life.stall_notified.then(cannot_finish)
+    record.sync_state.stall_notified.then(cannot_finish)
 }
 
-/// Returns the error that applications are notified of if an Item has not finished for long.
+/// Returns the error that applications are notified of if no update of an Item has finished for
+/// long.
 pub(crate) fn cannot_finish() -> PlaidError {
     of_item(&ItemsError::cannot_finish())
 }
@@ -309,27 +313,27 @@ fn of_item(error: &ItemsError) -> PlaidError {
 
 impl From<StoreError> for ItemsError {
     fn from(error: StoreError) -> Self {
-        let (kind, what) = match error.kind() {
+        let (kind, message) = match error.kind() {
             StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => {
                 (ItemsErrorKind::Unavailable, "the store cannot be reached or is busy; try again")
             }
             StoreErrorKind::RevocationUnderWay => (
                 ItemsErrorKind::Busy,
-                "the institution is ending these tokens at this moment; nothing was changed, try again",
+                "the institution is revoking these tokens now; nothing was changed, try again",
             ),
             StoreErrorKind::Fenced => (
                 ItemsErrorKind::Busy,
-                "a worker took the Item meanwhile; nothing was changed, try again",
+                "a worker claimed the Item meanwhile; nothing was changed, try again",
             ),
             _ => (ItemsErrorKind::Internal, "the store failed; see the source of this error"),
         };
-        Self::new(kind, what).caused_by(error)
+        Self::new(kind, message).with_source(error)
     }
 }
 
 impl fmt::Display for ItemsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.message)
     }
 }
 
@@ -337,7 +341,7 @@ impl fmt::Debug for ItemsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ItemsError")
             .field("kind", &self.kind)
-            .field("what", &self.what)
+            .field("message", &self.message)
             .field("index", &self.index)
             .field("source", &self.source)
             .finish()
@@ -355,8 +359,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_as_plaid_tells_it() {
-        let told: Vec<_> = ItemsErrorKind::ALL
+    fn each_kind_is_reported_as_plaid_does() {
+        let responses: Vec<_> = ItemsErrorKind::ALL
             .into_iter()
             .map(|kind| {
                 let error = ItemsError::new(kind, "why").to_plaid_error("r1");
@@ -366,7 +370,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            responses,
             [
                 "400 INVALID_INPUT INVALID_ACCESS_TOKEN",
                 "400 INVALID_INPUT UNAUTHORIZED_ROUTE_ACCESS",
@@ -390,12 +394,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_this_side_is_told_without_its_cause() {
+    fn an_internal_error_is_reported_without_its_cause() {
         let cause = StoreError::new(StoreErrorKind::Corrupt, "row 7 of accounts");
         let error = ItemsError::from(cause);
         assert_eq!(error.kind(), ItemsErrorKind::Internal);
-        let told = error.to_plaid_error("r1");
-        assert_eq!(told.error_message, "something went wrong on this side; try again later");
+        let body = error.to_plaid_error("r1");
+        assert_eq!(body.error_message, "something went wrong on this side; try again later");
         assert!(!error.to_string().contains("row 7"), "the source is for the log, in its own line");
         assert!(error.source().is_some_and(|source| source.to_string().contains("row 7")));
     }

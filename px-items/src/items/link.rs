@@ -1,11 +1,12 @@
-//! Connecting and disconnecting: links, joins, exchanges, and who leaves.
+//! Connecting and disconnecting applications: links, joins, token exchanges and unlinks.
 
-use super::{Holder, Items, ItemsError, ItemsErrorKind, token};
+use super::{Items, ItemsError, ItemsErrorKind, TokenOwner, token};
 use crate::{
     connection::Connection,
     store::{
-        AccessDigest, Act, ChangeTo, Changed, ConnectionChange, KeptTokens, Leave, Linked,
-        NewHolder, NewLink, NewPublicToken, Notice, StoreErrorKind, Trail, Unlinked, Whose,
+        AccessDigest, ActivityAuthor, ApplicationUser, AuditRecord, ChangeTo, Changed,
+        ConnectionChange, Disconnection, Linked, NewHolder, NewLink, NewPublicToken,
+        PartnerNotification, StoreErrorKind, Unlinked, UnlinkedTokens,
     },
     tickets,
 };
@@ -16,42 +17,42 @@ use px_types::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// How long a link waits while the institution ends the tokens that it brings.
-const REVOCATION_PATIENCE: Duration = Duration::from_secs(10);
-const REVOCATION_POLL: Duration = Duration::from_millis(200);
+/// Time that a link waits while the institution revokes the tokens that it brings.
+const MAX_REVOCATION_WAIT: Duration = Duration::from_secs(10);
+const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Who the log says began something that neither an application nor a partner began.
+/// Initiator in the activity log if it was neither an application nor a partner.
 const PLAID: &str = "plaid";
 
-/// What an application or a partner gets when it is linked to an Item.
+/// Result of linking an application or a partner to an Item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkedApplication {
     /// The Item.
     pub item_id: ItemId,
-    /// By which the application reads it. It is kept nowhere: only its digest is.
+    /// Access token of the application. Only its digest is stored.
     pub access_token: ItemAccessToken,
-    /// Whether the Item was made: the initial fetch begins. Else the user came back, or connects
-    /// a further application.
+    /// Whether the Item was created, which starts the initial fetch. Otherwise the user returned,
+    /// or connected a further application.
     pub created: bool,
-    /// Whether the Item had lost its authorization and has it again.
+    /// Whether the Item's authorization had ended and is valid again.
     pub repaired: bool,
 }
 
-/// What a user's authorization gave: tokens, and the accounts that they show.
+/// Authorization of a user: tokens, and the accounts that they give access to.
 ///
-/// Tokens alone become one over all accounts of the user.
+/// Tokens alone convert to an authorization for all accounts of the user.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Authorization {
     /// The tokens.
     pub tokens: TokenSet,
-    /// The accounts that the user shared, by the partner's ids; `None` is all of them.
+    /// Accounts that the user shared, by the partner's ids; `None` for all.
     pub accounts: Option<BTreeSet<AccountId>>,
 }
 
 impl Authorization {
-    /// Tokens that show some accounts.
+    /// Creates an authorization for some accounts.
     #[must_use]
     pub fn over(tokens: TokenSet, accounts: impl IntoIterator<Item = AccountId>) -> Self {
         Self { tokens, accounts: Some(accounts.into_iter().collect()) }
@@ -64,33 +65,36 @@ impl From<TokenSet> for Authorization {
     }
 }
 
-/// What is made for an application that is connected without a token of its own yet.
+/// Result of connecting an application that does not have an access token yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JoinedApplication {
     /// The Item.
     pub item_id: ItemId,
-    /// To be exchanged by the application, within 30 minutes and once.
+    /// Public token that the application exchanges, once and within 30 minutes.
     pub public_token: PublicToken,
-    /// Whether the Item was made.
+    /// Whether the Item was created.
     pub created: bool,
-    /// Whether the Item had lost its authorization and has it again.
+    /// Whether the Item's authorization had ended and is valid again.
     pub repaired: bool,
 }
 
 impl Items {
-    /// Connects an application to a user's Item, which is made if there is none.
+    /// Connects an application to a user's Item. Creates the Item if it does not exist.
     ///
-    /// A user who authorizes again, for this or another application, repairs an Item that had
-    /// lost its authorization. While it has one, it keeps the one that shows more: say which
-    /// accounts the new one shows ([`Authorization::over`]), or a user who shares less with one
+    /// If the Item's authorization had ended, a new authorization of the user repairs it, for this
+    /// or another application. Otherwise the Item keeps the authorization that covers more: name
+    /// the accounts of the new one ([`Authorization::over`]), or a user who shares less with one
     /// application takes accounts from another. An earlier access token of the same application
     /// ends.
     ///
     /// # Errors
-    /// When the address for webhooks is not accepted, or the store fails; and if the tokens name
-    /// another user, or are no bearer tokens: they are kept apart then, sealed
-    /// ([`KeptTokens`]).
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the webhook URL is not accepted,
+    ///   if the application is not the caller, or if the tokens name another user or are no bearer
+    ///   tokens. Such tokens are stored apart, sealed ([`UnlinkedTokens`]).
+    /// - [`Busy`](super::ItemsErrorKind::Busy) if the institution is revoking these tokens;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn link(
         &self,
         institution: &InstitutionId,
@@ -98,7 +102,7 @@ impl Items {
         authorization: impl Into<Authorization> + Send,
         connection: Connection,
     ) -> Result<LinkedApplication, ItemsError> {
-        let holder = self.joining(connection)?;
+        let holder = self.new_holder(connection)?;
         let access_token = token::mint(&*self.random, self.store.environment());
         let digest = token::digest(&access_token);
         let new = self.new_link((institution, user), authorization.into(), holder, digest).await?;
@@ -106,61 +110,65 @@ impl Items {
         Ok(LinkedApplication::of(linked, access_token))
     }
 
-    /// As [`link`](Self::link), for a page that hands the application a public token: the
-    /// application gets its access token by [exchanging](Self::exchange_public_token) it. One that
-    /// it had goes on until then.
+    /// Like [`link`](Self::link), but creates a public token, which the application
+    /// [exchanges](Self::exchange_public_token) for its access token. An earlier access token is
+    /// valid until then.
     ///
-    /// A page that cannot hand it over says with `tell` whose Item it is: where the connection has
-    /// an address for webhooks, the public token is sent there, by `LINK: ITEM_ADD_RESULT`, in the
-    /// same transaction.
+    /// If the page cannot hand over the public token, pass `application_user`, the ids by which the
+    /// application knows its user. Then the public token is sent to the webhook URL of the
+    /// connection, if it has one, by `LINK: ITEM_ADD_RESULT`, in the same transaction.
     ///
     /// # Errors
-    /// As [`link`](Self::link).
+    /// See [`link`](Self::link).
     pub async fn link_for_exchange(
         &self,
         institution: &InstitutionId,
         user: &UserId,
         authorization: impl Into<Authorization> + Send,
         connection: Connection,
-        tell: Option<Whose>,
+        application_user: Option<ApplicationUser>,
     ) -> Result<JoinedApplication, ItemsError> {
-        let holder = self.joining(connection)?;
+        let holder = self.new_holder(connection)?;
         let mut new =
             self.new_link((institution, user), authorization.into(), holder, None).await?;
         let mut public = self.public_token();
         let public_token = public.token.clone();
-        public.tell = tell;
+        public.tell = application_user;
         new.public_token = Some(public);
         let linked = self.store_link(new).await?;
         Ok(JoinedApplication::of(linked, public_token))
     }
 
-    /// Connects an application to an Item that is there, without signing in anew (`px.md` section
-    /// 10), by the same rules as [`link`](Self::link).
+    /// Connects an application to an existing Item without a new sign-in (`px.md` section 10), by
+    /// the same rules as [`link`](Self::link).
     ///
-    /// Where the connection has an address for webhooks, the public token is sent there as well,
-    /// by `LINK: ITEM_ADD_RESULT`, in the same transaction; and whose Item it is.
+    /// If the connection has a webhook URL, the public token is sent there as well by
+    /// `LINK: ITEM_ADD_RESULT`, in the same transaction, with `application_user`: the ids by which
+    /// the application knows its user.
     ///
     /// # Errors
-    /// [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) when the Item is gone; when the address for
-    /// webhooks is not accepted, or the store fails.
+    /// - [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) if the Item was removed, or the
+    ///   caller is neither the application nor the Item's partner;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the webhook URL is not accepted;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn join(
         &self,
         item: &ItemId,
         connection: Connection,
-        whose: Whose,
+        application_user: ApplicationUser,
     ) -> Result<JoinedApplication, ItemsError> {
         let holder = self.checked(connection)?;
         let record = self.store.item(item).await?.ok_or_else(ItemsError::item_not_found)?;
         let application = &holder.application_id;
-        let as_application = self.is_caller(&Holder::Application(application.clone()));
-        if !as_application && !self.is_caller(&Holder::Partner(record.institution_id.clone())) {
+        let as_application = self.is_caller(&TokenOwner::Application(application.clone()));
+        if !as_application && !self.is_caller(&TokenOwner::Partner(record.institution_id.clone())) {
             return Err(ItemsError::item_not_found());
         }
-        let trail = self.trail(record.institution_id.as_str(), Some(application)).await?;
+        let audit = self.audit(record.institution_id.as_str(), Some(application)).await?;
         let mut public = self.public_token();
         let public_token = public.token.clone();
-        public.tell = Some(whose);
+        public.tell = Some(application_user);
         let mut new = NewLink::new(
             (record.institution_id, record.user_id),
             record.id,
@@ -169,23 +177,25 @@ impl Items {
             None,
             self.clock.now(),
         );
-        (new.public_token, new.trail) = (Some(public), trail);
+        (new.public_token, new.audit) = (Some(public), audit);
         let linked = self.store_link(new).await?;
         Ok(JoinedApplication::of(linked, public_token))
     }
 
     /// Exchanges a public token for the access token of the application that it was made for. An
-    /// earlier access token of it ends.
+    /// earlier access token of the application ends.
     ///
     /// # Errors
-    /// [`InvalidPublicToken`](super::ItemsErrorKind::InvalidPublicToken) when there is no such token: it
-    /// was used, has expired or is another application's; nothing is used up then.
+    /// - [`InvalidPublicToken`](super::ItemsErrorKind::InvalidPublicToken) if the token was used,
+    ///   has expired or belongs to another application, which does not use it up;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn exchange_public_token(
         &self,
         application: &ApplicationId,
         public_token: &PublicToken,
     ) -> Result<LinkedApplication, ItemsError> {
-        if !self.is_caller(&Holder::Application(application.clone())) {
+        if !self.is_caller(&TokenOwner::Application(application.clone())) {
             return Err(ItemsError::invalid_public_token());
         }
         let access_token = token::mint(&*self.random, self.store.environment());
@@ -198,21 +208,28 @@ impl Items {
         Ok(LinkedApplication { item_id, access_token, created: false, repaired: false })
     }
 
-    /// Makes an Item from a token that the partner gives out itself, or finds the user's.
+    /// Creates an Item from a token that the partner issued itself, or finds the user's Item.
     ///
-    /// The partner's access token names the Item in notifications. It reads no data and does not
-    /// keep the Item. While no application is connected, accounts are fetched and transactions
-    /// are not, whatever products the partner has in mind: no user has allowed them to anyone.
+    /// The partner's access token identifies the Item in notifications. It cannot read data and
+    /// does not keep the Item. While no application is connected, accounts are fetched and
+    /// transactions are not, whatever products the partner requests: no user has allowed them for
+    /// an application.
     ///
     /// # Errors
-    /// When the store fails.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the caller is not
+    ///   this partner;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the tokens name another user or
+    ///   are no bearer tokens;
+    /// - [`Busy`](super::ItemsErrorKind::Busy) if the institution is revoking these tokens;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn import(
         &self,
         institution: &InstitutionId,
         user: &UserId,
         tokens: TokenSet,
     ) -> Result<LinkedApplication, ItemsError> {
-        if !self.is_caller(&Holder::Partner(institution.clone())) {
+        if !self.is_caller(&TokenOwner::Partner(institution.clone())) {
             return Err(ItemsError::invalid_access_token());
         }
         let access_token = token::mint(&*self.random, self.store.environment());
@@ -223,22 +240,24 @@ impl Items {
         Ok(LinkedApplication::of(linked, access_token))
     }
 
-    /// Gives a holder of an Item a new access token; an earlier one ends.
+    /// Issues a new access token for an Item to an application or a partner. An earlier one ends.
     ///
     /// # Errors
-    /// [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) when there is no such Item, or the holder is
-    /// not connected to it.
+    /// - [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) if the Item does not exist, the
+    ///   owner is not connected to it, or the caller is another one;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn issue_access(
         &self,
         item: &ItemId,
-        holder: &Holder,
+        holder: &TokenOwner,
     ) -> Result<ItemAccessToken, ItemsError> {
         if !self.is_caller(holder) {
             return Err(ItemsError::item_not_found());
         }
         let application = match holder {
-            Holder::Application(application) => Some(application),
-            Holder::Partner(institution) => {
+            TokenOwner::Application(application) => Some(application),
+            TokenOwner::Partner(institution) => {
                 let record = self.store.item(item).await?;
                 record
                     .filter(|record| record.institution_id == *institution)
@@ -247,14 +266,16 @@ impl Items {
             }
         };
         let new = token::mint(&*self.random, self.store.environment());
-        let given = self.store.give_access(item, application, &token::digest(&new)).await?;
+        let given = self.store.set_access(item, application, &token::digest(&new)).await?;
         given.then_some(new).ok_or_else(ItemsError::item_not_found)
     }
 
-    /// Gives out another token in the place of one, which ends at once.
+    /// Replaces an access token by a new one. The old one ends at once.
     ///
     /// # Errors
-    /// When there is no such token, or the store fails.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn rotate_access(
         &self,
         token: &ItemAccessToken,
@@ -266,61 +287,66 @@ impl Items {
         replaced.then_some(new).ok_or_else(ItemsError::invalid_access_token)
     }
 
-    /// The holder of a token gives up its access. With the last application the Item goes.
+    /// Ends the access of the owner of a token. The Item is removed with its last application.
     ///
-    /// A partner takes with it an Item that no application is connected to. When an application
-    /// leaves, its partner is told.
+    /// A partner's token removes an Item without a connected application. When an application
+    /// leaves, the partner is notified.
     ///
     /// # Errors
-    /// When there is no such token, or the store fails.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn unlink(&self, token: &ItemAccessToken) -> Result<Unlinked, ItemsError> {
         let access = self.access(token).await?;
-        let (initiator, told) = match &access.application_id {
+        let (initiator, notify_about) = match &access.application_id {
             Some(application) => (application.as_str(), Some(application)),
             None => (access.institution_id.as_str(), None),
         };
-        let trail = self.trail(initiator, told).await?;
+        let audit = self.audit(initiator, notify_about).await?;
         let place = (&access.item_id, access.application_id.as_ref());
-        match self.take_off(place, ActivityType::ItemRemove, trail).await? {
+        match self.disconnect(place, ActivityType::ItemRemove, audit).await? {
             Unlinked::NotConnected => Err(ItemsError::invalid_access_token()),
             unlinked => Ok(unlinked),
         }
     }
 
-    /// Takes an application off an Item, by Plaid's side: its access ends at once, the others keep
-    /// theirs, its partner is told.
+    /// Disconnects an application from an Item on behalf of Plaid. Its access ends at once, other
+    /// applications are not affected, and the partner is notified.
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    /// [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn remove_application(
         &self,
         item: &ItemId,
         application: &ApplicationId,
     ) -> Result<Unlinked, ItemsError> {
-        let trail = self.trail(PLAID, Some(application)).await?;
-        self.take_off((item, Some(application)), ActivityType::ItemUnlink, trail).await
+        let audit = self.audit(PLAID, Some(application)).await?;
+        self.disconnect((item, Some(application)), ActivityType::ItemUnlink, audit).await
     }
 
-    pub(super) async fn take_off(
+    pub(super) async fn disconnect(
         &self,
         (item, application): (&ItemId, Option<&ApplicationId>),
         activity: ActivityType,
-        trail: Trail,
+        audit: AuditRecord,
     ) -> Result<Unlinked, ItemsError> {
-        let mut leave = Leave::new(item.clone(), application.cloned(), self.clock.now());
-        (leave.activity, leave.trail) = (activity, trail);
+        let mut leave = Disconnection::new(item.clone(), application.cloned(), self.clock.now());
+        (leave.activity, leave.audit) = (activity, audit);
         let unlinked = self.store.leave(&leave).await?;
         tracing::info!(%item, ?unlinked, "unlinked");
         Ok(unlinked)
     }
 
-    /// Sets what an application uses and sees, and where its webhooks go. `false`: it is not
-    /// connected to that Item.
+    /// Sets the products, accounts and webhook URL of an application. Returns `false` if it is not
+    /// connected to the Item, or is not the caller.
     ///
-    /// When it sees something else from then on, its sync begins anew.
+    /// If the application may see other data than before, its sync cursors are no longer valid.
     ///
     /// # Errors
-    /// When the address for webhooks is not accepted, or the store fails.
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the webhook URL is not accepted;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn update_connection(
         &self,
         item: &ItemId,
@@ -328,12 +354,12 @@ impl Items {
     ) -> Result<bool, ItemsError> {
         let connection = self.checked(connection)?;
         let application = connection.application_id.clone();
-        if !self.is_caller(&Holder::Application(application.clone())) {
+        if !self.is_caller(&TokenOwner::Application(application.clone())) {
             return Ok(false);
         }
         let act = self.act(application.as_str())?;
         let to = ChangeTo::Connection(connection);
-        let changed = self.change(item, &application, to, Trail::of(act)).await?;
+        let changed = self.change(item, &application, to, AuditRecord::of(act)).await?;
         Ok(changed == Changed::Done)
     }
 
@@ -342,24 +368,24 @@ impl Items {
         item: &ItemId,
         application: &ApplicationId,
         to: ChangeTo,
-        trail: Trail,
+        audit: AuditRecord,
     ) -> Result<Changed, ItemsError> {
         let now = self.clock.now();
         let mut change = ConnectionChange::new(item.clone(), application.clone(), to, now);
-        change.trail = trail;
+        change.audit = audit;
         Ok(self.store.change(&change).await?)
     }
 
-    /// A connection that may be stored, with a key for its cursors.
+    /// Returns the connection with a key for its cursors, if it may be stored.
     fn checked(&self, mut connection: Connection) -> Result<Connection, ItemsError> {
         self.check_webhook(&connection)?;
         connection.cursor_key = self.cursor_key();
         Ok(connection)
     }
 
-    fn joining(&self, connection: Connection) -> Result<NewHolder, ItemsError> {
-        if !self.is_caller(&Holder::Application(connection.application_id.clone())) {
-            return Err(ItemsError::invalid_field("application_id", "is another client's"));
+    fn new_holder(&self, connection: Connection) -> Result<NewHolder, ItemsError> {
+        if !self.is_caller(&TokenOwner::Application(connection.application_id.clone())) {
+            return Err(ItemsError::invalid_field("application_id", "belongs to another client"));
         }
         Ok(NewHolder::Application(self.checked(connection)?))
     }
@@ -371,33 +397,35 @@ impl Items {
         holder: NewHolder,
         access: impl Into<Option<AccessDigest>>,
     ) -> Result<NewLink, ItemsError> {
-        let item_id = token::id(&*self.random).ok_or_else(ItemsError::no_id)?;
+        let item_id = token::id(&*self.random).ok_or_else(ItemsError::id_generation_failed)?;
         let key = (institution.clone(), user.clone());
         let (tokens, now) = (authorization.tokens, self.clock.now());
         if let Some(defect) = tokens.defect(Some(user)) {
-            return Err(self.keep_apart(key, tokens, defect).await?);
+            return Err(self.store_apart(key, tokens, defect).await?);
         }
         let mut new = NewLink::new(key, item_id, tokens, holder, access, now);
         new.covers = authorization.accounts;
-        new.trail = match new.application() {
-            Some(application) => self.trail(application.as_str(), Some(application)).await?,
-            None => Trail::of(self.act(institution.as_str())?),
+        new.audit = match new.application() {
+            Some(application) => self.audit(application.as_str(), Some(application)).await?,
+            None => AuditRecord::of(self.act(institution.as_str())?),
         };
         Ok(new)
     }
 
-    /// Stores tokens that must not be used, and says why nothing is linked.
-    async fn keep_apart(
+    /// Stores tokens that must not be used apart, and returns the error of the link.
+    async fn store_apart(
         &self,
         (institution, user): (InstitutionId, UserId),
         tokens: TokenSet,
         defect: TokenDefect,
     ) -> Result<ItemsError, ItemsError> {
-        let mut kept = KeptTokens::new(institution.clone(), tokens, self.clock.now());
-        (kept.user_id, kept.defect) = (Some(user), Some(defect));
-        let unwritten = |_| ItemsError::new(ItemsErrorKind::Internal, "tokens are no JSON");
-        self.store.put_ticket(&kept.apart().map_err(unwritten)?).await?;
-        tracing::error!(%institution, "{defect}: they are kept apart, sealed; nothing is linked");
+        let mut unusable = UnlinkedTokens::new(institution.clone(), tokens, self.clock.now());
+        (unusable.user_id, unusable.defect) = (Some(user), Some(defect));
+        let encoding_error = |_| {
+            ItemsError::new(ItemsErrorKind::Internal, "the tokens could not be encoded as JSON")
+        };
+        self.store.put_ticket(&unusable.apart().map_err(encoding_error)?).await?;
+        tracing::error!(%institution, "{defect}: they are stored apart, sealed; nothing was linked");
         crate::metrics::tokens_apart(&institution);
         Ok(ItemsError::new(ItemsErrorKind::InvalidField, format!("{defect}; nothing was linked")))
     }
@@ -407,12 +435,12 @@ impl Items {
         let linked = loop {
             match self.store.link(new.clone()).await {
                 Ok(linked) => break linked,
-                // The partner is ending these tokens: what comes of that is known in a moment.
+                // The partner is revoking these tokens. The outcome is known soon.
                 Err(error)
                     if error.kind() == StoreErrorKind::RevocationUnderWay
-                        && self.clock.elapsed() < begun_at + REVOCATION_PATIENCE =>
+                        && self.clock.elapsed() < begun_at + MAX_REVOCATION_WAIT =>
                 {
-                    self.clock.sleep(REVOCATION_POLL).await;
+                    self.clock.sleep(REVOCATION_POLL_INTERVAL).await;
                     new.now = self.clock.now();
                 }
                 Err(error) if error.kind() == StoreErrorKind::NoItem => {
@@ -428,30 +456,32 @@ impl Items {
     fn public_token(&self) -> NewPublicToken {
         let token = PublicToken::new(tickets::mint_public(&*self.random, self.store.environment()));
         let digest = tickets::digest(token.expose());
-        NewPublicToken::new(token, digest, self.clock.now() + tickets::PUBLIC_LIFE)
+        NewPublicToken::new(token, digest, self.clock.now() + tickets::PUBLIC_TOKEN_LIFETIME)
     }
 
-    /// What is noted of something: who began it, and the application that the partner is told of.
-    pub(super) async fn trail(
+    /// Returns the audit entry of a change, with the notification of the partner about an
+    /// application.
+    pub(super) async fn audit(
         &self,
         initiator: &str,
-        told: Option<&ApplicationId>,
-    ) -> Result<Trail, ItemsError> {
-        let mut trail = Trail::of(self.act(initiator)?);
-        if let (Some(registered), Some(id)) = (&self.applications, told) {
+        notify_about: Option<&ApplicationId>,
+    ) -> Result<AuditRecord, ItemsError> {
+        let mut audit = AuditRecord::of(self.act(initiator)?);
+        if let (Some(registered), Some(id)) = (&self.applications, notify_about) {
             let application = registered.application(id).await;
-            // One that is registered no more is told by its id.
+            // An application that is no longer registered is named by its id.
             let application =
                 application.unwrap_or_else(|| Application::new(id.clone(), id.as_str()));
-            let notification = token::id(&*self.random).ok_or_else(ItemsError::no_id)?;
-            trail.notice = Some(Notice::new(notification, application));
+            let notification =
+                token::id(&*self.random).ok_or_else(ItemsError::id_generation_failed)?;
+            audit.notice = Some(PartnerNotification::new(notification, application));
         }
-        Ok(trail)
+        Ok(audit)
     }
 
-    pub(super) fn act(&self, initiator: &str) -> Result<Act, ItemsError> {
-        let id = token::id(&*self.random).ok_or_else(ItemsError::no_id)?;
-        Ok(Act::new(id, initiator))
+    pub(super) fn act(&self, initiator: &str) -> Result<ActivityAuthor, ItemsError> {
+        let id = token::id(&*self.random).ok_or_else(ItemsError::id_generation_failed)?;
+        Ok(ActivityAuthor::new(id, initiator))
     }
 }
 

@@ -1,9 +1,9 @@
-//! What partners tell: the entry points of their notifications.
+//! Entry points of the partners' notifications.
 //!
-//! All entries of a batch are applied, or none; one call of the store for all of them.
+//! All entries of a batch are applied, or none: one call of the store for all of them.
 
-use super::{Holder, Items, ItemsError, ItemsErrorKind, token};
-use crate::store::{NotifyAsk, NotifyBatch, NotifyOutcome};
+use super::{Items, ItemsError, ItemsErrorKind, TokenOwner, token};
+use crate::store::{NotificationRequest, NotifyBatch, NotifyOutcome};
 use px_types::{
     Date, InstitutionId, ItemAccessToken,
     plaid::{AccountsNotification, NewTransactionsNotification, TokenAction, TokensNotification},
@@ -11,72 +11,79 @@ use px_types::{
 };
 
 impl Items {
-    /// There are new transactions: each Item named is updated, from `new_since` at the latest.
+    /// Handles new transactions: schedules an update of each named Item that reads at least from
+    /// `new_since`.
     ///
     /// # Errors
-    /// [`InvalidAccessToken`](ItemsErrorKind::InvalidAccessToken) with the index of an entry that
-    /// names no Item of this institution. Nothing is updated then.
+    /// - [`InvalidAccessToken`](ItemsErrorKind::InvalidAccessToken), with the index of the entry,
+    ///   if an entry names no Item of this institution; then nothing is updated;
+    /// - [`Unavailable`](ItemsErrorKind::Unavailable) or [`Internal`](ItemsErrorKind::Internal) if
+    ///   the store fails.
     pub async fn handle_transactions_notification(
         &self,
         institution: &InstitutionId,
         notification: &NewTransactionsNotification,
     ) -> Result<(), ItemsError> {
-        let ask = NotifyAsk::Update { since: Some(since(notification.new_since)) };
+        let request = NotificationRequest::Update { since: Some(since(notification.new_since)) };
         let tokens = notification.notifications.iter().map(|entry| &entry.access_token);
-        self.notify(institution, tokens.map(|token| (token, ask))).await
+        self.notify(institution, tokens.map(|token| (token, request))).await
     }
 
-    /// Something happened to accounts: each Item named is updated.
+    /// Handles events of accounts: schedules an update of each named Item.
     ///
-    /// What happened is a hint: what is true is read.
+    /// The event itself is only a hint. The update reads the actual state.
     ///
     /// # Errors
-    /// As [`handle_transactions_notification`](Self::handle_transactions_notification).
+    /// See [`handle_transactions_notification`](Self::handle_transactions_notification).
     pub async fn handle_accounts_notification(
         &self,
         institution: &InstitutionId,
         notification: &AccountsNotification,
     ) -> Result<(), ItemsError> {
         let tokens = notification.notifications.iter().map(|entry| &entry.access_token);
-        self.notify(institution, tokens.map(|token| (token, NotifyAsk::Update { since: None })))
-            .await
+        self.notify(
+            institution,
+            tokens.map(|token| (token, NotificationRequest::Update { since: None })),
+        )
+        .await
     }
 
-    /// Tokens were revoked, or are to be refreshed now.
+    /// Handles tokens that were revoked, or that are to be refreshed now.
     ///
     /// # Errors
-    /// As [`handle_transactions_notification`](Self::handle_transactions_notification), and
-    /// [`InvalidField`](ItemsErrorKind::InvalidField) for an action that is not known.
+    /// See [`handle_transactions_notification`](Self::handle_transactions_notification).
+    /// Additionally [`InvalidField`](ItemsErrorKind::InvalidField) for an unknown action.
     pub async fn handle_tokens_notification(
         &self,
         institution: &InstitutionId,
         notification: &TokensNotification,
     ) -> Result<(), ItemsError> {
-        let mut asks = Vec::with_capacity(notification.notifications.len());
+        let mut requests = Vec::with_capacity(notification.notifications.len());
         for (index, entry) in notification.notifications.iter().enumerate() {
-            let ask = match entry.action {
-                TokenAction::Revoked => NotifyAsk::Revoked,
-                TokenAction::Cycle => NotifyAsk::Cycle,
+            let request = match entry.action {
+                TokenAction::Revoked => NotificationRequest::Revoked,
+                TokenAction::Cycle => NotificationRequest::Cycle,
                 _ => {
                     let field = format!("notifications[{index}].action");
-                    return Err(ItemsError::invalid_field(&field, "is not known").at(index));
+                    return Err(ItemsError::invalid_field(&field, "is unknown").at(index));
                 }
             };
-            asks.push((&entry.access_token, ask));
+            requests.push((&entry.access_token, request));
         }
-        self.notify(institution, asks).await
+        self.notify(institution, requests).await
     }
 
     async fn notify(
         &self,
         institution: &InstitutionId,
-        asks: impl IntoIterator<Item = (&ItemAccessToken, NotifyAsk)>,
+        requests: impl IntoIterator<Item = (&ItemAccessToken, NotificationRequest)>,
     ) -> Result<(), ItemsError> {
-        let entries = asks.into_iter().map(|(token, ask)| (token::digest(token), ask)).collect();
+        let entries =
+            requests.into_iter().map(|(token, request)| (token::digest(token), request)).collect();
         let batch = NotifyBatch::new(institution.clone(), entries, self.clock.now());
         let count = batch.entries.len();
         // To another caller every token of that institution is unknown, the first one too.
-        if !self.is_caller(&Holder::Partner(institution.clone())) {
+        if !self.is_caller(&TokenOwner::Partner(institution.clone())) {
             return Err(unknown(0));
         }
         match self.store.notify(&batch).await? {
@@ -93,19 +100,19 @@ fn unknown(index: usize) -> ItemsError {
     ItemsError::new(
         ItemsErrorKind::InvalidAccessToken,
         format!(
-            "notifications[{index}].access_token names no Item of this institution; nothing was \
+            "notifications[{index}].access_token names no Item of this institution; invalid_decision was \
              updated"
         ),
     )
     .at(index)
 }
 
-/// The first date that can have something new.
+/// Returns the first date that may have new transactions.
 fn since(new_since: Iso8601) -> Date {
     match new_since {
         Iso8601::Date(date) => date,
-        // Transactions have the bank's dates. Its day may be the one before that of a moment
-        // that was written in another zone.
+        // Transactions have the bank's dates. The bank's day may be the one before the date of a
+        // timestamp that was written in another zone.
         moment => moment.date().minus_days(1),
     }
 }

@@ -1,12 +1,12 @@
-//! What a partner may do with its own access token: see the applications of an Item, change what
-//! they see, take them off.
+//! Operations of a partner with its own access token: list the applications of an Item, change what
+//! they may see, disconnect them.
 
 use super::{Items, ItemsError, error};
 use crate::{
-    connection::ScopeFault,
+    connection::ScopeError,
     health,
     merge::AccountStanding,
-    store::{ChangeTo, Changed, Trail, Unlinked, connected},
+    store::{AuditRecord, ChangeTo, Changed, Unlinked, connected},
 };
 use px_types::{
     AccountId, ApplicationId, ItemAccessToken, ItemId,
@@ -22,34 +22,37 @@ use px_types::{
     },
 };
 
-/// An application that is connected to an Item, as its partner sees it.
+/// Application that is connected to an Item, as its partner sees it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ApplicationOfItem {
-    /// Who it is, since when, and what it may see; by its id alone where it is not registered.
+    /// Description, date of the connection and scopes. An unregistered application has only its id.
     pub application: ConnectedApplication,
-    /// What it uses, also what no scope names.
+    /// Products that it uses, including those that scopes cannot name.
     pub products: Vec<Product>,
-    /// The accounts that it sees now, by the partner's ids.
+    /// Accounts that it may see now, by the partner's ids.
     pub accounts: Vec<AccountId>,
-    /// Whether it sees accounts that are opened later.
+    /// Whether it may see accounts that are opened later.
     pub new_accounts: bool,
 }
 
 impl Items {
-    /// The Item that a partner's token names. Keep it, and not the token, for a page that is
-    /// opened later.
+    /// Returns the id of the Item that a partner's token names. Store the id, and not the token,
+    /// for a page that is opened later.
     ///
     /// # Errors
-    /// When the token is none of a partner.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token does not
+    ///   belong to a partner;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn item_of(&self, partner_token: &ItemAccessToken) -> Result<ItemId, ItemsError> {
         Ok(self.partner_access(partner_token).await?.item_id)
     }
 
-    /// An Item as its partner sees it: without products and webhooks, which are the applications'.
+    /// Returns an Item as its partner sees it: without the applications' products and webhook URLs.
     ///
     /// # Errors
-    /// When the token is none of a partner.
+    /// See [`item_of`](Self::item_of).
     pub async fn item_for_partner(
         &self,
         partner_token: &ItemAccessToken,
@@ -68,18 +71,18 @@ impl Items {
         status.health = Some(health);
         if record.needs_transactions {
             let mut update = UpdateStatus::new();
-            update.last_successful_update = record.life.fresh.transactions.map(Into::into);
-            let failed = record.life.last_failure.as_ref();
+            update.last_successful_update = record.sync_state.fresh.transactions.map(Into::into);
+            let failed = record.sync_state.last_failure.as_ref();
             update.last_failed_update = failed.map(|failure| failure.at.into());
             status.transactions = Some(update);
         }
         Ok((item, status))
     }
 
-    /// The applications that a user connected, by id.
+    /// Returns the applications that a user connected, ordered by id.
     ///
     /// # Errors
-    /// When the token is none of a partner.
+    /// See [`item_of`](Self::item_of).
     pub async fn applications(
         &self,
         partner_token: &ItemAccessToken,
@@ -107,41 +110,44 @@ impl Items {
         Ok(all)
     }
 
-    /// Takes an application off an Item for its partner: its access ends at once, the others keep
-    /// theirs. With the last one the Item goes, and the partner's token with it.
+    /// Disconnects an application from an Item on behalf of its partner. Its access ends at once,
+    /// other applications are not affected. With the last application, the Item and the partner's
+    /// token are removed.
     ///
     /// # Errors
-    /// When the token is none of a partner;
-    /// [`NotConnected`](super::ItemsErrorKind::NotConnected) when the application is not
-    /// connected, or was taken off meanwhile.
+    /// See [`item_of`](Self::item_of). Additionally
+    /// [`NotConnected`](super::ItemsErrorKind::NotConnected) if the application is not connected,
+    /// or was disconnected meanwhile.
     pub async fn unlink_application(
         &self,
         partner_token: &ItemAccessToken,
         application: &ApplicationId,
     ) -> Result<Unlinked, ItemsError> {
         let access = self.partner_access(partner_token).await?;
-        // The partner asked, so it is not told.
-        let trail = Trail::of(self.act(access.institution_id.as_str())?);
+        // The partner made the request, so it is not notified.
+        let audit = AuditRecord::of(self.act(access.institution_id.as_str())?);
         let place = (&access.item_id, Some(application));
-        match self.take_off(place, ActivityType::PortalUnlink, trail).await? {
+        match self.disconnect(place, ActivityType::PortalUnlink, audit).await? {
             Unlinked::NotConnected => Err(ItemsError::not_connected()),
             unlinked => Ok(unlinked),
         }
     }
 
-    /// Changes what an application may see, from now on. What the scopes leave open stays;
-    /// accounts are named by the partner's ids.
+    /// Changes the scopes of an application, effective at once. Whatever the scopes do not set
+    /// stays as it is. Accounts are named by the partner's ids.
     ///
-    /// A product that is switched off is gone for the application at once. Only one that the
-    /// application asked for can be switched on again. When it sees something else from then on,
-    /// its sync begins anew.
+    /// The application loses a product that is switched off at once. A product can only be switched
+    /// on if the application requested it earlier. If the application may see other data than
+    /// before, its sync cursors are no longer valid.
     ///
     /// # Errors
-    /// When the token is none of a partner or the application is not connected;
-    /// [`InvalidField`](super::ItemsErrorKind::InvalidField) for an account that the Item does not
-    /// have, or a product that was never asked for;
-    /// [`ProductNotReady`](super::ItemsErrorKind::ProductNotReady) when accounts are named before
-    /// the first were fetched. Nothing is changed then.
+    /// See [`item_of`](Self::item_of). Additionally, and then nothing is changed:
+    ///
+    /// - [`NotConnected`](super::ItemsErrorKind::NotConnected) if the application is not connected;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) for an account that the Item does
+    ///   not have, or a product that was never requested;
+    /// - [`ProductNotReady`](super::ItemsErrorKind::ProductNotReady) if accounts are named before
+    ///   the first were fetched.
     pub async fn update_scopes(
         &self,
         partner_token: &ItemAccessToken,
@@ -149,40 +155,46 @@ impl Items {
         scopes: &Scopes,
     ) -> Result<(), ItemsError> {
         let access = self.partner_access(partner_token).await?;
-        let trail = Trail::of(self.act(access.institution_id.as_str())?);
+        let audit = AuditRecord::of(self.act(access.institution_id.as_str())?);
         let to = ChangeTo::Scopes(scopes.clone(), self.cursor_key());
-        match self.change(&access.item_id, application, to, trail).await? {
+        match self.change(&access.item_id, application, to, audit).await? {
             Changed::Done => Ok(()),
             Changed::NotConnected => Err(ItemsError::not_connected()),
             Changed::Refused(fault) => Err(match fault {
-                ScopeFault::UnknownAccount(index) => {
+                ScopeError::UnknownAccount(index) => {
                     let field = format!("scopes.accounts[{index}].unique_id");
                     ItemsError::invalid_field(&field, &fault.to_string()).at(index)
                 }
-                ScopeFault::NotAsked(field) => {
+                ScopeError::NotRequested(field) => {
                     ItemsError::invalid_field(&format!("scopes.{field}"), &fault.to_string())
                 }
-                ScopeFault::NotReady => ItemsError::not_ready(),
+                ScopeError::NotReady => ItemsError::not_ready(),
             }),
         }
     }
 
-    /// The accounts that a user can share, for a page that asks which: by the Item's own ids, as
-    /// [`Connection::accounts`](crate::connection::Connection::accounts) takes them.
+    /// Returns the accounts that a user can share, for a page that offers them: by the Item's own
+    /// ids, as in [`Connection::accounts`](crate::connection::Connection::accounts).
     ///
     /// # Errors
-    /// When the store fails.
+    /// [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    /// [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn accounts_to_share(&self, item: &ItemId) -> Result<Vec<Account>, ItemsError> {
         let known = self.store.accounts(item).await?;
         let listed = known.into_iter().filter(|known| known.standing == AccountStanding::Listed);
         Ok(listed.map(|known| known.account).collect())
     }
 
-    /// Sets where an application's webhooks go; `None` stops them. The new address is told so
-    /// (`WEBHOOK_UPDATE_ACKNOWLEDGED`), in the same transaction.
+    /// Sets the webhook URL of an application; `None` stops its webhooks. The new URL receives
+    /// `WEBHOOK_UPDATE_ACKNOWLEDGED`, queued in the same transaction.
     ///
     /// # Errors
-    /// When the token is none of an application, or the address is not accepted.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`NotForPartners`](super::ItemsErrorKind::NotForPartners) if the token belongs to a
+    ///   partner;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the URL is not accepted;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn update_webhook(
         &self,
         token: &ItemAccessToken,
@@ -195,7 +207,8 @@ impl Items {
         }
         let to = ChangeTo::Webhook(webhook.map(str::to_owned));
         let application = &session.connection.application_id;
-        let changed = self.change(&session.record.id, application, to, Trail::default()).await?;
+        let changed =
+            self.change(&session.record.id, application, to, AuditRecord::default()).await?;
         if changed != Changed::Done {
             return Err(ItemsError::invalid_access_token());
         }

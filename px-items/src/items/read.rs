@@ -1,11 +1,11 @@
-//! Reading accounts, balances, identities and holdings.
+//! Reads of accounts, balances, identities and holdings.
 
-use super::{Items, ItemsError, error, reads, view};
+use super::{Items, ItemsError, access_log, error, view};
 use crate::{
     connection::Connection,
     item::State,
-    life::History,
     store::{DataKind, ItemRecord},
+    sync_state::History,
 };
 use chrono::{DateTime, Utc};
 use px_types::{
@@ -20,159 +20,173 @@ use px_types::{
     primitive::currency::Unit,
 };
 
-/// What was read, and what it is worth.
+/// Data that was read, with its freshness.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Answer<T> {
+pub struct ItemResponse<T> {
     /// The Item.
     pub item_id: ItemId,
-    /// What was read.
+    /// Data that was read.
     pub data: T,
-    /// When this kind of data was last known to be what the institution has. An Item whose
-    /// updates fail keeps its last good data, and this stands still.
+    /// Time at which this kind of data was last known to match the institution. If updates
+    /// fail, the Item keeps its last good data, and this time does not advance.
     pub fresh_as_of: Option<DateTime<Utc>>,
-    /// Why the Item cannot be updated until the user acts; `None` while all is well.
+    /// Reason why the Item cannot be updated, if any.
     pub error: Option<PlaidError>,
 }
 
-/// The balances of one account.
+/// Balances of one account.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Balance {
     /// The account.
     pub account_id: AccountId,
-    /// depository: what the account holds; credit and loan: what is owed, positive; investment:
-    /// its market value.
+    /// Current balance. depository: the balance of the account; credit and loan: the debt,
+    /// positive; investment: the market value.
     pub current: Amount,
-    /// depository: current less holds; credit: what can still be spent.
+    /// Available balance. depository: current less holds; credit: the unused part of the limit.
     pub available: Option<Amount>,
-    /// The most that may be owed, on a credit account.
+    /// Credit limit of a credit account.
     pub limit: Option<Amount>,
-    /// What they are counted in.
+    /// Unit of the amounts.
     pub unit: Unit,
 }
 
-/// Who holds the accounts that the application sees.
+/// Identities of the accounts that the application may see.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Identities {
-    /// The signed-in user, when one of these accounts refers to it.
+    /// Signed-in user, if one of these accounts refers to it.
     pub user_identity_id: Option<IdentityId>,
-    /// Every identity that one of these accounts refers to.
+    /// All identities that one of these accounts refers to.
     pub identities: Vec<Identity>,
 }
 
-/// What is held on the investment accounts that the application sees.
+/// Holdings on the investment accounts that the application may see.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Holdings {
-    /// The investment accounts, with their holdings.
+    /// Investment accounts with their holdings.
     pub accounts: Vec<Account>,
-    /// The securities that these refer to.
+    /// Securities that the holdings refer to.
     pub securities: Vec<Security>,
 }
 
 impl Items {
-    /// The accounts that the application sees, with their balances.
+    /// Returns the accounts that the application may see, with their balances.
     ///
     /// Without [`Product::Auth`] they have no transfer codes, without [`Product::Investments`] no
-    /// holdings, and without [`Product::Liabilities`] nothing of a liability but its balances. An
-    /// account that the institution lists no more stays, closed.
+    /// holdings, and without [`Product::Liabilities`] no details of a liability except its
+    /// balances. An account that the institution no longer lists remains, with the status closed.
     ///
     /// # Errors
-    /// When the token is none of an application, or nothing is there yet.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`NotForPartners`](super::ItemsErrorKind::NotForPartners) if the token belongs to a
+    ///   partner;
+    /// - [`ProductNotReady`](super::ItemsErrorKind::ProductNotReady),
+    ///   [`LoginRequired`](super::ItemsErrorKind::LoginRequired) or
+    ///   [`CannotFinish`](super::ItemsErrorKind::CannotFinish) if no data is available yet;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn accounts(
         &self,
         token: &ItemAccessToken,
-    ) -> Result<Answer<Vec<Account>>, ItemsError> {
+    ) -> Result<ItemResponse<Vec<Account>>, ItemsError> {
         let session = self.readable_session(token).await?;
         let accounts = self.visible_accounts(&session).await?;
         let uses_liabilities = session.connection.uses(&Product::Liabilities);
-        let read = reads::kinds(&accounts);
+        let read = access_log::kinds(&accounts);
         let read =
             read.into_iter().filter(|kind| *kind != DataKind::Liabilities || uses_liabilities);
-        self.note(&session, read);
-        let fresh_as_of = session.record.life.fresh.accounts;
-        Ok(session.answer(accounts, fresh_as_of))
+        self.record_access(&session, read);
+        let fresh_as_of = session.record.sync_state.fresh.accounts;
+        Ok(session.respond(accounts, fresh_as_of))
     }
 
-    /// The balances of the accounts that the application sees.
+    /// Returns the balances of the accounts that the application may see.
     ///
     /// # Errors
-    /// As [`accounts`](Self::accounts).
+    /// See [`accounts`](Self::accounts).
     pub async fn balances(
         &self,
         token: &ItemAccessToken,
-    ) -> Result<Answer<Vec<Balance>>, ItemsError> {
+    ) -> Result<ItemResponse<Vec<Balance>>, ItemsError> {
         let session = self.readable_session(token).await?;
         let accounts = self.visible_accounts(&session).await?;
-        self.note(&session, [DataKind::Balances]);
-        let fresh_as_of = session.record.life.fresh.accounts;
-        Ok(session.answer(accounts.into_iter().map(Balance::of).collect(), fresh_as_of))
+        self.record_access(&session, [DataKind::Balances]);
+        let fresh_as_of = session.record.sync_state.fresh.accounts;
+        Ok(session.respond(accounts.into_iter().map(Balance::of).collect(), fresh_as_of))
     }
 
-    /// Who holds the accounts that the application sees. Needs [`Product::Identity`].
+    /// Returns the identities of the accounts that the application may see. Requires
+    /// [`Product::Identity`].
     ///
     /// # Errors
-    /// As [`accounts`](Self::accounts), and when the application does not use the product.
+    /// See [`accounts`](Self::accounts). Additionally
+    /// [`ConsentRequired`](super::ItemsErrorKind::ConsentRequired) if the application does not use
+    /// the product.
     pub async fn identities(
         &self,
         token: &ItemAccessToken,
-    ) -> Result<Answer<Identities>, ItemsError> {
+    ) -> Result<ItemResponse<Identities>, ItemsError> {
         let session = self.session(token).await?;
-        session.must_use(Product::Identity)?;
-        session.must_be_readable()?;
+        session.require_product(Product::Identity)?;
+        session.require_readable()?;
         let accounts = self.visible_accounts(&session).await?;
         let stored = self.store.identities(&session.record.id).await?;
         let (user, all) = stored.ok_or_else(ItemsError::not_ready)?;
         let identities = view::identities(all, &accounts);
         let user_identity_id =
             identities.iter().any(|identity| identity.id == user).then_some(user);
-        self.note(&session, [DataKind::Contacts]);
-        let fresh_as_of = session.record.life.fresh.identities;
-        Ok(session.answer(Identities { user_identity_id, identities }, fresh_as_of))
+        self.record_access(&session, [DataKind::Contacts]);
+        let fresh_as_of = session.record.sync_state.fresh.identities;
+        Ok(session.respond(Identities { user_identity_id, identities }, fresh_as_of))
     }
 
-    /// What is held on the investment accounts that the application sees. Needs
+    /// Returns the holdings on the investment accounts that the application may see. Requires
     /// [`Product::Investments`].
     ///
     /// # Errors
-    /// As [`accounts`](Self::accounts), and when the application does not use the product.
-    pub async fn holdings(&self, token: &ItemAccessToken) -> Result<Answer<Holdings>, ItemsError> {
+    /// See [`identities`](Self::identities).
+    pub async fn holdings(
+        &self,
+        token: &ItemAccessToken,
+    ) -> Result<ItemResponse<Holdings>, ItemsError> {
         let session = self.session(token).await?;
-        session.must_use(Product::Investments)?;
-        session.must_be_readable()?;
+        session.require_product(Product::Investments)?;
+        session.require_readable()?;
         let mut accounts = self.visible_accounts(&session).await?;
         accounts.retain(|account| matches!(account.kind, AccountKind::Investment(_)));
         let securities = self.store.securities(&session.record.id).await?;
-        let securities = view::held(securities, &accounts);
-        self.note(&session, [DataKind::Investments]);
-        let fresh_as_of = session.record.life.fresh.holdings;
-        Ok(session.answer(Holdings { accounts, securities }, fresh_as_of))
+        let securities = view::of_holdings(securities, &accounts);
+        self.record_access(&session, [DataKind::Investments]);
+        let fresh_as_of = session.record.sync_state.fresh.holdings;
+        Ok(session.respond(Holdings { accounts, securities }, fresh_as_of))
     }
 
-    /// The Item and the connection behind a token.
+    /// Returns the Item and the connection of a token.
     pub(super) async fn session(&self, token: &ItemAccessToken) -> Result<Session, ItemsError> {
         let access = self.access(token).await?;
         let Some(application) = access.application_id else {
             return Err(ItemsError::new(
                 super::ItemsErrorKind::NotForPartners,
-                "this token is a partner's: it names an Item and reads nothing of it",
+                "this token belongs to a partner: it identifies an Item and cannot read its data",
             ));
         };
-        // The connection first: a change of what it may see holds for what is read after it.
+        // The connection is read first, so that a change of its scopes applies to what is read
+        // after it.
         let mut connection = self.connection(&access.item_id, &application).await?;
         let record = self.store.item(&access.item_id).await?;
         let record = record.ok_or_else(ItemsError::invalid_access_token)?;
-        // The first answer, which came between these reads, made a list of "all, but not later
-        // ones". Who went on without the list would see the later ones too.
-        if connection.is_unsettled() && record.life.fresh.accounts.is_some() {
+        // The first response about accounts arrived between these reads, and turned "all, but not
+        // later ones" into a list. Without the list, later accounts would be visible too.
+        if connection.is_unsettled() && record.sync_state.fresh.accounts.is_some() {
             connection = self.connection(&access.item_id, &application).await?;
         }
         Ok(Session { record, connection })
     }
 
-    /// A connection that was there when its token was looked up.
+    /// Returns the connection that existed when its token was looked up.
     async fn connection(
         &self,
         item: &ItemId,
@@ -181,18 +195,22 @@ impl Items {
         let connections = self.store.connections(item).await?;
         let mut connections = connections.into_iter();
         let connection = connections.find(|one| one.application_id == *application);
-        // It was taken off since.
+        // It was disconnected meanwhile.
         connection.ok_or_else(ItemsError::invalid_access_token)
     }
 
-    /// Notes for the partner what an application read.
-    pub(super) fn note(&self, session: &Session, kinds: impl IntoIterator<Item = DataKind>) {
-        self.reads.note(session, kinds, self.clock.now());
+    /// Records for the partner that an application read data.
+    pub(super) fn record_access(
+        &self,
+        session: &Session,
+        kinds: impl IntoIterator<Item = DataKind>,
+    ) {
+        self.access_log.record(session, kinds, self.clock.now());
     }
 
     async fn readable_session(&self, token: &ItemAccessToken) -> Result<Session, ItemsError> {
         let session = self.session(token).await?;
-        session.must_be_readable()?;
+        session.require_readable()?;
         Ok(session)
     }
 
@@ -202,7 +220,7 @@ impl Items {
     }
 }
 
-/// An Item as one application meets it.
+/// An Item as one application sees it.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) record: ItemRecord,
@@ -210,31 +228,31 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn must_use(&self, product: Product) -> Result<(), ItemsError> {
+    pub(super) fn require_product(&self, product: Product) -> Result<(), ItemsError> {
         if self.connection.uses(&product) {
             return Ok(());
         }
         Err(ItemsError::consent_required(&product))
     }
 
-    /// Accounts and what comes with them are there once the initial fetch was through, or the last
-    /// 30 days of it.
-    fn must_be_readable(&self) -> Result<(), ItemsError> {
+    /// Fails unless the initial fetch, or its last 30 days, has completed: then accounts are
+    /// available.
+    fn require_readable(&self) -> Result<(), ItemsError> {
         match self.record.state {
             State::Idle | State::IdleLoginRequired | State::Updating => Ok(()),
-            State::Created | State::CreatedLoginRequired => self.must_have_recent(),
+            State::Created | State::CreatedLoginRequired => self.require_recent(),
             State::Removed => Err(ItemsError::invalid_access_token()),
         }
     }
 
-    /// Transactions are there once the last 30 days are.
-    pub(super) fn must_have_recent(&self) -> Result<(), ItemsError> {
-        match self.record.life.history {
+    /// Fails unless the last 30 days of transactions are available.
+    pub(super) fn require_recent(&self) -> Result<(), ItemsError> {
+        match self.record.sync_state.history {
             History::Complete | History::Fetching { recent: true, .. } => Ok(()),
             History::Missing | History::Fetching { recent: false, .. } => {
                 Err(match self.record.state.login_required() {
                     true => ItemsError::login_required(),
-                    false if self.record.life.stall_notified => ItemsError::cannot_finish(),
+                    false if self.record.sync_state.stall_notified => ItemsError::cannot_finish(),
                     false => ItemsError::not_ready(),
                 })
             }
@@ -245,8 +263,8 @@ impl Session {
         error::of(&self.record)
     }
 
-    pub(super) fn answer<T>(self, data: T, fresh_as_of: Option<DateTime<Utc>>) -> Answer<T> {
-        Answer { error: self.error(), item_id: self.record.id, data, fresh_as_of }
+    pub(super) fn respond<T>(self, data: T, fresh_as_of: Option<DateTime<Utc>>) -> ItemResponse<T> {
+        ItemResponse { error: self.error(), item_id: self.record.id, data, fresh_as_of }
     }
 }
 

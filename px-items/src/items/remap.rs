@@ -1,42 +1,46 @@
-//! Accounts and transactions that came back under other ids: a person decides what they are.
+//! Decisions of an operator about accounts that came back under other ids.
 //!
-//! A merge that finds an account that looks like another one under a new id holds it: no
-//! application sees it and none of its transactions are imported, so that nothing is there
-//! twice. These are the two ways out: it is the one that the Item has, or it is a new one.
-//! What else waits, and decisions for whole Items and institutions, are in `review`.
+//! An account under a new id that resembles another one is put on hold: no application sees it and
+//! none of its transactions are imported, so that nothing is duplicated. There are two decisions:
+//! it is an account that the Item already has, or it is a new one. Other data on hold, and
+//! decisions for whole Items and institutions, are in `review`.
 
 use super::{Items, ItemsError, ItemsErrorKind};
 use crate::{
     item::{self, Event},
     merge::{self, AccountStanding, KnownAccount, RemapError, Remapped},
     review::{self, Decision},
-    store::{AccountsWrite, Commit, ItemRecord, Then, Verdict},
+    store::{AccountsWrite, Commit, DecisionOutcome, ItemRecord, LeaseOutcome},
 };
 use chrono::TimeDelta;
 use px_types::{AccountId, ItemId, model::account::Account};
 
-/// How long the decision holds an Item at most.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// Lease of the Item during a decision.
+const DECISION_LEASE: TimeDelta = TimeDelta::seconds(60);
 
 impl Items {
-    /// The accounts of an Item that wait for a decision.
+    /// Returns the accounts of an Item that are on hold.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn held_accounts(&self, item: &ItemId) -> Result<Vec<Account>, ItemsError> {
+    /// [`Unavailable`](ItemsErrorKind::Unavailable) or [`Internal`](ItemsErrorKind::Internal) if
+    /// the store fails.
+    pub async fn accounts_on_hold(&self, item: &ItemId) -> Result<Vec<Account>, ItemsError> {
         let known = self.store.accounts(item).await?;
         let held = known.into_iter().filter(|known| known.standing == AccountStanding::Held);
         Ok(held.map(|known| known.account).collect())
     }
 
-    /// Says that a held account is one that the Item has, which the partner lists under its old
-    /// id no more. It goes on under the id that applications know; all its dates are read again.
+    /// Decides that an account on hold is one that the Item has, and that the partner no longer
+    /// lists under its old id. It keeps the id that applications know. A scan of all its dates is
+    /// scheduled.
     ///
     /// # Errors
-    /// [`InvalidAccount`](ItemsErrorKind::InvalidAccount) when `held` does not wait for a
-    /// decision, the partner still lists `onto`, or the two are of different types or counted in
-    /// different units; [`Busy`](ItemsErrorKind::Busy) when a worker
-    /// has the Item, or it has lost its authorization.
+    /// - [`InvalidAccount`](ItemsErrorKind::InvalidAccount) if `held` is not on hold, the partner
+    ///   still lists `onto`, or the two have different types or units;
+    /// - [`ItemNotFound`](ItemsErrorKind::ItemNotFound) if the Item does not exist;
+    /// - [`Busy`](ItemsErrorKind::Busy) if a worker has the Item, or its authorization has ended;
+    /// - [`Unavailable`](ItemsErrorKind::Unavailable) or [`Internal`](ItemsErrorKind::Internal) if
+    ///   the store fails.
     pub async fn remap_account(
         &self,
         item: &ItemId,
@@ -44,37 +48,43 @@ impl Items {
         onto: &AccountId,
     ) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
-            let write = written(merge::remap(known, onto, held))?;
-            self.decided(record, known, (held, Verdict::Remapped, Some(onto)), write)
+            let write = account_writes(merge::remap(known, onto, held))?;
+            self.decision_commit(
+                record,
+                known,
+                (held, DecisionOutcome::Remapped, Some(onto)),
+                write,
+            )
         })
         .await
     }
 
-    /// Says that a held account is a new one. Connections take it in; all its dates are read.
+    /// Decides that an account on hold is a new one. It is added to connections, and a scan of all
+    /// its dates is scheduled.
     ///
     /// # Errors
-    /// As [`remap_account`](Self::remap_account).
+    /// See [`remap_account`](Self::remap_account).
     pub async fn accept_account(&self, item: &ItemId, held: &AccountId) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
-            let write = written(merge::accept(known, held))?;
-            self.decided(record, known, (held, Verdict::Accepted, None), write)
+            let write = account_writes(merge::accept(known, held))?;
+            self.decision_commit(record, known, (held, DecisionOutcome::Accepted, None), write)
         })
         .await
     }
 
-    /// Takes the Item as a worker does, stores the decision, and leaves the rest to a worker.
+    /// Claims the Item like a worker, stores the decision, and leaves the rest to a worker.
     pub(super) async fn decide(
         &self,
         item: &ItemId,
         decision: impl FnOnce(&ItemRecord, &[KnownAccount]) -> Result<Commit, ItemsError>,
     ) -> Result<(), ItemsError> {
         let now = self.clock.now();
-        let Some(record) = self.store.claim_one(item, now, now + LEASE).await? else {
+        let Some(record) = self.store.claim_one(item, now, now + DECISION_LEASE).await? else {
             return Err(match self.store.item(item).await? {
                 None => ItemsError::item_not_found(),
                 Some(_) => ItemsError::new(
                     ItemsErrorKind::Busy,
-                    "a worker has the Item, or it waits for its user; nothing was changed, try again",
+                    "a worker has the Item, or its user must authorize again; nothing was changed, try again",
                 ),
             });
         };
@@ -87,66 +97,69 @@ impl Items {
                 return Err(error);
             }
         }
-        tracing::info!(%item, "decided what came under another id");
+        tracing::info!(%item, "decided about data on hold");
         Ok(())
     }
 
-    /// Gives the Item back, due at once.
-    pub(super) fn handed_back(&self, record: &ItemRecord) -> Result<Commit, ItemsError> {
+    /// Returns a commit that hands the Item back, due at once.
+    pub(super) fn hand_back_commit(&self, record: &ItemRecord) -> Result<Commit, ItemsError> {
         let now = self.clock.now();
-        let (state, _) = item::step(record.state, Event::HandedBack).map_err(|impossible| {
-            ItemsError::new(ItemsErrorKind::Internal, "the Item cannot be given back")
-                .caused_by(impossible)
+        let (state, _) = item::step(record.state, Event::HandedBack).map_err(|invalid| {
+            ItemsError::new(ItemsErrorKind::Internal, "the Item cannot be handed back")
+                .with_source(invalid)
         })?;
-        let then =
-            Then::Release { due_at: Some(now), not_before: record.not_before, seen: NONE_SEEN };
+        let then = LeaseOutcome::Release {
+            due_at: Some(now),
+            not_before: record.not_before,
+            seen: NO_NOTIFICATION_SEEN,
+        };
         Ok(Commit::new(record, state, now, then))
     }
 
-    /// What is to be stored of a decision about an account.
-    fn decided(
+    /// Returns the commit for a decision about an account.
+    fn decision_commit(
         &self,
         record: &ItemRecord,
         known: &[KnownAccount],
-        (held, verdict, onto): (&AccountId, Verdict, Option<&AccountId>),
+        (held, outcome, onto): (&AccountId, DecisionOutcome, Option<&AccountId>),
         write: AccountsWrite,
     ) -> Result<Commit, ItemsError> {
-        let mut commit = self.handed_back(record)?;
+        let mut commit = self.hand_back_commit(record)?;
         let now = self.clock.now();
-        let like = commit.life.review.accounts.get(held).map(|hold| hold.like.clone());
+        let like = commit.sync_state.review.accounts.get(held).map(|hold| hold.like.clone());
         let like = onto.cloned().or(like).unwrap_or_else(|| held.clone());
         let decision =
-            commit.life.review.decide_account(held, &like, (verdict, review::OPERATOR), now);
-        // Its transactions were not imported while it was held.
-        commit.life.read_all(&self.plan, now);
+            commit.sync_state.review.decide_account(held, &like, (outcome, review::OPERATOR), now);
+        // Its transactions were not imported while it was on hold.
+        commit.sync_state.read_all(&self.plan, now);
         let mut after = known.to_vec();
         after.retain(|known| known.account.id != *held);
-        commit.life.refresh_review(&after);
+        commit.sync_state.refresh_review(&after);
         let new = write.accounts.iter().filter(|write| write.new);
-        commit.news.new_accounts = new.map(|write| write.known.account.id.clone()).collect();
+        commit.changes.new_accounts = new.map(|write| write.known.account.id.clone()).collect();
         commit.accounts = Some(write);
-        self.reviewed(&mut commit, record, &[decision]);
+        self.add_review(&mut commit, record, &[decision]);
         Ok(commit)
     }
 
-    /// Has a commit store what waits from then on, and the audit entries of decisions.
-    pub(super) fn reviewed(
+    /// Adds the remaining data on hold, and the audit entries of decisions, to a commit.
+    pub(super) fn add_review(
         &self,
         commit: &mut Commit,
         record: &ItemRecord,
         decisions: &[Decision],
     ) {
-        commit.reviews = Some(review::entries(record, &commit.life.review));
+        commit.reviews = Some(review::entries(record, &commit.sync_state.review));
         let of = |decision| Some(review::activity(decision, super::random_id(&*self.random)?));
         commit.activities = decisions.iter().filter_map(of).collect();
     }
 }
 
 /// Nothing was read, so no notification was taken into account.
-const NONE_SEEN: i64 = 0;
+const NO_NOTIFICATION_SEEN: i64 = 0;
 
-/// What a decision writes, or why it cannot be made.
-fn written(decision: Result<Remapped, RemapError>) -> Result<AccountsWrite, ItemsError> {
+/// Returns the writes of a decision, or the reason why it cannot be made.
+fn account_writes(decision: Result<Remapped, RemapError>) -> Result<AccountsWrite, ItemsError> {
     let Remapped { writes: accounts, forgotten } = decision
         .map_err(|error| ItemsError::new(ItemsErrorKind::InvalidAccount, error.to_string()))?;
     Ok(AccountsWrite { accounts, forgotten, ..AccountsWrite::default() })

@@ -1,48 +1,49 @@
-//! What waits for a decision, and the decisions of operators: for one Item or a whole institution.
+//! Data on hold, and the decisions of operators about it: for one Item or a whole institution.
 
 use super::{Items, ItemsError, ItemsErrorKind};
 use crate::{
-    life::Freshness,
     merge::{AccountStanding, AccountWrite, KnownAccount, RowRule},
     review::{self, AccountOnHold, Decision, RowsOnHold, Subject},
-    store::{AccountsWrite, Commit, ItemRecord, Moves, Review, Ruling, Verdict},
+    store::{AccountsWrite, Commit, DecisionOutcome, ItemRecord, Moves, Review, Ruling},
+    sync_state::Freshness,
 };
 use px_client::Window;
 use px_types::{AccountId, InstitutionId, ItemId};
 
-/// Number of Items whose entries are read at a time.
-const PAGE: usize = 200;
+/// Number of Items per read of entries.
+const PAGE_ITEMS: usize = 200;
 
 /// Maximum number of Items that an outcome names.
-const MAX_NAMED: usize = 100;
+const MAX_BUSY_ITEMS: usize = 100;
 
-/// What a decision is for.
+/// Scope of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReviewScope {
-    /// One Item, with everything of it that waits.
+    /// One Item, with all its data on hold.
     Item(ItemId),
-    /// All Items of an institution, and those whose transactions are found to wait within the
-    /// next 30 days. Responses that may be another customer's are decided Item by Item.
+    /// All Items of an institution, including those with transactions put on hold within the
+    /// next 30 days. Responses that may be another customer's are decided for each Item.
     Institution(InstitutionId),
 }
 
-/// What became of a decision.
+/// Outcome of a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReviewOutcome {
-    /// The number of Items that it was carried out for.
+    /// Number of Items to which the decision was applied.
     pub items: u64,
-    /// Items that it could not be carried out for, as a worker has them or their user must sign in;
-    /// 100 at most. For an institution, the next update of each carries it out.
+    /// Items to which it could not be applied because a worker has them or their user must sign in;
+    /// at most 100. In the case of an institution, the next update of each Item applies it.
     pub busy: Vec<ItemId>,
 }
 
 impl Items {
-    /// Returns what waits for a decision and what can be taken back, by Item: of so many Items
-    /// after one, of an institution or of all.
+    /// Returns data on hold, and decisions that can be taken back, by Item: for up to `limit` Items
+    /// after the Item `after`, of an institution or of all.
     ///
     /// # Errors
-    /// If the store fails.
+    /// [`Unavailable`](ItemsErrorKind::Unavailable) or [`Internal`](ItemsErrorKind::Internal) if
+    /// the store fails.
     pub async fn reviews(
         &self,
         institution: Option<&InstitutionId>,
@@ -52,39 +53,43 @@ impl Items {
         Ok(self.store.reviews(institution, after, limit).await?)
     }
 
-    /// Decides that what is on hold is what it seems: accounts are new, transactions under other
-    /// ids are new and the old ones gone, and a response is the customer's. All dates are read
-    /// again.
+    /// Decides that data on hold is what it seems: accounts are new, transactions under other ids
+    /// are new and the old ones gone, and a response is the customer's. A scan of all dates is
+    /// scheduled.
     ///
     /// # Errors
-    /// [`InvalidField`](ItemsErrorKind::InvalidField) if nothing of the Item waits;
-    /// [`Busy`](ItemsErrorKind::Busy) if a worker has the Item, or it has lost its authorization.
+    /// - [`InvalidField`](ItemsErrorKind::InvalidField) if no data of the Item is on hold;
+    /// - [`ItemNotFound`](ItemsErrorKind::ItemNotFound) if the Item does not exist;
+    /// - [`Busy`](ItemsErrorKind::Busy) if a worker has the Item, or its authorization has ended;
+    /// - [`Unavailable`](ItemsErrorKind::Unavailable) or [`Internal`](ItemsErrorKind::Internal) if
+    ///   the store fails.
     pub async fn accept(&self, scope: &ReviewScope, by: &str) -> Result<ReviewOutcome, ItemsError> {
-        self.rule(scope, Verdict::Accepted, by).await
+        self.decide_all(scope, DecisionOutcome::Accepted, by).await
     }
 
-    /// Decides that what is on hold is what the Item has, under other ids of the partner's:
-    /// accounts and transactions go on under the ids that applications know. All dates are read
-    /// again: what has the same contents is the same transaction, what has others is new or gone.
+    /// Decides that data on hold is known data under other ids of the partner: accounts and
+    /// transactions keep the ids that applications know. A scan of all dates is scheduled. Rows
+    /// with equal contents are the same transactions, others are new or gone.
     ///
     /// # Errors
-    /// As [`accept`](Self::accept).
+    /// See [`accept`](Self::accept).
     pub async fn remap(&self, scope: &ReviewScope, by: &str) -> Result<ReviewOutcome, ItemsError> {
-        self.rule(scope, Verdict::Remapped, by).await
+        self.decide_all(scope, DecisionOutcome::Remapped, by).await
     }
 
-    /// Takes the last decision back: what was on hold is so again, and waits for an operator.
+    /// Takes the last decision back: its data is on hold again, and waits for an operator.
     ///
-    /// That can be done until the next deep resync. It is refused for what has been replaced
+    /// Possible until the next deep resync. It is refused for data that has been replaced
     /// meanwhile: transactions that an operator accepted as new, and accounts that an operator
     /// remapped, once they were read.
     ///
     /// # Errors
-    /// As [`accept`](Self::accept), and if the decision cannot be taken back.
+    /// See [`accept`](Self::accept). Additionally [`InvalidField`](ItemsErrorKind::InvalidField) if
+    /// the decision cannot be taken back.
     pub async fn undo(&self, scope: &ReviewScope, by: &str) -> Result<ReviewOutcome, ItemsError> {
         match scope {
             ReviewScope::Item(item) => {
-                self.undo_one(item, by).await?;
+                self.undo_item(item, by).await?;
                 Ok(ReviewOutcome { items: 1, busy: Vec::new() })
             }
             ReviewScope::Institution(institution) => {
@@ -92,41 +97,41 @@ impl Items {
                 let can_be = |reviews: &[&Review]| reviews.iter().any(|one| one.decision.is_some());
                 let mut outcome = ReviewOutcome::default();
                 for item in self.reviewed_items(institution, can_be).await? {
-                    outcome.note(&item, self.undo_one(&item, by).await)?;
+                    outcome.record(&item, self.undo_item(&item, by).await)?;
                 }
                 Ok(outcome)
             }
         }
     }
 
-    async fn rule(
+    async fn decide_all(
         &self,
         scope: &ReviewScope,
-        verdict: Verdict,
+        decision: DecisionOutcome,
         by: &str,
     ) -> Result<ReviewOutcome, ItemsError> {
         match scope {
             ReviewScope::Item(item) => {
-                self.rule_one(item, verdict, by, true).await?;
+                self.decide_item(item, decision, by, true).await?;
                 Ok(ReviewOutcome { items: 1, busy: Vec::new() })
             }
             ReviewScope::Institution(institution) => {
                 let now = self.clock.now();
-                self.store.put_ruling(&Ruling::new(institution.clone(), verdict, by, now)).await?;
-                let waits = |reviews: &[&Review]| {
+                self.store.put_ruling(&Ruling::new(institution.clone(), decision, by, now)).await?;
+                let pending = |reviews: &[&Review]| {
                     let mut open = reviews.iter().filter(|one| one.decision.is_none());
                     open.any(|one| one.subject != Subject::Customer)
                 };
                 let mut outcome = ReviewOutcome::default();
-                for item in self.reviewed_items(institution, waits).await? {
-                    outcome.note(&item, self.rule_one(&item, verdict, by, false).await)?;
+                for item in self.reviewed_items(institution, pending).await? {
+                    outcome.record(&item, self.decide_item(&item, decision, by, false).await)?;
                 }
                 Ok(outcome)
             }
         }
     }
 
-    /// The Items of an institution with entries of a kind.
+    /// Returns the Items of an institution with wanted entries.
     async fn reviewed_items(
         &self,
         institution: &InstitutionId,
@@ -135,7 +140,7 @@ impl Items {
         let mut items: Vec<ItemId> = Vec::new();
         let mut after: Option<ItemId> = None;
         loop {
-            let page = self.store.reviews(Some(institution), after.as_ref(), PAGE).await?;
+            let page = self.store.reviews(Some(institution), after.as_ref(), PAGE_ITEMS).await?;
             let Some(last) = page.last() else { return Ok(items) };
             after = Some(last.item_id.clone());
             for of_item in page.chunk_by(|a, b| a.item_id == b.item_id) {
@@ -147,36 +152,40 @@ impl Items {
         }
     }
 
-    async fn rule_one(
+    async fn decide_item(
         &self,
         item: &ItemId,
-        verdict: Verdict,
+        decision: DecisionOutcome,
         by: &str,
         with_customer: bool,
     ) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
             let at = (&self.plan, self.clock.now());
-            let decided = review::decide(&record.life, known, (verdict, by), at, with_customer);
-            let Some(decided) = decided else { return Err(nothing("nothing of it waits")) };
-            let mut commit = self.handed_back(record)?;
-            commit.life = decided.life;
-            commit.news.new_accounts = decided.new_accounts;
+            let decided =
+                review::decide(&record.sync_state, known, (decision, by), at, with_customer);
+            let Some(decided) = decided else {
+                return Err(invalid_decision("no data of the Item is on hold"));
+            };
+            let mut commit = self.hand_back_commit(record)?;
+            commit.sync_state = decided.sync_state;
+            commit.changes.new_accounts = decided.new_accounts;
             commit.accounts = decided.accounts;
-            self.reviewed(&mut commit, record, &decided.decisions);
+            self.add_review(&mut commit, record, &decided.decisions);
             Ok(commit)
         })
         .await
     }
 
-    async fn undo_one(&self, item: &ItemId, by: &str) -> Result<(), ItemsError> {
+    async fn undo_item(&self, item: &ItemId, by: &str) -> Result<(), ItemsError> {
         let (west, east) = crate::plan::today(self.clock.now());
         let all = Window::new(west.minus_days(self.plan.history_days), east);
-        let all = all.ok_or_else(|| nothing("the plan reads no dates"))?;
+        let all =
+            all.ok_or_else(|| invalid_decision("the settings of the plan have no dates to read"))?;
         let rows = self.store.known(item, all, &[]).await?;
         self.decide(item, |record, known| {
-            let mut commit = self.handed_back(record)?;
-            let Some(decision) = commit.life.review.decisions.pop() else {
-                return Err(nothing("no decision about it can be taken back"));
+            let mut commit = self.hand_back_commit(record)?;
+            let Some(decision) = commit.sync_state.review.decisions.pop() else {
+                return Err(invalid_decision("no decision about the Item can be taken back"));
             };
             match &decision.subject {
                 Subject::Account { held, like } => {
@@ -184,17 +193,17 @@ impl Items {
                     let of_held = rows.iter().filter(|row| row.account_id == *held);
                     let of_held = of_held.map(|row| (row.account_id.clone(), row.id.clone()));
                     commit.transactions.removed = of_held.collect();
-                    commit.news.removed.clone_from(&commit.transactions.removed);
+                    commit.changes.removed.clone_from(&commit.transactions.removed);
                 }
                 Subject::Transactions | Subject::Customer => {
                     undo_rows(&mut commit, record, &decision, all)?;
                 }
             }
-            commit.life.review.operator_only = true;
-            commit.life.read_all(&self.plan, self.clock.now());
-            commit.life.refresh_review(known);
+            commit.sync_state.review.operator_only = true;
+            commit.sync_state.read_all(&self.plan, self.clock.now());
+            commit.sync_state.refresh_review(known);
             tracing::info!(%item, by, "a decision about data on hold was taken back");
-            self.reviewed(&mut commit, record, std::slice::from_ref(&decision));
+            self.add_review(&mut commit, record, std::slice::from_ref(&decision));
             Ok(commit)
         })
         .await
@@ -202,13 +211,13 @@ impl Items {
 }
 
 impl ReviewOutcome {
-    fn note(&mut self, item: &ItemId, result: Result<(), ItemsError>) -> Result<(), ItemsError> {
+    fn record(&mut self, item: &ItemId, result: Result<(), ItemsError>) -> Result<(), ItemsError> {
         match result {
             Ok(()) => self.items += 1,
-            // It was decided, or unlinked, since it was listed; or it cannot be taken back.
-            Err(error) if is_passed_over(error.kind()) => {}
+            // It was decided or unlinked since it was listed, or the decision cannot be taken back.
+            Err(error) if is_skipped(error.kind()) => {}
             Err(error) if error.kind() == ItemsErrorKind::Busy => {
-                if self.busy.len() < MAX_NAMED {
+                if self.busy.len() < MAX_BUSY_ITEMS {
                     self.busy.push(item.clone());
                 }
             }
@@ -218,15 +227,15 @@ impl ReviewOutcome {
     }
 }
 
-fn is_passed_over(kind: ItemsErrorKind) -> bool {
+fn is_skipped(kind: ItemsErrorKind) -> bool {
     matches!(kind, ItemsErrorKind::InvalidField | ItemsErrorKind::ItemNotFound)
 }
 
-fn nothing(what: &str) -> ItemsError {
-    ItemsError::new(ItemsErrorKind::InvalidField, what)
+fn invalid_decision(message: &str) -> ItemsError {
+    ItemsError::new(ItemsErrorKind::InvalidField, message)
 }
 
-/// Whether nothing was read since a decision.
+/// Returns whether nothing was read since a decision.
 fn is_unread(fresh: &Freshness, decision: &Decision) -> bool {
     let earlier = |at: Option<_>| at.is_none_or(|at| at < decision.at);
     earlier(fresh.accounts) && earlier(fresh.transactions)
@@ -239,25 +248,26 @@ fn undo_account(
     decision: &Decision,
     (held, like): (&AccountId, &AccountId),
 ) -> Result<(), ItemsError> {
-    if decision.verdict != Verdict::Accepted {
-        return Err(nothing(
-            "an account that was remapped cannot be parted again; unlink the Item and link it anew",
+    if decision.outcome != DecisionOutcome::Accepted {
+        return Err(invalid_decision(
+            "an account that was remapped cannot be separated again; unlink the Item and link it again",
         ));
     }
     let account = known.iter().find(|known| known.account.id == *held);
-    let account = account.ok_or_else(|| nothing("the account is gone"))?;
+    let account = account.ok_or_else(|| invalid_decision("the account does not exist any more"))?;
     let mut account = account.clone();
     account.standing = AccountStanding::Held;
     let mut write = AccountsWrite::default();
     write.accounts.push(AccountWrite::new(account, false));
     commit.accounts = Some(write);
-    // The program does not release it again: only what is alike by name is.
+    // The program does not release it again, since it only releases accounts that are alike by
+    // name.
     let hold = AccountOnHold::new(commit.now, like.clone(), false);
-    commit.life.review.accounts.insert(held.clone(), hold);
+    commit.sync_state.review.accounts.insert(held.clone(), hold);
     Ok(())
 }
 
-/// Puts transactions on hold again: those that went on under other ids get the partner's earlier
+/// Puts transactions on hold again. Those that continued under other ids get the partner's earlier
 /// ones back.
 fn undo_rows(
     commit: &mut Commit,
@@ -265,13 +275,13 @@ fn undo_rows(
     decision: &Decision,
     all: Window,
 ) -> Result<(), ItemsError> {
-    let is_final = decision.verdict == Verdict::Accepted;
-    if is_final && !is_unread(&record.life.fresh, decision) {
-        return Err(nothing(
-            "transactions that were accepted as new cannot be taken back once they were read",
+    let is_final = decision.outcome == DecisionOutcome::Accepted;
+    if is_final && !is_unread(&record.sync_state.fresh, decision) {
+        return Err(invalid_decision(
+            "transactions that were accepted as new cannot be taken back after they were read",
         ));
     }
-    let review = &mut commit.life.review;
+    let review = &mut commit.sync_state.review;
     review.rule = RowRule::Judge;
     review.trusts_next = false;
     if decision.subject == Subject::Transactions {

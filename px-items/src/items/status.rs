@@ -1,11 +1,11 @@
-//! How an Item is.
+//! Status of an Item.
 
 use super::{Items, ItemsError, read::Session};
 use crate::{
     health,
     item::Phase,
-    life::{Freshness, History},
     store::ItemRecord,
+    sync_state::{Freshness, History},
 };
 use px_types::{
     ItemAccessToken,
@@ -16,35 +16,35 @@ use px_types::{
     },
 };
 
-/// An Item as an application sees it, and how it is.
+/// An Item and its status, as an application sees them.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
     /// The Item.
     pub item: Item,
-    /// When it was last updated, as `POST /item/get` tells it.
+    /// Status in the form of `POST /item/get`.
     pub status: ItemStatus,
-    /// Where it is in its life.
+    /// Phase of the Item.
     pub phase: Phase,
-    /// How old each kind of data is that the application reads.
+    /// Freshness of each kind of data that the application reads.
     pub fresh_as_of: Freshness,
-    /// How much of the history of transactions is there.
+    /// Completeness of the history of transactions.
     pub history: HistoryStatus,
 }
 
-/// How much of the history of transactions is there.
+/// Completeness of the history of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HistoryStatus {
-    /// Nothing can be read yet, or the application does not use transactions.
+    /// No transactions can be read yet, or the application does not use them.
     NotReady,
-    /// The last 30 days are there, the rest is on its way.
+    /// The last 30 days are available, the rest is being fetched.
     InitialUpdateComplete,
-    /// All of it is there.
+    /// The whole history is available.
     HistoricalUpdateComplete,
 }
 
 impl HistoryStatus {
-    /// Plaid's name of it.
+    /// Returns Plaid's name of the status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl HistoryStatus {
     }
 
     pub(super) fn of(record: &ItemRecord) -> Self {
-        match record.life.history {
+        match record.sync_state.history {
             History::Missing | History::Fetching { recent: false, .. } => Self::NotReady,
             History::Fetching { recent: true, .. } => Self::InitialUpdateComplete,
             History::Complete => Self::HistoricalUpdateComplete,
@@ -64,11 +64,15 @@ impl HistoryStatus {
 }
 
 impl Items {
-    /// How an Item is. Answers before anything of it can be read, and after its authorization
-    /// was lost.
+    /// Returns the status of an Item. Succeeds also before any data can be read, and after the
+    /// authorization has ended.
     ///
     /// # Errors
-    /// When the token is none of an application.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`NotForPartners`](super::ItemsErrorKind::NotForPartners) if the token belongs to a
+    ///   partner;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn status(&self, token: &ItemAccessToken) -> Result<Status, ItemsError> {
         let session = self.session(token).await?;
         let phase = session.record.state.phase().ok_or_else(ItemsError::invalid_access_token)?;
@@ -86,9 +90,9 @@ impl Items {
 }
 
 impl Session {
-    /// Of the kinds of data that the application reads.
+    /// Returns the freshness of the kinds of data that the application reads.
     fn fresh(&self) -> Freshness {
-        let all = self.record.life.fresh;
+        let all = self.record.sync_state.fresh;
         let uses = |product| self.connection.uses(&product);
         Freshness {
             accounts: all.accounts,
@@ -101,7 +105,7 @@ impl Session {
     fn item(&self) -> Item {
         let mut item = Item::new(self.record.id.clone());
         item.institution_id = Some(self.record.institution_id.clone());
-        // Not the Item's: an earlier date would tell of another application.
+        // Not the date of the Item: an earlier date would reveal another application.
         item.created_at = Some(self.connection.created_at.into());
         item.webhook.clone_from(&self.connection.webhook);
         item.error = self.error();
@@ -114,7 +118,7 @@ impl Session {
 
     fn status(&self) -> ItemStatus {
         let fresh = self.fresh();
-        let failed = self.record.life.last_failure.as_ref().map(|failure| failure.at.into());
+        let failed = self.record.sync_state.last_failure.as_ref().map(|failure| failure.at.into());
         let update = |product, at: Option<chrono::DateTime<chrono::Utc>>| {
             self.connection.uses(&product).then(|| {
                 let mut update = UpdateStatus::new();

@@ -1,12 +1,12 @@
-//! Reading what changed since a cursor.
+//! Reads of the changes since a cursor.
 //!
-//! A pass begins at a cursor at rest and ends at the next one. Its pages are served only while
-//! nothing that the application sees changed since the pass began: a row that was served could
-//! else be gone, and no later page would say so. Plaid's published answer to that is an error
-//! after which a reader begins the pass again.
+//! A pass begins at a cursor and ends at the cursor for the next pass. Its pages are served only
+//! while no data that the application sees has changed since the pass began. Otherwise a row that
+//! was served could have been removed, and no later page would say so. As published by Plaid, such
+//! a change is an error after which the reader restarts the pass.
 
 use super::{
-    Answer, HistoryStatus, Items, ItemsError,
+    HistoryStatus, ItemResponse, Items, ItemsError,
     cursor::{self, Position, SyncCursor},
     read::Session,
     transactions::check_rows,
@@ -18,86 +18,97 @@ use px_types::{
     model::{product::Product, security::Security, transaction::Transaction},
 };
 
-/// A cursor is good for so long after it was given, and each page gives a new one.
-const CURSOR_PROMISE: TimeDelta = TimeDelta::days(90);
-/// A pass that began with a good cursor may take so long.
-const PASS_LIMIT: TimeDelta = TimeDelta::days(1);
-/// Removed transactions are kept for so long: no cursor that is still good misses one.
+/// Time for which a cursor is valid after it was returned. Each page returns a new one.
+const CURSOR_VALIDITY: TimeDelta = TimeDelta::days(90);
+/// Maximum duration of a pass that began with a valid cursor.
+const MAX_PASS_DURATION: TimeDelta = TimeDelta::days(1);
+/// Time for which removed transactions are stored: longer than any cursor is valid.
 pub(crate) const REMOVED_RETENTION: TimeDelta = TimeDelta::days(92);
 
-/// How often a first page is read again because the Item changed under it.
-const FIRST_PAGE_TRIES: usize = 3;
+/// Maximum number of readings of a first page during which the Item changes.
+const MAX_FIRST_PAGE_READS: usize = 3;
 
-/// A page of changes.
+/// Page of changes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SyncPage {
-    /// Transactions to add. One that was gone and came back can be among them though the reader
-    /// has it: the newer one counts.
+    /// Transactions to add. A transaction that was removed and restored can be among them although
+    /// the reader has it: the newer version counts.
     pub added: Vec<Transaction>,
-    /// Transactions that are others now.
+    /// Transactions that changed.
     pub modified: Vec<Transaction>,
-    /// Transactions that are gone. One that the reader does not have is nothing to it.
+    /// Transactions that were removed. The reader ignores those that it does not have.
     pub removed: Vec<RemovedTransaction>,
-    /// The securities that these refer to.
+    /// Securities that the transactions refer to.
     pub securities: Vec<Security>,
-    /// For the next page or, when this was the last one, for the next time. Keep it only when
-    /// [`has_more`](Self::has_more) is `false`. It is another text each time, also when nothing
-    /// changed, and is good for 90 days.
+    /// Cursor for the next page or, after the last page, for the next pass. Store it only if
+    /// [`has_more`](Self::has_more) is `false`. Its text changes each time, even if nothing else
+    /// changed. It is valid for 90 days.
     pub next_cursor: String,
     /// Whether there are more pages.
     pub has_more: bool,
-    /// How much of the history is there.
+    /// Completeness of the history.
     pub history: HistoryStatus,
 }
 
-/// A transaction that is gone.
+/// Transaction that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemovedTransaction {
-    /// Its id.
+    /// Id of the transaction.
     pub transaction_id: TransactionId,
-    /// Its account.
+    /// Id of its account.
     pub account_id: AccountId,
 }
 
-/// Where a page begins.
-struct Start {
+/// Start of a page.
+struct PageStart {
     base: i64,
     after: (i64, Option<TransactionId>),
-    /// The Item's number when the pass began; `None` when it begins now.
+    /// The Item's number when the pass began; `None` if it begins now.
     head: Option<i64>,
-    /// When the cursor was given that the pass began with.
+    /// Time at which the cursor that began the pass was returned.
     given_at: DateTime<Utc>,
 }
 
 impl Items {
-    /// What changed since a cursor. Needs [`Product::Transactions`].
+    /// Returns a page of the changes since a cursor. Requires [`Product::Transactions`].
     ///
-    /// `None` and `""` begin with everything there is. `count` is 1–500; `None` is 100. A reader
-    /// goes on while [`SyncPage::has_more`], and then keeps the cursor for the next time. On
-    /// [`SyncMutated`](super::ItemsErrorKind::SyncMutated) it drops what this pass gave and begins
-    /// it again with the cursor that it had kept. On
-    /// [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor) (its user let it see something else
-    /// since, or the cursor is older than 90 days) it drops everything and begins without one.
+    /// Without a cursor (`None` or `""`) it begins with all transactions. `count` is 1–500, by
+    /// default 100. The reader continues while [`SyncPage::has_more`] is `true`, and then stores
+    /// the cursor for the next pass. On [`SyncMutated`](super::ItemsErrorKind::SyncMutated) it
+    /// drops the pages of this pass and restarts it with the stored cursor. On
+    /// [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor) (its scopes changed, or the cursor
+    /// is older than 90 days) it drops all transactions and restarts without a cursor.
     ///
     /// # Errors
-    /// These two; and when the token is none of an application, the product is not used,
-    /// nothing is there yet, or the count is out of range.
+    /// - [`SyncMutated`](super::ItemsErrorKind::SyncMutated) and
+    ///   [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor), see above;
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`NotForPartners`](super::ItemsErrorKind::NotForPartners) if the token belongs to a
+    ///   partner;
+    /// - [`ConsentRequired`](super::ItemsErrorKind::ConsentRequired) if the application does not
+    ///   use the product;
+    /// - [`ProductNotReady`](super::ItemsErrorKind::ProductNotReady),
+    ///   [`LoginRequired`](super::ItemsErrorKind::LoginRequired) or
+    ///   [`CannotFinish`](super::ItemsErrorKind::CannotFinish) if no data is available yet;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the count is out of range;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn transactions_sync(
         &self,
         token: &ItemAccessToken,
         cursor: Option<&str>,
         count: Option<usize>,
-    ) -> Result<Answer<SyncPage>, ItemsError> {
+    ) -> Result<ItemResponse<SyncPage>, ItemsError> {
         let session = self.session(token).await?;
-        session.must_use(Product::Transactions)?;
-        session.must_have_recent()?;
+        session.require_product(Product::Transactions)?;
+        session.require_recent()?;
         let count = count.unwrap_or(super::transactions::DEFAULT_ROWS);
         check_rows("count", count)?;
         let now = self.clock.now();
-        let start = Start::at(cursor.filter(|text| !text.is_empty()), &session, now)?;
-        let accounts = self.asked_accounts(&session, None).await?;
+        let start = PageStart::at(cursor.filter(|text| !text.is_empty()), &session, now)?;
+        let accounts = self.requested_accounts(&session, None).await?;
         let (page, head) = self.page(&session, &start, accounts, count).await?;
 
         let position = match page.more {
@@ -105,8 +116,8 @@ impl Items {
                 let (after, id) = page.last.clone();
                 Position::Pass { base: start.base, after, id, head }
             }
-            // Everything up to the Item's number was read, also what the application may not see:
-            // a reader that polls does not look at that again.
+            // The position includes changes that the application may not see, so that a polling
+            // reader does not scan them again.
             false => Position::Rest(page.head),
         };
         let given_at = if page.more { start.given_at } else { now };
@@ -116,28 +127,28 @@ impl Items {
         data.take(page.changes);
         data.securities =
             self.securities_of(&session, data.added.iter().chain(&data.modified)).await?;
-        self.note(&session, [DataKind::Transactions]);
-        let fresh_as_of = session.record.life.fresh.transactions;
-        Ok(session.answer(data, fresh_as_of))
+        self.record_access(&session, [DataKind::Transactions]);
+        let fresh_as_of = session.record.sync_state.fresh.transactions;
+        Ok(session.respond(data, fresh_as_of))
     }
 
-    /// A page, and the Item's number when its pass began.
+    /// Returns a page, and the Item's number when its pass began.
     async fn page(
         &self,
         session: &Session,
-        start: &Start,
+        start: &PageStart,
         accounts: Option<Vec<AccountId>>,
         count: usize,
     ) -> Result<(ChangePage, i64), ItemsError> {
         let mut query = ChangeQuery::new(start.base, count);
         query.accounts.clone_from(&accounts);
         query.after.clone_from(&start.after);
-        // What the Item's number was before the first page was read: what has a later one may
-        // not be among what the pass serves.
+        // The Item's number before the first page was read. The pass may lack rows with a later
+        // number.
         let mut began = start.head.unwrap_or(session.record.change_seq);
-        for _ in 0..FIRST_PAGE_TRIES {
+        for _ in 0..MAX_FIRST_PAGE_READS {
             let page = self.store.changes(&session.record.id, &query).await?;
-            // One page that is the whole pass is one moment by itself.
+            // A pass of a single page is consistent by itself.
             let whole = start.head.is_none() && !page.more;
             if whole || page.head == began || !self.changed_since(session, began, &accounts).await?
             {
@@ -151,7 +162,7 @@ impl Items {
         Err(ItemsError::sync_mutated())
     }
 
-    /// Whether anything that the application sees changed after a number.
+    /// Returns whether data that the application sees changed after a number.
     async fn changed_since(
         &self,
         session: &Session,
@@ -161,23 +172,23 @@ impl Items {
         let mut query = ChangeQuery::new(number, 1);
         query.accounts.clone_from(accounts);
         let page = self.store.changes(&session.record.id, &query).await?;
-        // Not whether the page has rows: one that was added and went is left out, and another may
-        // follow.
+        // The rows of the page are not sufficient: a row that was added and removed again is left
+        // out, and another may follow.
         Ok(page.last != query.after)
     }
 }
 
-impl Start {
+impl PageStart {
     fn at(given: Option<&str>, session: &Session, now: DateTime<Utc>) -> Result<Self, ItemsError> {
         let Some(text) = given else { return Ok(Self::resting(0, now)) };
         let opened = cursor::open(text, &session.record.id, &session.connection);
         let SyncCursor { given_at, position } = opened.ok_or_else(ItemsError::invalid_cursor)?;
         let given_at =
             DateTime::from_timestamp(given_at, 0).ok_or_else(ItemsError::invalid_cursor)?;
-        // A pass that has begun may end.
+        // A pass that has begun may be completed.
         let promised = match position {
-            Position::Rest(_) => CURSOR_PROMISE,
-            Position::Pass { .. } => CURSOR_PROMISE + PASS_LIMIT,
+            Position::Rest(_) => CURSOR_VALIDITY,
+            Position::Pass { .. } => CURSOR_VALIDITY + MAX_PASS_DURATION,
         };
         if now - given_at > promised {
             return Err(ItemsError::expired_cursor());

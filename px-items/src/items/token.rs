@@ -1,4 +1,4 @@
-//! Access tokens and ids that this side makes. A token is kept as its digest alone.
+//! Generation of access tokens and ids. Only the digest of a token is stored.
 
 use crate::store::AccessDigest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -7,12 +7,12 @@ use px_types::{ItemAccessToken, webhook::Environment};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// A token that nobody can guess: `access-<environment>-<256 random bits>`.
+/// Generates an access token: `access-<environment>-<256 random bits>`.
 pub(super) fn mint(random: &dyn Random, environment: &Environment) -> ItemAccessToken {
     ItemAccessToken::new(unguessable("access", random, environment))
 }
 
-/// `<kind>-<environment>-<256 random bits>`.
+/// Generates a token: `<kind>-<environment>-<256 random bits>`.
 pub(crate) fn unguessable(kind: &str, random: &dyn Random, environment: &Environment) -> String {
     let mut bytes = Zeroizing::new([0; 32]);
     random.fill(&mut *bytes);
@@ -21,13 +21,13 @@ pub(crate) fn unguessable(kind: &str, random: &dyn Random, environment: &Environ
     text
 }
 
-/// What a store keeps of a token.
+/// Returns the stored form of a token.
 pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
     AccessDigest(*Digest::of(token.expose()).as_bytes())
 }
 
-/// An id of some 190 random bits, of letters and digits alone: one that began with a dash would
-/// be taken for an option by every command line.
+/// Generates an id of about 190 random bits, with letters and digits only. An id with a leading
+/// dash would be parsed as an option by command lines.
 pub(crate) fn id<T: FromStr>(random: &dyn Random) -> Option<T> {
     let mut bytes = [0; 24];
     random.fill(&mut bytes);

@@ -1,7 +1,7 @@
-//! Reading transactions by date, page by page.
+//! Reads of transactions by date, page by page.
 
 use super::{
-    Answer, Items, ItemsError,
+    ItemResponse, Items, ItemsError,
     cursor::{self, WindowCursor},
     read::Session,
     view,
@@ -16,77 +16,90 @@ use px_types::{
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
-/// The most rows of a page.
+/// Maximum number of rows of a page.
 pub(super) const MAX_ROWS: usize = 500;
-/// The rows of a page, unless told otherwise.
+/// Default number of rows of a page.
 pub(super) const DEFAULT_ROWS: usize = 100;
 
-/// Which transactions are read.
+/// Request for a page of transactions.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TransactionsRequest {
-    /// The dates, both included.
+    /// Requested dates, both included.
     pub window: Window,
-    /// The accounts; `None` is all that the application sees.
+    /// Requested accounts; `None` for all that the application may see.
     pub account_ids: Option<Vec<AccountId>>,
-    /// From the page before; `None` on the first.
+    /// Cursor of the previous page; `None` for the first page.
     pub cursor: Option<String>,
-    /// The rows of a page, 1–500.
+    /// Maximum number of rows of the page, 1–500.
     pub limit: usize,
 }
 
 impl TransactionsRequest {
-    /// The first 100 rows of a window.
+    /// Creates a request for the first 100 rows of a window.
     #[must_use]
     pub fn new(window: Window) -> Self {
         Self { window, account_ids: None, cursor: None, limit: DEFAULT_ROWS }
     }
 }
 
-/// A page of transactions.
+/// Page of transactions.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Transactions {
-    /// Newest date first, then by id.
+    /// Rows, newest date first, then by id.
     pub transactions: Vec<Transaction>,
-    /// The securities that these refer to.
+    /// Securities that the transactions refer to.
     pub securities: Vec<Security>,
-    /// How many there were over all pages when the first one was read.
+    /// Number of rows over all pages when the first one was read.
     pub total: u64,
-    /// For the next page; `None` on the last.
+    /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl Items {
-    /// A page of the transactions of some dates. Needs [`Product::Transactions`].
+    /// Returns a page of the transactions of a window of dates. Requires [`Product::Transactions`].
     ///
-    /// Pages go on after the last row, not by counting: what is added or goes meanwhile never
-    /// makes a page skip or repeat another row.
+    /// Pages continue after the last row, not at an offset. Rows that are added or removed
+    /// meanwhile never cause a page to skip or repeat another row.
     ///
     /// # Errors
-    /// When the token is none of an application, the product is not used, nothing is there
-    /// yet, or the request is wrong.
+    /// - [`InvalidAccessToken`](super::ItemsErrorKind::InvalidAccessToken) if the token is unknown;
+    /// - [`NotForPartners`](super::ItemsErrorKind::NotForPartners) if the token belongs to a
+    ///   partner;
+    /// - [`ConsentRequired`](super::ItemsErrorKind::ConsentRequired) if the application does not
+    ///   use the product;
+    /// - [`ProductNotReady`](super::ItemsErrorKind::ProductNotReady),
+    ///   [`LoginRequired`](super::ItemsErrorKind::LoginRequired) or
+    ///   [`CannotFinish`](super::ItemsErrorKind::CannotFinish) if no data is available yet;
+    /// - [`InvalidField`](super::ItemsErrorKind::InvalidField) if the limit is out of range;
+    /// - [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor) if the cursor belongs to another
+    ///   request;
+    /// - [`InvalidAccount`](super::ItemsErrorKind::InvalidAccount), with its index, if the
+    ///   application may not see a requested account;
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
     pub async fn transactions(
         &self,
         token: &ItemAccessToken,
         request: &TransactionsRequest,
-    ) -> Result<Answer<Transactions>, ItemsError> {
+    ) -> Result<ItemResponse<Transactions>, ItemsError> {
         let session = self.session(token).await?;
-        session.must_use(Product::Transactions)?;
-        session.must_have_recent()?;
+        session.require_product(Product::Transactions)?;
+        session.require_recent()?;
         check_rows("limit", request.limit)?;
-        let asked = digest(request);
+        let request_digest = digest(request);
         let mut query = TransactionQuery::new(request.window, request.limit + 1);
         let mut counted = None;
         if let Some(text) = request.cursor.as_deref().filter(|text| !text.is_empty()) {
             let cursor = cursor::open(text, &session.record.id, &session.connection)
-                .filter(|cursor: &WindowCursor| cursor.asked == asked);
+                .filter(|cursor: &WindowCursor| cursor.request_digest == request_digest);
             let cursor = cursor.ok_or_else(ItemsError::invalid_cursor)?;
             query.after = Some(cursor.after);
             counted = u64::try_from(cursor.total).ok();
             query.counted = false;
         }
-        query.accounts = self.asked_accounts(&session, request.account_ids.as_deref()).await?;
+        query.accounts = self.requested_accounts(&session, request.account_ids.as_deref()).await?;
         let mut page = self.store.transactions(&session.record.id, &query).await?;
         let total = page.total.or(counted).unwrap_or_default();
         let more = page.rows.len() > request.limit;
@@ -95,52 +108,57 @@ impl Items {
             None => None,
             Some(last) => {
                 let after = (last.date(), last.id.clone());
-                let cursor =
-                    WindowCursor { asked, after, total: i64::try_from(total).unwrap_or(i64::MAX) };
+                let cursor = WindowCursor {
+                    request_digest,
+                    after,
+                    total: i64::try_from(total).unwrap_or(i64::MAX),
+                };
                 Some(self.seal(&cursor, &session)?)
             }
         };
         let securities = self.securities_of(&session, &page.rows).await?;
-        self.note(&session, [DataKind::Transactions]);
-        let fresh_as_of = session.record.life.fresh.transactions;
+        self.record_access(&session, [DataKind::Transactions]);
+        let fresh_as_of = session.record.sync_state.fresh.transactions;
         let transactions = page.rows;
         Ok(session
-            .answer(Transactions { transactions, securities, total, next_cursor }, fresh_as_of))
+            .respond(Transactions { transactions, securities, total, next_cursor }, fresh_as_of))
     }
 
-    /// The accounts to read, by the Item's ids; `None` is all.
-    pub(super) async fn asked_accounts(
+    /// Returns the accounts to read, by the Item's ids; `None` for all.
+    pub(super) async fn requested_accounts(
         &self,
         session: &Session,
-        asked: Option<&[AccountId]>,
+        requested: Option<&[AccountId]>,
     ) -> Result<Option<Vec<AccountId>>, ItemsError> {
         let known = self.store.accounts(&session.record.id).await?;
-        let Some(asked) = asked else { return Ok(view::filter(&known, &session.connection)) };
+        let Some(requested) = requested else {
+            return Ok(view::filter(&known, &session.connection));
+        };
         let seen: BTreeSet<_> = known
             .iter()
             .filter(|known| view::sees(&session.connection, known))
             .map(|known| &known.account.id)
             .collect();
-        match asked.iter().position(|id| !seen.contains(id)) {
+        match requested.iter().position(|id| !seen.contains(id)) {
             Some(index) => Err(ItemsError::invalid_account(index)),
-            None => Ok(Some(asked.to_vec())),
+            None => Ok(Some(requested.to_vec())),
         }
     }
 
-    /// The securities that transactions refer to.
+    /// Returns the securities that transactions refer to.
     pub(super) async fn securities_of(
         &self,
         session: &Session,
         rows: impl IntoIterator<Item = &Transaction>,
     ) -> Result<Vec<Security>, ItemsError> {
-        let named: BTreeSet<_> = rows.into_iter().filter_map(view::traded).collect();
+        let named: BTreeSet<_> = rows.into_iter().filter_map(view::security_of).collect();
         if named.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(view::pick(self.store.securities(&session.record.id).await?, named))
+        Ok(view::select(self.store.securities(&session.record.id).await?, named))
     }
 
-    pub(super) fn seal<T: cursor::Kind>(
+    pub(super) fn seal<T: cursor::CursorKind>(
         &self,
         cursor: &T,
         session: &Session,
@@ -158,7 +176,7 @@ pub(super) fn check_rows(field: &str, rows: usize) -> Result<(), ItemsError> {
     Err(ItemsError::invalid_field(field, &format!("must be 1 to {MAX_ROWS}")))
 }
 
-/// What must stay the same on all pages.
+/// Returns the digest of what must stay the same on all pages.
 fn digest(request: &TransactionsRequest) -> String {
     let mut digest = Sha256::new();
     digest.update(format!("{} {}", request.window.start(), request.window.end()));

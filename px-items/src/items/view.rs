@@ -1,7 +1,7 @@
-//! What a connection sees of an Item. Pure.
+//! View of an Item by a connection. Pure.
 //!
-//! What an application may not see is left out as if it did not exist: accounts, fields, the
-//! people and securities that only they refer to.
+//! Data that an application may not see is left out as if it did not exist: accounts, fields, and
+//! the identities and securities that only they refer to.
 
 use crate::{
     connection::Connection,
@@ -21,12 +21,13 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// Whether a connection sees an account. One that is held is nobody's.
+/// Returns whether a connection may see an account. Accounts on hold are not visible.
 pub(super) fn sees(connection: &Connection, known: &KnownAccount) -> bool {
     known.standing != AccountStanding::Held && connection.sees(&known.account.id)
 }
 
-/// The accounts that a connection sees, without what belongs to products that it does not use.
+/// Returns the accounts that a connection may see, without details of products that it does not
+/// use.
 pub(super) fn accounts(known: Vec<KnownAccount>, connection: &Connection) -> Vec<Account> {
     known
         .into_iter()
@@ -42,10 +43,11 @@ pub(super) fn accounts(known: Vec<KnownAccount>, connection: &Connection) -> Vec
         .collect()
 }
 
-/// The ids by which a store is asked for the transactions that a connection sees; `None` is all
-/// that there are.
+/// Returns the account ids for a query of the transactions that a connection may see, or `None` for
+/// all accounts.
 pub(super) fn filter(known: &[KnownAccount], connection: &Connection) -> Option<Vec<AccountId>> {
-    // Without a list, who is not shown later accounts is not shown those that come while it reads.
+    // A connection without later accounts needs a list, so that it does not see accounts that come
+    // while it reads.
     let all = connection.accounts.is_none() && connection.new_accounts;
     if all && known.iter().all(|known| sees(connection, known)) {
         return None;
@@ -54,14 +56,14 @@ pub(super) fn filter(known: &[KnownAccount], connection: &Connection) -> Option<
     Some(seen.map(|known| known.account.id.clone()).collect())
 }
 
-/// Takes off an account what only products show that the application does not use.
+/// Removes the fields of an account that belong to products that the application does not use.
 fn strip(account: &mut Account, connection: &Connection) {
     let uses = |product| connection.uses(&product);
     match &mut account.kind {
         AccountKind::Depository(depository) if !uses(Product::Auth) => {
             depository.transfer_codes = None;
         }
-        // The limit belongs to the balances: what can still be spent depends on it.
+        // The limit belongs to the balances, since the available balance depends on it.
         AccountKind::Credit(credit) if !uses(Product::Liabilities) => {
             let limit = credit.credit_limit;
             *credit = Credit::new(credit.subtype.clone());
@@ -73,7 +75,7 @@ fn strip(account: &mut Account, connection: &Connection) {
         AccountKind::Investment(investment) if !uses(Product::Investments) => {
             investment.holdings.clear();
         }
-        // In a type that is not known, any field may belong to any of these.
+        // In an account of unknown type, any field may belong to any of these products.
         AccountKind::Unknown(unknown)
             if ![Product::Auth, Product::Liabilities, Product::Investments]
                 .into_iter()
@@ -85,26 +87,26 @@ fn strip(account: &mut Account, connection: &Connection) {
     }
 }
 
-/// The identities that accounts refer to.
+/// Returns the identities that accounts refer to.
 pub(super) fn identities(all: Vec<Identity>, accounts: &[Account]) -> Vec<Identity> {
     let named: BTreeSet<&IdentityId> = accounts.iter().flat_map(Account::identity_ids).collect();
     all.into_iter().filter(|identity| named.contains(&identity.id)).collect()
 }
 
-/// The securities that are held on accounts.
-pub(super) fn held(all: Vec<Security>, accounts: &[Account]) -> Vec<Security> {
+/// Returns the securities that are held on accounts.
+pub(super) fn of_holdings(all: Vec<Security>, accounts: &[Account]) -> Vec<Security> {
     let named = accounts.iter().flat_map(|account| match &account.kind {
         AccountKind::Investment(investment) => investment.holdings.as_slice(),
         _ => &[],
     });
-    pick(all, named.map(|holding| &holding.security_id).collect())
+    select(all, named.map(|holding| &holding.security_id).collect())
 }
 
-/// The security of each transaction that has one.
-pub(super) fn traded(transaction: &Transaction) -> Option<&SecurityId> {
+/// Returns the security of a transaction, if it has one.
+pub(super) fn security_of(transaction: &Transaction) -> Option<&SecurityId> {
     transaction.investment.as_ref()?.security_id.as_ref()
 }
 
-pub(super) fn pick(all: Vec<Security>, named: BTreeSet<&SecurityId>) -> Vec<Security> {
+pub(super) fn select(all: Vec<Security>, named: BTreeSet<&SecurityId>) -> Vec<Security> {
     all.into_iter().filter(|security| named.contains(&security.id)).collect()
 }

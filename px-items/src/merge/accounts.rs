@@ -1,14 +1,14 @@
-//! Accounts: what a complete answer to `GET /users/{user_id}` changes.
+//! The merge of accounts: the changes of a complete response to `GET /users/{user_id}`.
 //!
-//! What an operator decides about an account whose id changed is in `remap`.
+//! Operators' decisions about accounts with changed ids are in `remap`.
 
 mod remap;
 
 pub use remap::{RemapError, Remapped, accept, remap};
 
 use super::{
-    Digest, another_id,
-    unread::{UnreadUser, keep_within},
+    Digest, derived_id,
+    unread::{UnreadUser, retain_unread_elements},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
@@ -23,71 +23,72 @@ use px_types::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// An account that is stored.
+/// A stored account.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct KnownAccount {
-    /// The account as applications see it, under the Item's own id.
+    /// Account as applications see it, with the Item's own id.
     pub account: Account,
-    /// The partner's present id of it.
+    /// Current id of the partner.
     pub partner_id: AccountId,
-    /// Whether the partner still lists it.
+    /// Whether the partner lists the account.
     pub standing: AccountStanding,
 }
 
 impl KnownAccount {
-    /// An account that is stored.
+    /// Creates a stored account.
     #[must_use]
     pub fn new(account: Account, partner_id: AccountId, standing: AccountStanding) -> Self {
         Self { account, partner_id, standing }
     }
 
-    /// Whether something of it is to be stored anew; a scale that changed is a change.
+    /// Returns whether the stored account must be updated. A different scale of an amount is a change.
     fn differs(&self, after: &Self) -> bool {
         self.standing != after.standing
             || Digest::of_json(&self.account) != Digest::of_json(&after.account)
     }
 
-    /// By what it is known if it comes back under another id.
+    /// Returns the likeness by which the account is recognized under another id.
     ///
-    /// One that closed long ago is known by its mask alone: "Savings" may well be opened again.
-    fn likeness(&self) -> Option<Likeness> {
-        let likeness = Likeness::of(&self.account);
+    /// A closed account is recognized by its mask only: a name such as "Savings" may be used again.
+    fn likeness(&self) -> Option<AccountLikeness> {
+        let likeness = AccountLikeness::of(&self.account);
         match self.standing {
             AccountStanding::Listed | AccountStanding::Missing => Some(likeness),
             AccountStanding::Closed => {
-                Some(likeness).filter(|likeness| matches!(likeness.by, By::Mask(_)))
+                Some(likeness).filter(|likeness| matches!(likeness.basis, LikenessBasis::Mask(_)))
             }
             AccountStanding::Held => None,
         }
     }
 
-    /// Whether the partner lists it, or did not confirm yet that it is gone.
+    /// Returns whether the partner lists the account, or has not confirmed yet that it is closed.
     #[must_use]
     pub fn is_present(&self) -> bool {
         matches!(self.standing, AccountStanding::Listed | AccountStanding::Missing)
     }
 }
 
-/// Whether the partner still lists an account.
+/// The state of an account at the partner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountStanding {
-    /// It was in the last answer.
+    /// The last response contained the account.
     Listed,
-    /// It was missing in one answer. That may be the partner's mistake.
+    /// One response did not contain the account. That may be a mistake of the partner.
     Missing,
-    /// A second complete response, hours later, confirmed that it is gone: closed, and kept.
+    /// A second complete response, hours later, did not contain the account either. It is closed, but
+    /// stays readable.
     Closed,
-    /// It looks like another account under a new id, and waits for a re-map or for a word that
-    /// it is new. No application sees it.
+    /// The account resembles another account under a new id. It is on hold until an operator or a
+    /// later response decides, and no application sees it.
     Held,
 }
 
 impl AccountStanding {
-    /// Every standing.
+    /// Every state.
     pub const ALL: [Self; 4] = [Self::Listed, Self::Missing, Self::Closed, Self::Held];
 
-    /// The name that stores keep.
+    /// Returns the name in stores.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,139 +99,143 @@ impl AccountStanding {
         }
     }
 
-    /// The standing of that name.
+    /// Returns the state with this name in stores.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|standing| standing.as_str() == name)
     }
 }
 
-/// An account to be stored.
+/// An account to store.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AccountWrite {
-    /// The account under the Item's own id.
+    /// Account, with the Item's own id.
     pub known: KnownAccount,
-    /// Whether connections take it in, because applications did not have it: once it is listed
-    /// for the first time. One that is held is new when it is accepted.
+    /// Whether the account is new to applications, so that it is added to connections: it is listed
+    /// for the first time. An account on hold is new when it is accepted.
     pub new: bool,
 }
 
 impl AccountWrite {
-    /// An account to be stored.
+    /// Creates a write of an account.
     #[must_use]
     pub fn new(known: KnownAccount, new: bool) -> Self {
         Self { known, new }
     }
 }
 
-/// What an answer changes.
+/// The changes by a response.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MergedAccounts {
-    /// The accounts that changed in any way, and only those.
+    /// Changed accounts, and no others.
     pub writes: Vec<AccountWrite>,
-    /// The signed-in user.
+    /// Identity of the signed-in user.
     pub user_identity_id: IdentityId,
-    /// All identities of the answer.
+    /// All identities of the response.
     pub identities: Vec<Identity>,
-    /// All securities of the answer.
+    /// All securities of the response.
     pub securities: Vec<Security>,
-    /// Whether accounts came back under other ids.
+    /// Whether accounts returned under other ids.
     pub ids_changed: bool,
-    /// The accounts on hold, with what they resemble.
+    /// Accounts on hold, each with the account that it resembles.
     pub on_hold: Vec<Resemblance>,
 }
 
-/// An account on hold, and the one that it resembles. Ids are the Item's own.
+/// An account on hold and the account that it resembles, by the Item's own ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resemblance {
-    /// The account on hold.
+    /// Account on hold.
     pub held: AccountId,
-    /// The account that it resembles.
+    /// Account that it resembles.
     pub like: AccountId,
-    /// Whether it is alike by name and owners only, not by its mask.
+    /// Whether only the name and the owners are equal, not the mask.
     pub by_name: bool,
 }
 
 impl Resemblance {
-    /// An account on hold, and the one that it resembles.
+    /// Creates a resemblance of two accounts.
     #[must_use]
     pub fn new(held: AccountId, like: AccountId, by_name: bool) -> Self {
         Self { held, like, by_name }
     }
 }
 
-/// Merges a complete response into what is stored.
+/// Merges a complete response into the stored accounts.
 ///
-/// - An account that the response lacks is missing. If a second response lacks it as well, at least
-///   as long after the first as `absences` says, it is closed, and kept. A response without any
-///   account closes none: a partner that lost sight of all of them has a fault.
-/// - A new account that looks like one that is missing is on hold: most likely the partner changed
-///   its ids. It waits for [`remap`](super::remap) or [`accept`](super::accept), or until the
-///   other one is listed beside it. The account that it looks like is not closed meanwhile.
-///   One that is alike by name only does not keep the other from being closed.
-/// - An account that was set aside is listed: it keeps what it has. If the id of one could not be
-///   read, nothing is missing.
+/// - **Missing accounts.** A stored account that the response does not contain is missing. If a later
+///   response does not contain it either, and the time between the two is at least
+///   [`Absences::confirmed_after`], the account is closed and stays readable. A response without any
+///   accounts closes none: a partner that returns no accounts most likely has a fault.
+/// - **Accounts with changed ids.** A new account that resembles a missing one is on hold, because
+///   most likely the partner changed its ids. It stays on hold until a call of [`remap`](super::remap)
+///   or [`accept`](super::accept), or until a response contains both accounts. Meanwhile the missing
+///   account is not closed. If the two are alike by name and owners only, the missing account can
+///   still be closed.
+/// - **Unreadable accounts.** An account that was set aside counts as listed and keeps its stored
+///   data. If the id of one account could not be read, no account counts as missing.
 #[must_use]
 pub fn merge_accounts(
     known: &[KnownAccount],
-    answer: UserAccountInfoResponse,
+    response: UserAccountInfoResponse,
     absences: &Absences,
 ) -> MergedAccounts {
-    merge_accounts_on_hold(known, &[], answer, absences)
+    merge_accounts_on_hold(known, &[], response, absences)
 }
 
-/// [`merge_accounts`] of an Item with accounts on hold: they stay so until the account that each
-/// resembles is listed beside it, whatever becomes of that one meanwhile.
+/// Like [`merge_accounts`], for an Item with accounts on hold.
+///
+/// They stay on hold until a response also contains the account that each resembles, even if that
+/// account is closed in the meantime.
 #[must_use]
 pub fn merge_accounts_on_hold(
     known: &[KnownAccount],
     on_hold: &[Resemblance],
-    answer: UserAccountInfoResponse,
+    response: UserAccountInfoResponse,
     absences: &Absences,
 ) -> MergedAccounts {
-    let unread = UnreadUser::of(&answer.faults);
-    let mut merge = Merge::new(known, on_hold, &answer.accounts, &unread);
-    let mut ids = HashSet::with_capacity(answer.accounts.len());
-    for account in answer.accounts {
+    let unread = UnreadUser::of(&response.faults);
+    let mut merge = AccountMerge::new(known, on_hold, &response.accounts, &unread);
+    let mut ids = HashSet::with_capacity(response.accounts.len());
+    for account in response.accounts {
         if ids.insert(account.id.clone()) {
-            merge.take(account);
+            merge.merge_account(account);
         }
     }
     let absent = known.iter().filter(|known| !ids.contains(&known.partner_id));
-    let (unread_ones, missing) =
+    let (unread_accounts, missing) =
         absent.partition::<Vec<_>, _>(|known| unread.accounts.contains(&known.partner_id));
-    merge.keep_unread(&unread_ones);
+    merge.mark_unread_listed(&unread_accounts);
     if !unread.any_account {
-        let none_listed = ids.is_empty() && unread_ones.is_empty();
-        merge.judge_missing(missing, none_listed, absences);
+        let none_listed = ids.is_empty() && unread_accounts.is_empty();
+        merge.update_missing(missing, none_listed, absences);
     }
     MergedAccounts {
         writes: merge.writes,
-        user_identity_id: answer.user_identity_id,
-        identities: answer.identities,
-        securities: answer.securities,
+        user_identity_id: response.user_identity_id,
+        identities: response.identities,
+        securities: response.securities,
         ids_changed: !merge.on_hold.is_empty(),
         on_hold: merge.on_hold,
     }
 }
 
-/// Since when accounts are missing, and how long that must be before they are closed.
+/// The times since which accounts are missing, and the time after which they are closed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Absences {
-    /// The time of the first response without each account, by the Item's own ids.
+    /// Time of the first response without each account, by the Item's own ids.
     pub since: BTreeMap<AccountId, DateTime<Utc>>,
-    /// The time of the response that is merged.
+    /// Time of the response to merge.
     pub now: DateTime<Utc>,
-    /// The least time between the two responses that close an account.
+    /// Minimum time between the two responses that close an account.
     pub confirmed_after: TimeDelta,
 }
 
 impl Absences {
-    /// The accounts that are missing since the times given, at a response that was requested `now`.
+    /// Creates the absences at a response that was requested at `now`.
     #[must_use]
     pub fn new(
         since: BTreeMap<AccountId, DateTime<Utc>>,
@@ -240,7 +245,7 @@ impl Absences {
         Self { since, now, confirmed_after }
     }
 
-    /// Returns since when accounts are missing after the response was merged.
+    /// Returns the time since which each account is missing after the merge.
     #[must_use]
     pub fn of(&self, accounts: &[KnownAccount]) -> BTreeMap<AccountId, DateTime<Utc>> {
         let missing = accounts.iter().filter(|known| known.standing == AccountStanding::Missing);
@@ -248,12 +253,12 @@ impl Absences {
         missing.map(|known| (known.account.id.clone(), since(&known.account.id))).collect()
     }
 
-    fn confirm(&self, account: &AccountId) -> bool {
+    fn confirms(&self, account: &AccountId) -> bool {
         self.since.get(account).is_some_and(|since| self.now - *since >= self.confirmed_after)
     }
 }
 
-/// The accounts as they are once those that changed are stored; new ones last.
+/// Returns the accounts after the writes, with new accounts last.
 #[must_use]
 pub fn updated(mut known: Vec<KnownAccount>, writes: &[AccountWrite]) -> Vec<KnownAccount> {
     for write in writes {
@@ -265,31 +270,32 @@ pub fn updated(mut known: Vec<KnownAccount>, writes: &[AccountWrite]) -> Vec<Kno
     known
 }
 
-/// A merge under way.
-struct Merge<'a> {
+/// The state of a merge of accounts.
+struct AccountMerge<'a> {
     by_partner_id: HashMap<&'a AccountId, &'a KnownAccount>,
     own_ids: HashSet<AccountId>,
-    /// What accounts look like that were not listed, with the Item's own ids.
-    missing: HashMap<Likeness, AccountId>,
-    /// The accounts that are on hold already, by the Item's own ids.
-    before: HashMap<&'a AccountId, &'a Resemblance>,
-    /// The Item's own ids of accounts that are listed.
+    /// Likenesses of stored accounts that the response does not contain, with the Item's own ids.
+    missing: HashMap<AccountLikeness, AccountId>,
+    /// Accounts that were on hold before, by the Item's own ids.
+    on_hold_before: HashMap<&'a AccountId, &'a Resemblance>,
+    /// Accounts that the response contains, by the Item's own ids.
     listed: HashSet<&'a AccountId>,
-    /// Of those, what a new account looks like.
-    claimed: HashSet<Likeness>,
+    /// Likenesses of accounts that were put on hold because of their mask. A missing account with one
+    /// of them is not closed.
+    claimed: HashSet<AccountLikeness>,
     writes: Vec<AccountWrite>,
     on_hold: Vec<Resemblance>,
     unread: &'a UnreadUser,
 }
 
-impl<'a> Merge<'a> {
+impl<'a> AccountMerge<'a> {
     fn new(
         known: &'a [KnownAccount],
         on_hold: &'a [Resemblance],
-        answer: &[Account],
+        response: &[Account],
         unread: &'a UnreadUser,
     ) -> Self {
-        let read = answer.iter().map(|account| &account.id);
+        let read = response.iter().map(|account| &account.id);
         let listed: HashSet<_> = read.chain(&unread.accounts).collect();
         let (present, lost): (Vec<_>, Vec<_>) =
             known.iter().partition(|known| listed.contains(&known.partner_id));
@@ -300,7 +306,7 @@ impl<'a> Merge<'a> {
             missing: lost
                 .filter_map(|known| Some((known.likeness()?, known.account.id.clone())))
                 .collect(),
-            before: on_hold.iter().map(|one| (&one.held, one)).collect(),
+            on_hold_before: on_hold.iter().map(|one| (&one.held, one)).collect(),
             listed: present.into_iter().map(|known| &known.account.id).collect(),
             claimed: HashSet::new(),
             writes: Vec::new(),
@@ -309,48 +315,48 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Takes an account of the answer.
-    fn take(&mut self, mut account: Account) {
+    /// Merges one account of the response.
+    fn merge_account(&mut self, mut account: Account) {
         let partner_id = account.id.clone();
         let before = self.by_partner_id.get(&partner_id).copied();
-        let settled = before.filter(|known| known.standing != AccountStanding::Held);
-        let likeness = Likeness::of(&account);
+        let visible = before.filter(|known| known.standing != AccountStanding::Held);
+        let likeness = AccountLikeness::of(&account);
         account.id = match before {
             Some(known) => known.account.id.clone(),
             None => self.new_id(&partner_id),
         };
         if let Some(known) = before {
-            keep_within(&mut account, &known.account, &partner_id, self.unread);
+            retain_unread_elements(&mut account, &known.account, &partner_id, self.unread);
         }
-        let standing = match self.resembled(&account.id, &likeness).filter(|_| settled.is_none()) {
+        let standing = match self.resembled(&account.id, &likeness).filter(|_| visible.is_none()) {
             Some(resemblance) => {
                 self.on_hold.push(resemblance);
-                if matches!(likeness.by, By::Mask(_)) {
+                if matches!(likeness.basis, LikenessBasis::Mask(_)) {
                     self.claimed.insert(likeness);
                 }
                 AccountStanding::Held
             }
             None => AccountStanding::Listed,
         };
-        let new = settled.is_none() && standing == AccountStanding::Listed;
+        let new = visible.is_none() && standing == AccountStanding::Listed;
         let known = KnownAccount::new(account, partner_id, standing);
         if before.is_none_or(|before| before.differs(&known)) {
             self.writes.push(AccountWrite::new(known, new));
         }
     }
 
-    /// Returns what an account resembles that is new or on hold.
-    fn resembled(&self, id: &AccountId, likeness: &Likeness) -> Option<Resemblance> {
-        if let Some(before) = self.before.get(id) {
+    /// Returns the resemblance of an account that is new or on hold.
+    fn resembled(&self, id: &AccountId, likeness: &AccountLikeness) -> Option<Resemblance> {
+        if let Some(before) = self.on_hold_before.get(id) {
             return (!self.listed.contains(&before.like)).then(|| (*before).clone());
         }
         let like = self.missing.get(likeness)?;
-        let by_name = matches!(likeness.by, By::NameAndOwners(..));
+        let by_name = matches!(likeness.basis, LikenessBasis::NameAndOwners(..));
         Some(Resemblance::new(id.clone(), like.clone(), by_name))
     }
 
-    /// Keeps accounts that were set aside as they are. The partner lists them.
-    fn keep_unread(&mut self, unread: &[&KnownAccount]) {
+    /// Marks missing accounts that were set aside as listed. Their stored data stay.
+    fn mark_unread_listed(&mut self, unread: &[&KnownAccount]) {
         for known in unread.iter().filter(|known| known.standing == AccountStanding::Missing) {
             let mut after = (*known).clone();
             after.standing = AccountStanding::Listed;
@@ -358,8 +364,8 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Judges those that the answer has not.
-    fn judge_missing(
+    /// Updates the state of accounts that the response does not contain.
+    fn update_missing(
         &mut self,
         missing: Vec<&KnownAccount>,
         none_listed: bool,
@@ -367,11 +373,11 @@ impl<'a> Merge<'a> {
     ) {
         for known in missing {
             let mut after = known.clone();
-            let claimed = self.claimed.contains(&Likeness::of(&known.account));
+            let claimed = self.claimed.contains(&AccountLikeness::of(&known.account));
             match known.standing {
                 AccountStanding::Listed => after.standing = AccountStanding::Missing,
                 AccountStanding::Missing
-                    if !none_listed && !claimed && absences.confirm(&known.account.id) =>
+                    if !none_listed && !claimed && absences.confirms(&known.account.id) =>
                 {
                     after.standing = AccountStanding::Closed;
                     after.account.status = AccountStatus::Closed;
@@ -384,42 +390,43 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// An id for an account that is new: the partner's, unless the Item has given that one away.
+    /// Returns the Item's own id for a new account: the partner's id, unless the Item already uses it
+    /// for another account.
     fn new_id(&mut self, partner_id: &AccountId) -> AccountId {
         let mut id = partner_id.clone();
         let mut attempt = 0_u32;
         while !self.own_ids.insert(id.clone()) {
             attempt += 1;
-            let text = another_id(partner_id.as_str(), &[&attempt.to_be_bytes()]);
+            let text = derived_id(partner_id.as_str(), &[&attempt.to_be_bytes()]);
             id = AccountId::new(text).unwrap_or(id);
         }
         id
     }
 }
 
-/// What an account is known by when its id is not: what a person would tell it by.
+/// The properties by which a customer would recognize an account after its id changed.
 ///
-/// The mask if there is one, for names can be changed and the ids of owners may have changed
-/// along with the account's.
+/// The mask has priority over the name and the owners: names can be edited, and the ids of owners may
+/// have changed together with the account's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Likeness {
+struct AccountLikeness {
     kind: AccountType,
     subtype: String,
     unit: Unit,
-    by: By,
+    basis: LikenessBasis,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum By {
+enum LikenessBasis {
     Mask(String),
     NameAndOwners(String, BTreeSet<IdentityId>),
 }
 
-impl Likeness {
+impl AccountLikeness {
     fn of(account: &Account) -> Self {
-        let by = match &account.display_mask {
-            Some(mask) => By::Mask(mask.clone()),
-            None => By::NameAndOwners(
+        let basis = match &account.display_mask {
+            Some(mask) => LikenessBasis::Mask(mask.clone()),
+            None => LikenessBasis::NameAndOwners(
                 account.name.clone(),
                 account.owner_identity_ids.iter().cloned().collect(),
             ),
@@ -428,20 +435,20 @@ impl Likeness {
             kind: account.account_type(),
             subtype: account.kind.subtype().to_owned(),
             unit: account.unit.clone(),
-            by,
+            basis,
         }
     }
 }
 
-/// What the partner's account ids are to an Item.
+/// The mapping from the partner's account ids to the Item's own ids.
 #[derive(Clone, Debug, Default)]
 pub struct AccountIds {
     own: HashMap<AccountId, AccountId>,
-    silent: BTreeSet<AccountId>,
+    unlisted: BTreeSet<AccountId>,
 }
 
 impl AccountIds {
-    /// Of the accounts as they are once the last answer was merged.
+    /// Creates the mapping from the accounts after the last merge.
     #[must_use]
     pub fn of(known: &[KnownAccount]) -> Self {
         let mut ids = Self::default();
@@ -449,7 +456,7 @@ impl AccountIds {
             match known.standing {
                 AccountStanding::Held => continue,
                 AccountStanding::Missing | AccountStanding::Closed => {
-                    ids.silent.insert(known.account.id.clone());
+                    ids.unlisted.insert(known.account.id.clone());
                 }
                 AccountStanding::Listed => {}
             }
@@ -458,17 +465,17 @@ impl AccountIds {
         ids
     }
 
-    /// Returns the Item's own id of an account of the partner's.
+    /// Returns the Item's own id for a partner's account id.
     pub(crate) fn own(&self, partner_id: &AccountId) -> Option<&AccountId> {
         self.own.get(partner_id)
     }
 
-    /// Puts the Item's own account ids into rows as the partner gave them.
+    /// Replaces the partner's account ids of rows by the Item's own.
     ///
-    /// Rows of accounts that are held are left out: they may be there already, under the account
-    /// that the held one looks like. So are those of an account that was opened since the
-    /// accounts were read: nobody can see it yet, and a reader whose cursor went past its rows
-    /// would never get them. All of it is read once it is listed.
+    /// Drops rows of accounts on hold: they may be stored already, in the account that the one on hold
+    /// resembles. Also drops rows of accounts that were opened after the accounts were read. No
+    /// application sees such an account yet, and a client with a cursor past its rows would never get
+    /// them. All rows are read once the account is listed.
     #[must_use]
     pub fn translate(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
         rows.retain_mut(|row| match self.own.get(&row.account_id) {
@@ -482,17 +489,18 @@ impl AccountIds {
     }
 
     /// Returns whether a row of an account on hold has a twin among the stored rows of the account
-    /// that it resembles: the same contents in the other account.
+    /// that it resembles, that is, a row with the same contents in that account.
     #[must_use]
     pub(crate) fn has_twin(row: &Transaction, like: &AccountId, stored: &HashSet<Digest>) -> bool {
-        let mut as_there = row.clone();
-        as_there.account_id = like.clone();
-        stored.contains(&super::transactions::content_digest(&mut as_there))
+        let mut in_account = row.clone();
+        in_account.account_id = like.clone();
+        stored.contains(&super::transactions::content_digest(&mut in_account))
     }
 
-    /// The accounts whose rows are not judged when they are not read: missing or closed.
+    /// Returns the missing and closed accounts, by the Item's own ids. Their rows do not count as
+    /// removed when they are not read.
     #[must_use]
-    pub fn silent(&self) -> &BTreeSet<AccountId> {
-        &self.silent
+    pub fn unlisted(&self) -> &BTreeSet<AccountId> {
+        &self.unlisted
     }
 }

@@ -1,22 +1,22 @@
-//! Transactions: what a window that was read whole changes.
+//! The merge of transactions: the changes of one complete window.
 //!
-//! What is known and what is to be written, and the merge itself. The rules that look at more
-//! than one id: `churn`, `renumber`, `shift`, `join`.
+//! The rules that compare rows of different ids are in the submodules: `suspect` (changed ids and data
+//! of another customer), `renumber` (changed ids after a decision), `shift` (ids that are positions),
+//! `twin` (equal contents, withheld rows) and `join` (pending rows that post under another id).
 
-mod churn;
 mod join;
 mod renumber;
 mod shift;
+mod suspect;
 mod twin;
 
-use super::{DATE_SLACK_DAYS, Digest, UnreadRows, another_id};
+use super::{DATE_SLACK_DAYS, Digest, UnreadRows, derived_id};
 use crate::{
     faults::FaultTally,
-    life::{Walk, WalkNotes},
     plan,
+    sync_state::{HistoryScan, ScanNotes},
 };
 use chrono::{DateTime, Utc};
-pub use churn::Question;
 use px_client::Window;
 use px_types::{AccountId, Amount, Date, TransactionId, model::transaction::Transaction};
 use serde::{Deserialize, Serialize};
@@ -24,37 +24,39 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::LazyLock,
 };
+pub use suspect::SuspectRows;
 
-/// A transaction that is stored, or was and is gone; without its text.
+/// The metadata of a stored or removed transaction, without its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KnownTransaction {
-    /// The Item's own id of it, which applications see.
+    /// Item's own id, visible to applications.
     pub id: TransactionId,
-    /// The partner's present id of it.
+    /// Current id of the partner.
     pub partner_id: TransactionId,
-    /// The Item's own id of its account.
+    /// Item's own id of the account.
     pub account_id: AccountId,
-    /// The amount.
+    /// Amount.
     pub amount: Amount,
-    /// What the amount is counted in, as the wire spells it.
+    /// Unit of the amount, as in the wire format.
     pub unit: String,
-    /// The date on which it was made.
+    /// Transaction date.
     pub transacted: Date,
-    /// The date on which it posted; `None` while pending.
+    /// Posting date; `None` while pending.
     pub settled: Option<Date>,
-    /// Of the institution's text; `None` when there is none.
+    /// Digest of the description; `None` if there is no description.
     pub description: Option<Digest>,
-    /// Of its contents without the id.
+    /// Digest of the contents without the id.
     pub digest: Digest,
-    /// When the walk began that it was stored from: what is older says nothing of it.
+    /// Start time of the scan that read the stored contents. Older responses have no effect.
     pub read_at: DateTime<Utc>,
-    /// When it was found to be gone; a tombstone then.
+    /// Time of the removal; if set, this is a tombstone.
     pub removed_at: Option<DateTime<Utc>>,
 }
 
 impl KnownTransaction {
-    /// What is known of a transaction once it is stored. Its account's id is the Item's own.
+    /// Returns the metadata of a row that is about to be stored. The account id of `row` must be the
+    /// Item's own.
     #[must_use]
     pub fn of(id: TransactionId, row: &Transaction, read_at: DateTime<Utc>) -> Self {
         Self::with_digest(id, row, content_digest(&mut row.clone()), read_at)
@@ -85,111 +87,113 @@ impl KnownTransaction {
         row.description.as_ref().map(|text| Digest::of(text.as_bytes()))
     }
 
-    /// Whether it was stored or removed from what was read later than that. An older answer, come
-    /// late or twice, says nothing of it then.
-    fn is_younger_than(&self, began_at: DateTime<Utc>) -> bool {
+    /// Returns whether the transaction was stored or removed by a response that is newer than
+    /// `began_at`. An older response that arrives late or twice then has no effect on it.
+    fn is_newer_than(&self, began_at: DateTime<Utc>) -> bool {
         self.removed_at.unwrap_or(self.read_at).max(self.read_at) > began_at
     }
 
-    /// The date by which windows and pages sort it; see [`Transaction::date`].
+    /// Returns the date by which windows and pages sort the transaction; see [`Transaction::date`].
     #[must_use]
     pub fn date(&self) -> Date {
         self.settled.unwrap_or(self.transacted)
     }
 
-    /// Whether a row that came under its id can be the same transaction.
+    /// Returns whether a row with this id can be the same transaction.
     ///
-    /// All may change while it is pending, but for the account. A posted one that has another
-    /// amount and another date at once is another transaction.
-    fn can_become(&self, row: &Transaction) -> bool {
+    /// While a transaction is pending, everything but the account may change. If a posted transaction
+    /// returns with another amount and another date at once, it is another transaction.
+    fn can_be(&self, row: &Transaction) -> bool {
         let amount_stays = self.amount == row.amount && self.unit == row.unit.as_str();
         self.account_id == row.account_id
             && (self.settled.is_none() || amount_stays || self.date() == row.date())
     }
 
-    /// The earlier and the later of its dates.
+    /// Returns the earlier and the later of its two dates.
     fn dates(&self) -> (Date, Date) {
         let settled = self.settled.unwrap_or(self.transacted);
         (self.transacted.min(settled), self.transacted.max(settled))
     }
 }
 
-/// A window that was read whole.
+/// The rows of a window that was read completely.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadWindow {
-    /// The window.
+    /// Window.
     pub window: Window,
-    /// All its rows, as the partner gave them.
+    /// All rows of the window, as the partner returned them.
     pub rows: Vec<Transaction>,
-    /// The time at which the walk that read it began: nothing in it is younger.
+    /// Start time of the scan that read the window. No data in the window is newer.
     pub began_at: DateTime<Utc>,
-    /// How rows are treated that came under other ids.
+    /// Treatment of rows with other ids than the stored ones.
     pub rule: RowRule,
-    /// The accounts whose rows are in question already; see [`MergedTransactions::question`].
-    pub open: BTreeSet<AccountId>,
-    /// The date of the last good read: while rows are in question, a row of an unknown id is new
-    /// if it is not earlier.
+    /// Accounts with rows on hold already; see [`MergedTransactions::suspect`].
+    pub accounts_on_hold: BTreeSet<AccountId>,
+    /// Date of the last successful read. While rows are on hold, a row of an unknown id is new only if
+    /// its date is not earlier.
     pub last_good: Option<Date>,
-    /// Whether rows of the same work came under known ids, so that an empty window is not another
-    /// customer's.
+    /// Whether rows of the same update had known ids. An empty window then does not raise the
+    /// suspicion of another customer's data.
     pub recognized: bool,
-    /// The walk that the window is part of, and what it remembers of newer windows.
-    pub walk: Option<(Walk, WalkNotes)>,
-    /// Whether rows are lacking by the partner's own `total`: then nothing is gone.
+    /// Scan that the window belongs to, with its notes about newer windows.
+    pub scan: Option<(HistoryScan, ScanNotes)>,
+    /// Whether rows are missing according to the partner's `total`. If so, no row counts as removed.
     pub lacks_rows: bool,
-    /// Which rows are [withheld](MergedTransactions::withheld) that may be stored ones under other
-    /// ids; `None` for none.
+    /// Condition for [withholding](MergedTransactions::withheld) rows that may be stored ones under
+    /// other ids; `None` to withhold none.
     pub withholding: Option<Withholding>,
-    /// Number of rows, the last ones, that a newer window of the walk had and withheld.
+    /// Number of rows at the end of `rows` that come from a newer window of the scan, which withheld
+    /// them.
     pub carried: usize,
-    /// The date of the oldest pending row, wherever it lies.
+    /// Date of the oldest stored pending row, inside or outside of the window.
     pub oldest_pending: Option<Date>,
-    /// The rows that were set aside. A stored row that may be one of them is not judged.
+    /// Rows that were set aside. A stored row that may be one of them is not judged.
     pub unread: UnreadRows,
-    /// Number of rows that the partner sent, with those that are not among `rows`: set aside, or the
-    /// same as another one.
+    /// Number of rows that the partner returned, including those missing from `rows` because they were
+    /// set aside or are duplicates.
     pub rows_sent: u64,
-    /// The faults of its pages.
+    /// Faults of the pages of the window.
     pub faults: FaultTally,
 }
 
-/// Who decides on rows that are withheld.
+/// The later windows that decide about withheld rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withholding {
-    /// One later window, of at most so many days, that has all of their dates.
+    /// A single later window, of at most this many days, that covers all dates of the withheld rows.
     OneWindow(u64),
-    /// The next windows, to which the rows are carried.
-    Carried {
-        /// The first date of the history: earlier ones are not read.
+    /// The next windows of the scan, to which the rows are carried over.
+    UnknownFields {
+        /// First date of the history. Earlier dates are not read.
         history_start: Date,
     },
 }
 
-/// How rows are treated that came under other ids than those that are stored.
+/// The treatment of rows with other ids than the stored ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowRule {
-    /// They are judged; where ids seem to have changed, rows are on hold.
+    /// The merge decides. If ids seem to have changed, rows are put on hold.
     #[default]
     Judge,
-    /// An operator decided that they are the same rows: stored rows are followed by their contents,
-    /// and what has other contents is new or gone.
+    /// An operator decided that they are the same rows. Stored rows are matched by their contents;
+    /// rows with other contents are new or removed.
     Follow,
-    /// An operator decided that they are what they seem: what came is new, what did not is gone.
+    /// An operator decided to accept the response as it is: unknown ids are new rows, missing ids are
+    /// removed rows.
     AsGiven,
-    /// The program decided that some accounts were rebooked: a row with a twin of equal contents
-    /// keeps the Item's id, the others wait for the deep resync.
+    /// The program decided that some accounts were rebooked. A row with a twin of equal contents keeps
+    /// the Item's own id; other rows wait for the deep resync.
     Rebooked {
-        /// The time of the decision.
+        /// Time of the decision.
         at: DateTime<Utc>,
-        /// The accounts, by the Item's own ids.
+        /// Affected accounts, by the Item's own ids.
         accounts: BTreeSet<AccountId>,
     },
 }
 
 impl ReadWindow {
-    /// A window that was read whole, on its own.
+    /// Creates a window that is not part of a scan.
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
         Self {
@@ -198,10 +202,10 @@ impl ReadWindow {
             rows,
             began_at,
             rule: RowRule::Judge,
-            open: BTreeSet::new(),
+            accounts_on_hold: BTreeSet::new(),
             last_good: None,
             recognized: false,
-            walk: None,
+            scan: None,
             lacks_rows: false,
             withholding: None,
             carried: 0,
@@ -211,50 +215,50 @@ impl ReadWindow {
         }
     }
 
-    /// Returns the dates of stored rows that the merge of a window looks at: those of the window, and
-    /// of rows that may be filed in it under a date near it.
+    /// Returns the dates of the stored rows that the merge of a window needs: the dates of the window,
+    /// and [`DATE_SLACK_DAYS`] on either side, since the bank may file such a row inside the window.
     #[must_use]
     pub fn reach(window: Window) -> Window {
         let start = window.start().minus_days(DATE_SLACK_DAYS);
         Window::new(start, window.end().plus_days(DATE_SLACK_DAYS)).unwrap_or(window)
     }
 
-    /// Sets the walk that the window is part of, and what it remembers of newer windows.
+    /// Sets the scan that the window belongs to, with its notes about newer windows.
     #[must_use]
-    pub fn of_walk(mut self, walk: Walk, notes: WalkNotes) -> Self {
-        self.walk = Some((walk, notes));
+    pub fn of_scan(mut self, scan: HistoryScan, notes: ScanNotes) -> Self {
+        self.scan = Some((scan, notes));
         self
     }
 
-    /// Sets how rows are treated that came under other ids.
+    /// Sets the treatment of rows with other ids than the stored ones.
     #[must_use]
     pub fn rule(mut self, rule: RowRule) -> Self {
         self.rule = rule;
         self
     }
 
-    /// Sets whether rows are lacking by the partner's own `total`.
+    /// Sets whether rows are missing according to the partner's `total`.
     #[must_use]
     pub fn lacking(mut self, lacks_rows: bool) -> Self {
         self.lacks_rows = lacks_rows;
         self
     }
 
-    /// Sets the rows that were set aside, by the Item's own ids of accounts.
+    /// Sets the rows that were set aside, with the Item's own account ids.
     #[must_use]
     pub fn unread(mut self, unread: UnreadRows) -> Self {
         self.unread = unread;
         self
     }
 
-    /// Sets which rows are withheld.
+    /// Sets the condition for withholding rows.
     #[must_use]
     pub fn withholding(mut self, withholding: Option<Withholding>) -> Self {
         self.withholding = withholding;
         self
     }
 
-    /// Adds rows that a newer window of the walk had and withheld.
+    /// Adds rows that a newer window of the scan withheld.
     #[must_use]
     pub fn carrying(mut self, rows: Vec<Transaction>) -> Self {
         let ids: HashSet<_> = self.rows.iter().map(|row| row.id.clone()).collect();
@@ -265,31 +269,32 @@ impl ReadWindow {
     }
 }
 
-/// How a stored transaction changed.
+/// The kind of a change to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// The Item did not have it, or had it and lost it.
+    /// The transaction is new, or returned after its removal.
     Added,
-    /// It is another now.
+    /// The contents changed.
     Modified,
-    /// The partner has another id for it. Its contents are the same.
+    /// Only the partner's id changed.
     Renumbered,
 }
 
-/// A transaction to be stored.
+/// A transaction to store.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TransactionWrite {
-    /// What is known of it from then on.
+    /// Metadata after the write.
     pub known: KnownTransaction,
-    /// Its text as applications read it: under the Item's own ids.
+    /// Transaction as applications read it, with the Item's own ids.
     pub row: Transaction,
-    /// How it changed.
+    /// Kind of the change.
     pub change: Change,
 }
 
 impl TransactionWrite {
-    /// A transaction to be stored, read under the partner's id by a walk that began then.
+    /// Creates a write of `row`, which a scan that began at `read_at` read under the partner's id.
+    /// `id` is the Item's own id.
     #[must_use]
     pub fn new(
         id: TransactionId,
@@ -314,54 +319,55 @@ impl TransactionWrite {
     }
 }
 
-/// What a window changes.
+/// The changes by a window.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MergedTransactions {
-    /// What is new or changed.
+    /// New and changed transactions.
     pub writes: Vec<TransactionWrite>,
-    /// What is gone: the account, and the Item's own id.
+    /// Removed transactions: account and transaction, by the Item's own ids.
     pub removed: Vec<(AccountId, TransactionId)>,
-    /// Posted transactions that were joined with a pending one of another id.
+    /// Number of posted transactions that were joined with a pending one of another id.
     pub joined: u64,
-    /// Posted transactions for which more than one pending one fitted, or the reverse.
+    /// Number of posted transactions that were not joined because more than one pending transaction
+    /// fits, or more than one posted one fits the pending transaction.
     pub ambiguous: u64,
-    /// Ids that came back as another transaction: of another account, or posted before and now
-    /// with another amount and date at once, or with the contents of a neighbour. What came is
-    /// kept apart from what was there.
+    /// Number of ids that returned as another transaction: in another account, or posted before and
+    /// now with another amount and another date at once, or with the contents of a neighbouring row.
+    /// The new transaction does not replace the stored one.
     pub collisions: u64,
-    /// Rows that came under other ids and are on hold, if there are any.
-    pub question: Option<Question>,
-    /// Rows that go on under the Item's own id though the partner's id is another one by a
-    /// decision: the Item's own id, and the partner's id before.
+    /// Rows with other ids that are on hold.
+    pub suspect: Option<SuspectRows>,
+    /// Rows that keep the Item's own id under a new id of the partner because of a decision: the
+    /// Item's own id, and the partner's previous id.
     pub moved: Vec<(TransactionId, TransactionId)>,
-    /// Stored rows that were not read though they have a date in the window, but that may be filed
-    /// under an earlier one: with the date back to which the walk must read before they are gone.
+    /// Stored rows with a date in the window that were not read but may be filed under an earlier
+    /// date. The value is the date back to which the scan must read before the row counts as removed.
     pub absent: Vec<(TransactionId, Date)>,
-    /// The same where rows lack.
+    /// Like [`absent`](Self::absent), for windows with missing rows.
     pub absent_where_lacking: Vec<(TransactionId, Date)>,
-    /// The rows that were read, by the Item's own ids, with their dates.
+    /// Rows that were read, by the Item's own ids, with their dates.
     pub read: Vec<(TransactionId, Date)>,
-    /// Rows that were not taken because each may be a stored row under another id.
-    pub withheld: Option<Withheld>,
-    /// The withheld rows themselves.
+    /// Withheld rows: each may be a stored row under another id.
+    pub withheld: Option<WithheldSpan>,
+    /// Contents of the withheld rows.
     pub withheld_rows: Vec<Transaction>,
-    /// Whether rows are lacking by the partner's own `total`.
+    /// Whether rows are missing according to the partner's `total`.
     pub lacks_rows: bool,
-    /// The rows that were set aside.
+    /// Rows that were set aside.
     pub unread: UnreadRows,
-    /// Whether one of them may be a stored pending row, or a posted one, under another id.
+    /// Whether a row that was set aside may be a stored row under another id.
     pub unread_under_other_ids: ByState<bool>,
-    /// Whether stored rows were read.
+    /// Whether any stored row was read.
     pub recognized: bool,
 }
 
 /// A value for pending rows and one for posted rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByState<T> {
-    /// Of pending rows.
+    /// Value for pending rows.
     pub pending: T,
-    /// Of posted rows.
+    /// Value for posted rows.
     pub posted: T,
 }
 
@@ -375,101 +381,136 @@ impl<T> ByState<T> {
     }
 }
 
-/// Rows that were not taken: each may be a stored row that the window cannot judge under another id
-/// and with other contents, or a new one. What is read of all of these dates decides.
+/// Withheld rows: their number, and the dates to read for a decision.
+///
+/// Each of these rows is either new, or a stored row under another id and with other contents that the
+/// window cannot judge. A read of all the dates decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Withheld {
-    /// Number of rows.
+pub struct WithheldSpan {
+    /// Number of withheld rows.
     pub rows: u64,
-    /// The first date that the deciding window needs.
+    /// First date of the deciding windows.
     pub from: Date,
-    /// The last date that it needs.
+    /// Last date of the deciding windows.
     pub until: Date,
 }
 
-/// Merges a window into what is stored.
+/// Merges a window into the stored transactions.
 ///
-/// `known` has what lies inside [`reach`](ReadWindow::reach), and what has an id of the response, as
-/// the partner's or as the Item's own, tombstones among them. `silent` are accounts whose rows
-/// are not judged; see [`AccountIds`](super::AccountIds), which has also put the Item's own
-/// account ids into what was read. A stored row that may be among those that were
-/// [set aside](ReadWindow::unread) is not judged either: it is not gone, and no other row is it.
+/// `known` must contain the stored rows with dates inside [`ReadWindow::reach`], and every row or
+/// tombstone with an id of the response, as the partner's id or as the Item's own. `unlisted` are
+/// accounts that the partner does not list; their stored rows are not judged. The rows of `read` must
+/// have the Item's own account ids; see [`AccountIds`](super::AccountIds).
 ///
-/// The rules, in the order in which they are applied:
+/// # Terms
 ///
-/// 1. A row is the stored one of that id, whatever changed in it, unless it cannot be: see
-///    [`collisions`](MergedTransactions::collisions). Younger rows and tombstones win over an
-///    older answer.
-/// 2. Where most of the rows that should have been read came under unknown ids with the same
-///    contents, the partner changed its ids: these rows are on hold. Where it was decided what they
-///    are, [`RowRule`] says so. Where nothing came of what must be there, nothing is taken.
-/// 3. Posted rows whose ids shifted among them keep the Item's own ids by their contents.
-/// 4. A row of an unknown id is the stored one of the same contents that was not read.
-/// 5. A posted row of an unknown id that is like a stored one that this window cannot judge is
-///    withheld; another row of an unknown id is the pending one that vanished, if only these two fit.
-/// 6. What is left is new; what should have been read and was not is gone.
+/// - A stored row is *judged* if the response can prove something about it. Not judged are rows of
+///   unlisted accounts, rows on hold, rows that a newer response stored or removed, and rows that may
+///   be among those that were [set aside](ReadWindow::unread). Such a row does not count as removed,
+///   and no incoming row of another id is matched with it.
+/// - A stored row is *expected* if it is judged, no newer window of the scan has read it, and a
+///   complete response contains it, by whichever of its two dates and in whichever time zone the bank
+///   files it.
+/// - An expected row is *missing* if the response does not contain its id. It is *provably missing*
+///   if, in addition, no window that may contain it lacks rows according to the partner's `total`.
+/// - The id of an incoming row is *unknown* if no stored row or tombstone has it as the partner's id.
+///
+/// # Rules
+///
+/// The rules apply in this order. A row that one rule decides is skipped by the later ones, except for
+/// rule 3, which also corrects the result of rule 1.
+///
+/// 1. **Same id.** An incoming row is the stored row of the same id, whatever else changed, unless it
+///    [cannot be the same transaction](MergedTransactions::collisions). Stored rows and tombstones of
+///    newer responses win over an older response.
+/// 2. **Changed ids.** If at least 80 % of the provably missing posted rows, and at least three,
+///    return with unknown ids and the same contents, and outnumber the rows with known ids, the
+///    partner changed its ids. The missing rows and their possible new forms are then on hold. Each
+///    account is checked on its own, and all of them together. If rows of the account are on hold
+///    already, one such row is enough. If at least ten posted rows are provably missing and the
+///    response contains no known id and no such row, it may be another customer's, and nothing is
+///    imported; an empty window is no evidence if newer rows of the same update were recognized. After
+///    a decision, [`RowRule`] applies instead.
+/// 3. **Shifted ids.** A posted row keeps the Item's own id if its contents return under another id of
+///    the response while its former id carries other contents. A missing posted row keeps it as well
+///    if its contents return under the former id of such a row.
+/// 4. **Equal contents.** An incoming row of an unknown id is the posted row with the same contents
+///    that is missing, or that an overlapping newer window of the scan read under another id. Missing
+///    pending rows are left to rule 5. Pending rows that are judged but not expected are matched here,
+///    unless the caller withholds rows.
+/// 5. **Posting.** A posted row of an unknown id is withheld if it has the account, unit and dates of
+///    a stored row that this window cannot judge, and the same amount or description. Then a missing
+///    pending row is matched with an equal pending row of an unknown id, or joined with a posted row
+///    of an unknown id, if nothing else fits on either side.
+/// 6. **The rest.** An incoming row that no rule matched is deferred if it may be a stored row that
+///    was set aside, withheld if it may be a stored row that this window cannot judge, and new
+///    otherwise. A provably missing row that no rule matched is removed, unless it may be a row that
+///    was set aside.
+///
+/// With [`RowRule::AsGiven`], rules 2 and 4 do not apply, and no row is withheld or deferred.
 #[must_use]
 pub fn merge_transactions(
     known: &[KnownTransaction],
     read: ReadWindow,
-    silent: &BTreeSet<AccountId>,
+    unlisted: &BTreeSet<AccountId>,
 ) -> MergedTransactions {
-    let mut stock = Stock::new(known, &read, silent);
+    let mut context = MergeContext::new(known, &read, unlisted);
     let rule = read.rule;
     let withholding = read.withholding.filter(|_| rule != RowRule::AsGiven);
     let oldest_pending = read.oldest_pending;
-    let rows = ReadRow::of_answer(read.rows);
-    let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
-    let followed = renumber::follow(&stock, &rows, &mut fates, &rule);
-    let question = churn::hold(&mut stock, &rows, &mut fates, &rule);
-    if question.as_ref().is_some_and(|question| question.another_customer) {
-        return MergedTransactions { question, ..MergedTransactions::default() };
+    let rows = IncomingRow::from_response(read.rows);
+    let mut outcomes: Vec<RowOutcome> = rows.iter().map(|row| context.outcome_by_id(row)).collect();
+    let followed = renumber::follow(&context, &rows, &mut outcomes, &rule);
+    let suspect = suspect::hold(&mut context, &rows, &mut outcomes, &rule);
+    if suspect.as_ref().is_some_and(|suspect| suspect.another_customer) {
+        return MergedTransactions { suspect, ..MergedTransactions::default() };
     }
-    shift::follow(&stock, &rows, &mut fates);
+    shift::follow(&context, &rows, &mut outcomes);
     if rule != RowRule::AsGiven {
-        twin::follow(&stock, &rows, &mut fates, withholding.is_some());
+        twin::follow(&context, &rows, &mut outcomes, withholding.is_some());
     }
     let mut withholder = withholding
-        .map(|withholding| twin::Withholder::new(&stock, &fates, withholding, oldest_pending));
+        .map(|withholding| twin::Withholder::new(&context, &outcomes, withholding, oldest_pending));
     if let Some(withholder) = &mut withholder {
-        withholder.withhold_posted(&rows, &mut fates);
+        withholder.withhold_posted(&rows, &mut outcomes);
     }
-    let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
+    let (joined, ambiguous) = join::join(&context, &rows, &mut outcomes);
     if rule != RowRule::AsGiven {
-        twin::leave_unjudged(&stock, &rows, &mut fates);
+        twin::defer_unread(&context, &rows, &mut outcomes);
     }
-    let withheld =
-        withholder.and_then(|withholder| withholder.withhold_others(&stock, &rows, &mut fates));
-    let moved = followed.into_iter().map(|place| &stock.known[place]);
+    let withheld = withholder
+        .and_then(|withholder| withholder.withhold_others(&context, &rows, &mut outcomes));
+    let moved = followed.into_iter().map(|index| &context.known[index]);
     let mut merged = MergedTransactions {
         joined,
         ambiguous,
-        question,
+        suspect,
         withheld,
         moved: moved.map(|known| (known.id.clone(), known.partner_id.clone())).collect(),
-        lacks_rows: stock.lacks_rows,
-        unread: stock.unread.clone(),
-        recognized: fates.iter().any(|fate| fate.known().is_some()) || stock.has_unread(),
+        lacks_rows: context.lacks_rows,
+        unread: context.unread.clone(),
+        recognized: outcomes.iter().any(|outcome| outcome.known().is_some())
+            || context.has_unread(),
         ..MergedTransactions::default()
     };
-    stock.judge_unread(&fates, &mut merged);
-    // A row that was set aside was there, whatever is in it.
-    merged.read.extend(stock.set_aside().map(|known| (known.id.clone(), known.date())));
-    let mut given = HashSet::new();
-    for (row, fate) in rows.into_iter().zip(fates) {
-        if fate.collides() {
+    context.collect_removed(&outcomes, &mut merged);
+    // A row that was set aside was present, even if its contents could not be read.
+    merged.read.extend(context.rows_set_aside().map(|known| (known.id.clone(), known.date())));
+    let mut assigned = HashSet::new();
+    for (row, outcome) in rows.into_iter().zip(outcomes) {
+        if outcome.collides() {
             merged.collisions += 1;
         }
-        if fate == Fate::Withheld {
+        if outcome == RowOutcome::Withheld {
             merged.withheld_rows.push(row.row);
             continue;
         }
         let date = row.row.date();
-        let write = stock.write(row, fate, &mut given);
-        let id = match (&write, fate.known()) {
+        let write = context.write(row, outcome, &mut assigned);
+        let id = match (&write, outcome.known()) {
             (Some(write), _) => Some(write.known.id.clone()),
-            (None, place) => place.map(|place| stock.known[place].id.clone()),
+            (None, index) => index.map(|index| context.known[index].id.clone()),
         };
         merged.read.extend(id.map(|id| (id, date)));
         merged.writes.extend(write);
@@ -477,16 +518,16 @@ pub fn merge_transactions(
     merged
 }
 
-/// A row of the answer, with the digest of its contents.
-struct ReadRow {
+/// A row of the response, with the digest of its contents.
+struct IncomingRow {
     row: Transaction,
     digest: Digest,
 }
 
-impl ReadRow {
-    /// The rows of an answer. A window that was read whole has no id twice in an account; if one has,
-    /// the first row is taken.
-    fn of_answer(rows: Vec<Transaction>) -> Vec<Self> {
+impl IncomingRow {
+    /// Prepares the rows of a response. If an id occurs twice in an account, only the first row is
+    /// used; a window that was read completely has no such ids.
+    fn from_response(rows: Vec<Transaction>) -> Vec<Self> {
         let mut ids = HashSet::with_capacity(rows.len());
         let first =
             rows.into_iter().filter(|row| ids.insert((row.id.clone(), row.account_id.clone())));
@@ -494,102 +535,104 @@ impl ReadRow {
     }
 }
 
-/// What becomes of a row of the answer. Numbers are places in what is known.
+/// The outcome of the merge for an incoming row. Numbers are indexes of `MergeContext::known`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It is stored as it is.
-    Same(usize),
-    /// It is the stored one, changed or back again.
+enum RowOutcome {
+    /// The stored row has the same contents.
+    Unchanged(usize),
+    /// The stored row changed, or returned after its removal.
     Changed(usize),
-    /// It is the stored one, under another id of the partner's.
-    Moved { to: usize, collides: bool },
-    /// It is not stored.
+    /// The row is a stored one under another id of the partner.
+    Matched { to: usize, collides: bool },
+    /// The row is not stored yet.
     New { collides: bool },
-    /// It may be a stored one under another id; it is not taken.
+    /// The row may be a stored one under another id. It is not imported.
     Withheld,
-    /// It may be a stored one that was set aside; it is not taken before all rows can be read.
-    Unjudged,
-    /// What is stored is younger.
+    /// The row may be a stored one that was set aside. It is not imported until all rows are readable.
+    Deferred,
+    /// The stored data is newer.
     Stale,
-    /// It waits for a decision.
-    Held,
+    /// The row is on hold until a decision.
+    OnHold,
 }
 
-impl Fate {
+impl RowOutcome {
     fn known(self) -> Option<usize> {
         match self {
-            Self::Same(known) | Self::Changed(known) | Self::Moved { to: known, .. } => Some(known),
-            Self::New { .. } | Self::Withheld | Self::Unjudged | Self::Stale | Self::Held => None,
+            Self::Unchanged(known) | Self::Changed(known) | Self::Matched { to: known, .. } => {
+                Some(known)
+            }
+            Self::New { .. } | Self::Withheld | Self::Deferred | Self::Stale | Self::OnHold => None,
         }
     }
 
     fn collides(self) -> bool {
-        matches!(self, Self::New { collides: true } | Self::Moved { collides: true, .. })
+        matches!(self, Self::New { collides: true } | Self::Matched { collides: true, .. })
     }
 }
 
-/// What is known, and the read that it is compared with.
-struct Stock<'a> {
+/// The stored rows and the response to merge.
+struct MergeContext<'a> {
     known: &'a [KnownTransaction],
     by_partner_id: HashMap<&'a TransactionId, Vec<usize>>,
     own_ids: HashMap<&'a TransactionId, &'a KnownTransaction>,
     window: Window,
     began_at: DateTime<Utc>,
-    walk: Option<(Walk, WalkNotes)>,
+    scan: Option<(HistoryScan, ScanNotes)>,
     lacks_rows: bool,
-    /// Accounts whose posted rows are filed by the date on which they posted.
+    /// Accounts with posted rows that the bank files by posting date.
     filed_by_posting: HashSet<AccountId>,
-    silent: &'a BTreeSet<AccountId>,
-    /// The accounts whose rows are in question already.
-    open: BTreeSet<AccountId>,
-    /// The date of the last good read.
+    unlisted: &'a BTreeSet<AccountId>,
+    /// Accounts with rows on hold already.
+    accounts_on_hold: BTreeSet<AccountId>,
+    /// Date of the last successful read.
     last_good: Option<Date>,
-    /// Whether rows of the same work came under known ids.
+    /// Whether rows of the same update had known ids.
     recognized: bool,
-    /// Number of rows that a newer window had.
+    /// Number of rows that a newer window withheld.
     carried: usize,
-    /// Stored rows on hold, by the Item's own ids: that they were not read says nothing.
-    held: HashSet<TransactionId>,
-    /// Rows that were set aside: a stored row that may be one of them is not judged.
+    /// Stored rows on hold, by the Item's own ids. They may be missing from the response.
+    on_hold: HashSet<TransactionId>,
+    /// Rows that were set aside. A stored row that may be one of them is not judged.
     unread: UnreadRows,
 }
 
-impl<'a> Stock<'a> {
+impl<'a> MergeContext<'a> {
     fn new(
         known: &'a [KnownTransaction],
         read: &ReadWindow,
-        silent: &'a BTreeSet<AccountId>,
+        unlisted: &'a BTreeSet<AccountId>,
     ) -> Self {
         let (window, began_at) = (read.window, read.began_at);
         let mut by_partner_id = HashMap::<_, Vec<_>>::with_capacity(known.len());
-        for (place, known) in known.iter().enumerate() {
-            by_partner_id.entry(&known.partner_id).or_default().push(place);
+        for (index, known) in known.iter().enumerate() {
+            by_partner_id.entry(&known.partner_id).or_default().push(index);
         }
         let own_ids = known.iter().map(|known| (&known.id, known)).collect();
-        let mut stock = Self {
+        let mut context = Self {
             known,
             by_partner_id,
             own_ids,
             window,
             began_at,
-            open: read.open.clone(),
+            accounts_on_hold: read.accounts_on_hold.clone(),
             last_good: read.last_good,
             recognized: read.recognized,
             carried: read.carried,
-            held: HashSet::new(),
-            walk: read.walk.clone(),
+            on_hold: HashSet::new(),
+            scan: read.scan.clone(),
             lacks_rows: read.lacks_rows,
             unread: read.unread.clone(),
             filed_by_posting: HashSet::new(),
-            silent,
+            unlisted,
         };
-        stock.filed_by_posting = stock.accounts_filed_by_posting(&read.rows);
-        stock
+        context.filed_by_posting = context.accounts_filed_by_posting(&read.rows);
+        context
     }
 
-    /// Finds accounts whose rows are filed by the date on which they posted, from this response
-    /// alone: it has rows that were made well before the window, and lacks no more of them than it
-    /// has. If in doubt, an account is not among them.
+    /// Returns the accounts with rows that the bank files by posting date, judged by this response
+    /// alone. The evidence is posted rows that were made well before the window: the response must
+    /// contain at least as many of them as it lacks. In doubt, an account is left out.
     fn accounts_filed_by_posting(&self, rows: &[Transaction]) -> HashSet<AccountId> {
         let made_before = self.window.start().minus_days(DATE_SLACK_DAYS);
         let mut ids = HashSet::with_capacity(rows.len());
@@ -597,14 +640,14 @@ impl<'a> Stock<'a> {
         for row in rows {
             ids.insert(&row.id);
             let settled = row.settled_at.map(|at| at.date());
-            let inside = settled.is_some_and(|on| self.holds(on) && self.is_clear(on));
+            let inside = settled.is_some_and(|on| self.contains(on) && self.is_clear(on));
             if row.transacted_at.date() < made_before && inside {
                 *read.entry(&row.account_id).or_default() += 1;
             }
         }
         let mut lacking = HashMap::<_, usize>::new();
         for known in self.known.iter().filter(|known| self.is_judged(known)) {
-            let inside = known.settled.is_some_and(|on| self.holds(on) && self.is_clear(on));
+            let inside = known.settled.is_some_and(|on| self.contains(on) && self.is_clear(on));
             if known.transacted < made_before && inside && !ids.contains(&known.partner_id) {
                 *lacking.entry(&known.account_id).or_default() += 1;
             }
@@ -615,60 +658,62 @@ impl<'a> Stock<'a> {
         read.into_iter().filter(enough).map(|(account, _)| account.clone()).collect()
     }
 
-    /// What the walk remembers of its newer windows.
-    fn notes(&self) -> Option<&WalkNotes> {
-        self.walk.as_ref().map(|(_, notes)| notes)
+    /// Returns the notes of the scan about newer windows.
+    fn notes(&self) -> Option<&ScanNotes> {
+        self.scan.as_ref().map(|(_, notes)| notes)
     }
 
-    /// Everything that was ever stored under an id of the partner's.
+    /// Returns every stored row and tombstone with an id of the partner.
     fn under(&self, partner_id: &TransactionId) -> impl Iterator<Item = usize> {
         self.by_partner_id.get(partner_id).into_iter().flatten().copied()
     }
 
-    /// What becomes of a row, as far as its id tells.
-    fn fate(&self, row: &ReadRow) -> Fate {
+    /// Returns the outcome for a row according to its id alone.
+    fn outcome_by_id(&self, row: &IncomingRow) -> RowOutcome {
         let mut unknown = true;
-        let mut younger = false;
+        let mut newer = false;
         let mut best = None;
-        for place in self.under(&row.row.id) {
-            let known = &self.known[place];
+        for index in self.under(&row.row.id) {
+            let known = &self.known[index];
             unknown = false;
-            younger |= known.is_younger_than(self.began_at);
-            if !known.can_become(&row.row) {
+            newer |= known.is_newer_than(self.began_at);
+            if !known.can_be(&row.row) {
                 continue;
             }
             let removed = known.removed_at.is_some();
             let differs = (known.digest != row.digest, known.date() != row.row.date());
-            let this = (removed, differs, &known.id, place);
-            best = Some(best.map_or(this, |best| this.min(best)));
+            let candidate = (removed, differs, &known.id, index);
+            best = Some(best.map_or(candidate, |best| candidate.min(best)));
         }
         match best {
-            // Its row has gone over to another id of the partner's since, when it posted.
-            _ if unknown && self.moved_on(&row.row.id) => Fate::Stale,
-            _ if unknown => Fate::New { collides: false },
-            Some((.., place)) if self.known[place].is_younger_than(self.began_at) => Fate::Stale,
-            Some((false, (false, _), _, place)) => Fate::Same(place),
-            Some((.., place)) => Fate::Changed(place),
-            None if younger => Fate::Stale,
-            None => Fate::New { collides: true },
+            // The stored row has another id of the partner since it posted.
+            _ if unknown && self.moved_on(&row.row.id) => RowOutcome::Stale,
+            _ if unknown => RowOutcome::New { collides: false },
+            Some((.., index)) if self.known[index].is_newer_than(self.began_at) => {
+                RowOutcome::Stale
+            }
+            Some((false, (false, _), _, index)) => RowOutcome::Unchanged(index),
+            Some((.., index)) => RowOutcome::Changed(index),
+            None if newer => RowOutcome::Stale,
+            None => RowOutcome::New { collides: true },
         }
     }
 
     fn moved_on(&self, id: &TransactionId) -> bool {
-        self.own_ids.get(id).is_some_and(|known| known.is_younger_than(self.began_at))
+        self.own_ids.get(id).is_some_and(|known| known.is_newer_than(self.began_at))
     }
 
-    /// Whether a stored row is there and this read says something of it.
+    /// Returns whether this response can prove anything about a stored row.
     fn is_judged(&self, known: &KnownTransaction) -> bool {
         known.removed_at.is_none()
-            && !known.is_younger_than(self.began_at)
-            && !self.silent.contains(&known.account_id)
-            && !self.held.contains(&known.id)
+            && !known.is_newer_than(self.began_at)
+            && !self.unlisted.contains(&known.account_id)
+            && !self.on_hold.contains(&known.id)
             && !self.may_be_unread(known)
     }
 
-    /// Whether a stored row may be one that was set aside, in this window or in a newer one of the
-    /// same walk.
+    /// Returns whether a stored row may be one that was set aside, in this window or in a newer window
+    /// of the same scan.
     fn may_be_unread(&self, known: &KnownTransaction) -> bool {
         let unread = &self.unread;
         let before = self.notes().and_then(|notes| {
@@ -681,7 +726,7 @@ impl<'a> Stock<'a> {
             || before.is_some_and(|from| known.dates().1.plus_days(DATE_SLACK_DAYS) >= *from)
     }
 
-    /// Whether there are rows that were set aside and of which the id could not be read.
+    /// Returns whether rows with unreadable ids were set aside.
     fn lacks_ids(&self) -> bool {
         let before = self
             .notes()
@@ -689,18 +734,19 @@ impl<'a> Stock<'a> {
         self.unread.any || !self.unread.accounts.is_empty() || before
     }
 
-    /// Whether a row that was set aside has the id of a stored one.
+    /// Returns whether a row that was set aside has the id of a stored one.
     fn has_unread(&self) -> bool {
         self.unread.ids.iter().any(|id| self.by_partner_id.contains_key(id))
     }
 
-    /// The stored rows that were set aside by their id.
-    fn set_aside(&self) -> impl Iterator<Item = &KnownTransaction> {
+    /// Returns the stored rows with ids of rows that were set aside.
+    fn rows_set_aside(&self) -> impl Iterator<Item = &KnownTransaction> {
         let unread = |known: &&KnownTransaction| self.unread.ids.contains(&known.partner_id);
         self.known.iter().filter(|known| known.removed_at.is_none()).filter(unread)
     }
 
-    /// Whether a stored row is gone if it was not read: nothing is where rows lack.
+    /// Returns whether a stored row counts as removed if it was not read. No row does if rows are
+    /// missing from the windows.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
         let absent = || self.notes().is_some_and(|notes| notes.absent.contains_key(&known.id));
@@ -708,16 +754,16 @@ impl<'a> Stock<'a> {
         !self.lacks_rows && self.is_expected(known) && is_clear()
     }
 
-    /// Whether a response that lacks nothing has a stored row, whichever of its dates the bank
-    /// files it by, and in whichever time zone.
+    /// Returns whether a complete response contains a stored row, by whichever of its dates and in
+    /// whichever time zone the bank files it.
     fn is_expected(&self, known: &KnownTransaction) -> bool {
         self.is_judged(known)
             && !self.was_read_before(known)
             && (self.is_covered(known) || self.is_filed_here(known))
     }
 
-    /// Whether a row of an unknown id with the same contents can only be this one: it is expected, or
-    /// was read under another id by a window of the same walk that this one overlaps.
+    /// Returns whether an incoming row of an unknown id with the same contents can only be this stored
+    /// row: it is expected, or an overlapping newer window of the same scan read it under another id.
     fn is_followed(&self, known: &KnownTransaction) -> bool {
         let read_from = self.notes().and_then(|notes| notes.read_from);
         let overlaps = read_from.is_some_and(|from| from <= self.window.end());
@@ -725,14 +771,16 @@ impl<'a> Stock<'a> {
         again || self.is_expected(known)
     }
 
-    /// Whether the windows that were read so far cover all dates under which a row may be filed.
+    /// Returns whether the windows that were read so far cover all dates under which a row may be
+    /// filed.
     fn is_covered(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
         first.minus_days(DATE_SLACK_DAYS) >= self.window.start()
             && (self.ends_after(last) || self.was_absent_before(known))
     }
 
-    /// Whether a newer window of the same walk had a date of a row, and not the row.
+    /// Returns whether a newer window of the same scan covered a date of the row and did not contain
+    /// the row.
     fn was_absent_before(&self, known: &KnownTransaction) -> bool {
         self.notes().is_some_and(|notes| {
             notes.absent.contains_key(&known.id)
@@ -740,38 +788,39 @@ impl<'a> Stock<'a> {
         })
     }
 
-    /// Whether a posted row belongs into the window by the way in which its account is filed.
+    /// Returns whether a posted row belongs to the window because the bank files the rows of its
+    /// account by posting date.
     fn is_filed_here(&self, known: &KnownTransaction) -> bool {
-        known.settled.is_some_and(|settled| self.holds(settled))
+        known.settled.is_some_and(|settled| self.contains(settled))
             && self.filed_by_posting.contains(&known.account_id)
     }
 
-    /// Whether rows of a date, as it is written, can only be in the window.
-    fn holds(&self, date: Date) -> bool {
+    /// Returns whether a row with this date can be filed only inside the window.
+    fn contains(&self, date: Date) -> bool {
         date.minus_days(DATE_SLACK_DAYS) >= self.window.start() && self.ends_after(date)
     }
 
-    /// Whether no row of a date, as it is written, can be filed after the windows that were read.
-    /// Newer windows of the same walk were read; and nothing is filed after today.
+    /// Returns whether no row with this date can be filed after the windows that were read. The newer
+    /// windows of the same scan were read, and no row is filed after today.
     fn ends_after(&self, date: Date) -> bool {
         let end = self.window.end();
-        let goes_on = self.walk.as_ref().is_some_and(|(walk, _)| walk.next_end < walk.end);
+        let goes_on = self.scan.as_ref().is_some_and(|(scan, _)| scan.next_end < scan.end);
         if goes_on || end >= plan::today(self.began_at).1 {
             return date <= end;
         }
         date.plus_days(DATE_SLACK_DAYS) <= end
     }
 
-    /// Whether no newer window in which a row of a date may be filed lacked rows.
+    /// Returns whether no newer window in which a row of this date may be filed has missing rows.
     fn is_clear(&self, date: Date) -> bool {
         let lacking_from = self.notes().and_then(|notes| notes.lacking_from);
         lacking_from.is_none_or(|from| date.plus_days(DATE_SLACK_DAYS) < from)
     }
 
-    /// Whether the walk has read a row since it began, in a newer window or in another walk.
+    /// Returns whether a row was read since the scan began, in a newer window or by another scan.
     fn was_read_before(&self, known: &KnownTransaction) -> bool {
-        self.walk.as_ref().is_some_and(|(walk, notes)| {
-            notes.seen.contains_key(&known.id) || known.read_at > walk.began_at
+        self.scan.as_ref().is_some_and(|(scan, notes)| {
+            notes.seen.contains_key(&known.id) || known.read_at > scan.began_at
         })
     }
 
@@ -779,33 +828,33 @@ impl<'a> Stock<'a> {
         self.window.start() <= date && date <= self.window.end()
     }
 
-    /// Which of the known rows were read.
-    fn were_read(&self, fates: &[Fate]) -> Vec<bool> {
+    /// Returns for each stored row whether the response contains it.
+    fn were_read(&self, outcomes: &[RowOutcome]) -> Vec<bool> {
         let mut read = vec![false; self.known.len()];
-        for place in fates.iter().filter_map(|fate| fate.known()) {
-            read[place] = true;
+        for index in outcomes.iter().filter_map(|outcome| outcome.known()) {
+            read[index] = true;
         }
         read
     }
 
-    /// Whether a row that was set aside may be a stored one under another id: its id is unknown, and
-    /// no stored row came under the id that it had.
-    fn unread_under_other_ids(&self, fates: &[Fate]) -> ByState<bool> {
+    /// Returns whether a row that was set aside may be a stored one under another id: its id is
+    /// unknown, and no stored row of the same state was read under its known id.
+    fn unread_under_other_ids(&self, outcomes: &[RowOutcome]) -> ByState<bool> {
         let mut ids = self.unread.ids.iter();
         let has_unknown = ids.any(|id| !self.by_partner_id.contains_key(id));
         let mut may_be = ByState { pending: has_unknown, posted: has_unknown };
-        for fate in fates {
-            if let Fate::Same(place) | Fate::Changed(place) = fate {
-                *may_be.of_mut(&self.known[*place]) = false;
+        for outcome in outcomes {
+            if let RowOutcome::Unchanged(index) | RowOutcome::Changed(index) = outcome {
+                *may_be.of_mut(&self.known[*index]) = false;
             }
         }
         may_be
     }
 
-    /// Finds what is gone, and what older windows have to show before it is.
-    fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
-        let read = self.were_read(fates);
-        let here = self.unread_under_other_ids(fates);
+    /// Collects the removed rows, and the absent rows that older windows must confirm.
+    fn collect_removed(&self, outcomes: &[RowOutcome], merged: &mut MergedTransactions) {
+        let read = self.were_read(outcomes);
+        let here = self.unread_under_other_ids(outcomes);
         merged.unread_under_other_ids = here;
         let before = self.notes().map(|notes| notes.unread_under_other_ids_from);
         let may_be_unread = |known: &KnownTransaction| {
@@ -832,57 +881,62 @@ impl<'a> Stock<'a> {
         merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));
     }
 
-    /// What is to be stored of a row.
+    /// Returns the write for a row, or `None` if nothing is stored.
     fn write(
         &self,
-        read: ReadRow,
-        fate: Fate,
-        given: &mut HashSet<TransactionId>,
+        read: IncomingRow,
+        outcome: RowOutcome,
+        assigned: &mut HashSet<TransactionId>,
     ) -> Option<TransactionWrite> {
-        let ReadRow { row, digest } = read;
-        let (id, change) = match fate {
-            Fate::Same(_) | Fate::Withheld | Fate::Unjudged | Fate::Stale | Fate::Held => {
+        let IncomingRow { row, digest } = read;
+        let (id, change) = match outcome {
+            RowOutcome::Unchanged(_)
+            | RowOutcome::Withheld
+            | RowOutcome::Deferred
+            | RowOutcome::Stale
+            | RowOutcome::OnHold => {
                 return None;
             }
-            Fate::Changed(place) if self.known[place].removed_at.is_some() => {
-                (self.known[place].id.clone(), Change::Added)
+            RowOutcome::Changed(index) if self.known[index].removed_at.is_some() => {
+                (self.known[index].id.clone(), Change::Added)
             }
-            Fate::Moved { to: place, .. } if self.known[place].digest == digest => {
-                (self.known[place].id.clone(), Change::Renumbered)
+            RowOutcome::Matched { to: index, .. } if self.known[index].digest == digest => {
+                (self.known[index].id.clone(), Change::Renumbered)
             }
-            Fate::Changed(place) | Fate::Moved { to: place, .. } => {
-                (self.known[place].id.clone(), Change::Modified)
+            RowOutcome::Changed(index) | RowOutcome::Matched { to: index, .. } => {
+                (self.known[index].id.clone(), Change::Modified)
             }
-            Fate::New { .. } => (self.new_id(&row, digest, given), Change::Added),
+            RowOutcome::New { .. } => (self.new_id(&row, digest, assigned), Change::Added),
         };
         Some(TransactionWrite::with_digest(id, row, digest, change, self.began_at))
     }
 
-    /// An id for a row that is new: the partner's, unless the Item has given that one away, to
-    /// another row of the same response perhaps.
+    /// Returns the Item's own id for a new row: the partner's id, unless another row already has it,
+    /// in the store or in this response.
     fn new_id(
         &self,
         row: &Transaction,
         digest: Digest,
-        given: &mut HashSet<TransactionId>,
+        assigned: &mut HashSet<TransactionId>,
     ) -> TransactionId {
         let partner_id = &row.id;
-        if !self.own_ids.contains_key(partner_id) && given.insert(partner_id.clone()) {
+        if !self.own_ids.contains_key(partner_id) && assigned.insert(partner_id.clone()) {
             return partner_id.clone();
         }
         let instant = self.began_at.timestamp_micros().to_be_bytes();
-        let text = another_id(partner_id.as_str(), &[digest.as_bytes(), &instant]);
+        let text = derived_id(partner_id.as_str(), &[digest.as_bytes(), &instant]);
         TransactionId::new(text).unwrap_or_else(|_| partner_id.clone())
     }
 }
 
-/// The digest of a transaction's contents without its id.
+/// Returns the digest of a transaction's contents without its id.
 ///
-/// The id is taken out while it is made, and put back: a copy of each row would cost more.
+/// The id is replaced during the computation and restored afterwards, which is cheaper than a copy of
+/// each row.
 pub(super) fn content_digest(row: &mut Transaction) -> Digest {
-    static NONE: LazyLock<TransactionId> =
+    static PLACEHOLDER: LazyLock<TransactionId> =
         LazyLock::new(|| TransactionId::new("-").expect("a hyphen is an id"));
-    let id = std::mem::replace(&mut row.id, NONE.clone());
+    let id = std::mem::replace(&mut row.id, PLACEHOLDER.clone());
     let digest = Digest::of_json(row);
     row.id = id;
     digest

@@ -1,7 +1,7 @@
-//! What a response has that could not be read: rows and accounts that were set aside.
+//! Parts of a response that could not be read: rows and accounts that were set aside.
 //!
-//! One rule: what may be among them is not judged. It is neither gone nor closed, and nothing is
-//! joined with it or takes its place.
+//! One rule applies to everything that may be among them: it is neither removed nor closed, and no
+//! other row is matched with it.
 
 use crate::merge::AccountIds;
 use px_types::{
@@ -17,23 +17,23 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// Rows of a window that were set aside.
+/// The rows of a window that were set aside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnreadRows {
-    /// Their ids, as the partner gives them, where these could be read.
+    /// Readable ids, as the partner returned them.
     pub ids: BTreeSet<TransactionId>,
-    /// The accounts of which a row has no readable id: the partner's ids, or the Item's own once they
-    /// are translated for a merge.
+    /// Accounts of rows with an unreadable id: the partner's ids, or the Item's own after the
+    /// translation for a merge.
     pub accounts: BTreeSet<AccountId>,
-    /// Whether there is a row of which neither can be read.
+    /// Whether there is a row with an unreadable id and an unreadable account.
     pub any: bool,
 }
 
 impl UnreadRows {
     /// Adds the rows of a page.
     pub fn add(&mut self, page: &TransactionsResponse) {
-        for element in set_aside(page.faults(), ElementKind::Transaction) {
+        for element in elements_set_aside(page.faults(), ElementKind::Transaction) {
             let id = element.id.as_deref().and_then(|id| TransactionId::new(id).ok());
             match (id, &element.account_id) {
                 (Some(id), _) => drop(self.ids.insert(id)),
@@ -41,7 +41,7 @@ impl UnreadRows {
                 (None, None) => self.any = true,
             }
         }
-        self.any |= page.faults.lacks_unnamed(ElementKind::Transaction);
+        self.any |= page.faults.has_unnamed_missing(ElementKind::Transaction);
     }
 
     /// Adds the rows of another window.
@@ -51,81 +51,81 @@ impl UnreadRows {
         self.any |= other.any;
     }
 
-    /// Whether every row was read.
+    /// Returns whether every row was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty() && self.accounts.is_empty() && !self.any
     }
 
-    /// The same with the Item's own ids of accounts. A row of an account that the Item does not have
-    /// concerns nothing that is stored.
+    /// Returns the same rows with the Item's own account ids. Rows of accounts that the Item does not
+    /// have affect no stored data and are left out.
     pub(crate) fn translated(mut self, ids: &AccountIds) -> Self {
         self.accounts = self.accounts.iter().filter_map(|id| ids.own(id)).cloned().collect();
         self
     }
 }
 
-/// What could not be read of a response about a user.
+/// The parts of a response about a user that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnreadUser {
-    /// The ids of accounts that were set aside, as the partner gives them.
+    /// Ids of accounts that were set aside, as the partner returned them.
     pub accounts: BTreeSet<AccountId>,
-    /// Whether there is an account whose id could not be read.
+    /// Whether there is an account with an unreadable id.
     pub any_account: bool,
-    /// The ids of identities that were set aside.
+    /// Ids of identities that were set aside.
     pub identities: BTreeSet<String>,
-    /// Whether there is an identity whose id could not be read.
+    /// Whether there is an identity with an unreadable id.
     pub any_identity: bool,
-    /// The accounts, by the partner's ids, whose holdings or transfer codes were not all read.
-    pub(crate) within: Vec<UnreadWithin>,
+    /// Elements within accounts that were set aside: holdings and transfer codes.
+    pub(crate) elements: Vec<UnreadElement>,
 }
 
-/// Something within an account that was set aside.
+/// An element of an account that was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UnreadWithin {
+pub(crate) struct UnreadElement {
     pub(crate) account: AccountId,
     pub(crate) kind: ElementKind,
-    /// The place in the partner's list; `None` for the whole list.
+    /// Index in the partner's list; `None` if the whole list was not read.
     pub(crate) index: Option<usize>,
-    /// Of a holding, the security.
+    /// Security id, for a holding.
     pub(crate) id: Option<Box<str>>,
 }
 
 impl UnreadUser {
-    /// What a response has that could not be read.
+    /// Collects the unread parts of a response from its faults.
     #[must_use]
     pub fn of(faults: &Faults) -> Self {
         let mut unread = Self {
-            any_account: faults.lacks_unnamed(ElementKind::Account),
-            any_identity: faults.lacks_unnamed(ElementKind::Identity),
+            any_account: faults.has_unnamed_missing(ElementKind::Account),
+            any_identity: faults.has_unnamed_missing(ElementKind::Identity),
             ..Self::default()
         };
-        for element in set_aside(faults, ElementKind::Account) {
+        for element in elements_set_aside(faults, ElementKind::Account) {
             match &element.account_id {
                 Some(id) => drop(unread.accounts.insert(id.clone())),
                 None => unread.any_account = true,
             }
         }
-        for element in set_aside(faults, ElementKind::Identity) {
+        for element in elements_set_aside(faults, ElementKind::Identity) {
             match &element.id {
                 Some(id) => drop(unread.identities.insert(id.to_string())),
                 None => unread.any_identity = true,
             }
         }
         for kind in [ElementKind::Holding, ElementKind::TransferCode] {
-            for element in set_aside(faults, kind) {
+            for element in elements_set_aside(faults, kind) {
                 if let Some(account) = element.account_id.clone() {
                     let (index, id) = (element.index, element.id.clone());
-                    unread.within.push(UnreadWithin { account, kind, index, id });
+                    unread.elements.push(UnreadElement { account, kind, index, id });
                 }
             }
         }
         unread
     }
 
-    /// Returns the identities that were read, and those of the stored ones that may be among those
-    /// that were not.
+    /// Returns the identities that were read, together with the stored ones that may be among those
+    /// that were not read.
     #[must_use]
     pub fn with_stored(&self, mut read: Vec<Identity>, stored: &[Identity]) -> Vec<Identity> {
         let ids: BTreeSet<_> = read.iter().map(|identity| identity.id.clone()).collect();
@@ -136,69 +136,75 @@ impl UnreadUser {
         read
     }
 
-    /// Whether stored identities are to stay beside those that were read.
+    /// Returns whether stored identities must be kept beside those that were read.
     #[must_use]
     pub fn lacks_identities(&self) -> bool {
         self.any_identity || !self.identities.is_empty()
     }
 }
 
-/// The elements of a kind that were set aside, and the lists of them that were not read.
-fn set_aside(faults: &[Fault], kind: ElementKind) -> impl Iterator<Item = &Element> {
+/// Returns the elements of a kind that were set aside, and the lists of such elements that were not
+/// read.
+fn elements_set_aside(faults: &[Fault], kind: ElementKind) -> impl Iterator<Item = &Element> {
     let lost = faults.iter().filter(|fault| fault.severity() == FaultSeverity::SetAside);
     lost.filter_map(Fault::element).filter(move |element| element.kind == kind)
 }
 
-/// Puts what is stored into an account as it was read, where its lists could not be read whole.
-pub(super) fn keep_within(
+/// Copies stored elements into an account if its lists were not read completely.
+pub(super) fn retain_unread_elements(
     account: &mut Account,
     stored: &Account,
     partner_id: &AccountId,
     unread: &UnreadUser,
 ) {
-    let of = |kind| {
-        let within = unread.within.iter();
-        within.filter(move |one| one.account == *partner_id && one.kind == kind)
+    let of_kind = |kind| {
+        let elements = unread.elements.iter();
+        elements.filter(move |one| one.account == *partner_id && one.kind == kind)
     };
     match (&mut account.kind, &stored.kind) {
         (AccountKind::Investment(now), AccountKind::Investment(before)) => {
-            let lost: Vec<_> = of(ElementKind::Holding).collect();
+            let lost: Vec<_> = of_kind(ElementKind::Holding).collect();
             let may_be = |holding: &Holding| {
                 let named = |id: &str| id == holding.security_id.as_str();
                 lost.iter().any(|one| one.id.as_deref().is_none_or(named))
             };
             let read: BTreeSet<_> =
                 now.holdings.iter().map(|holding| holding.security_id.clone()).collect();
-            let kept = before.holdings.iter().filter(|one| !read.contains(&one.security_id));
-            now.holdings.extend(kept.filter(|one| may_be(one)).cloned());
+            let retained = before.holdings.iter().filter(|one| !read.contains(&one.security_id));
+            now.holdings.extend(retained.filter(|one| may_be(one)).cloned());
         }
         (AccountKind::Depository(now), AccountKind::Depository(before)) => {
             let Some(before) = &before.transfer_codes else { return };
-            let lost: Vec<_> = of(ElementKind::TransferCode).collect();
+            let lost: Vec<_> = of_kind(ElementKind::TransferCode).collect();
             match &mut now.transfer_codes {
-                // A list that is missing does not say that there is none.
+                // A missing list does not mean that it is empty.
                 None => now.transfer_codes = Some(before.clone()),
                 Some(_) if lost.is_empty() => {}
-                Some(read) => keep_codes(read, before, &lost),
+                Some(read) => retain_unread_codes(read, before, &lost),
             }
         }
         _ => {}
     }
 }
 
-/// Puts stored transfer codes where those stood that were set aside. One of a network that was read
-/// is kept only in its own place: an old number beside the new one would send money elsewhere.
-fn keep_codes(read: &mut Vec<TransferCode>, before: &[TransferCode], lost: &[&UnreadWithin]) {
+/// Inserts stored transfer codes at the positions of codes that were set aside. A stored code of a
+/// network that was read is kept only at its own position: an outdated number beside the new one would
+/// send money to another account.
+fn retain_unread_codes(
+    read: &mut Vec<TransferCode>,
+    before: &[TransferCode],
+    lost: &[&UnreadElement],
+) {
     if lost.iter().any(|one| one.index.is_none()) {
         *read = before.to_vec();
         return;
     }
-    let places: BTreeSet<usize> = lost.iter().filter_map(|one| one.index).collect();
-    let in_place = before.len() == read.len() + places.len();
-    for place in places {
-        let Some(code) = before.get(place).filter(|_| in_place) else { continue };
+    let positions: BTreeSet<usize> = lost.iter().filter_map(|one| one.index).collect();
+    let in_place = before.len() == read.len() + positions.len();
+    for position in positions {
+        let Some(code) = before.get(position).filter(|_| in_place) else { continue };
         if !read.contains(code) {
-            read.insert(place.min(read.len()), code.clone());
+            read.insert(position.min(read.len()), code.clone());
         }
     }
     if !in_place {

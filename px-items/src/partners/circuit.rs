@@ -1,31 +1,32 @@
-//! Whether a partner is called at all: a circuit that opens when it keeps failing. Pure.
+//! Circuit breaker of a partner that keeps failing. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The settings of circuits.
+/// Settings of circuit breakers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitSettings {
     /// Number of consecutive failures, over all Items and processes, that open a circuit. Default: 5.
     pub failures: u32,
-    /// How long it is open at first. Default: 30 seconds.
-    pub first_pause: TimeDelta,
-    /// How long at most; each failed probe doubles the pause. Default: 15 minutes.
-    pub longest_pause: TimeDelta,
+    /// First time that the circuit stays open. Default: 30 seconds.
+    pub open_time_min: TimeDelta,
+    /// Maximum time that the circuit stays open. Each failed probe doubles the time. Default: 15
+    /// minutes.
+    pub open_time_max: TimeDelta,
 }
 
 impl Default for CircuitSettings {
     fn default() -> Self {
         Self {
             failures: 5,
-            first_pause: TimeDelta::seconds(30),
-            longest_pause: TimeDelta::minutes(15),
+            open_time_min: TimeDelta::seconds(30),
+            open_time_max: TimeDelta::minutes(15),
         }
     }
 }
 
-/// Whether a partner may be called.
+/// Decision whether a partner may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It may be called.
@@ -36,7 +37,7 @@ pub(crate) enum Admission {
     Closed(DateTime<Utc>),
 }
 
-/// The circuit of one partner.
+/// Circuit breaker of one partner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Circuit {
@@ -88,12 +89,12 @@ impl Circuit {
         due
     }
 
-    /// The partner responded, well or not.
+    /// Records a response of the partner, successful or not.
     pub(crate) fn responded(&mut self) {
         *self = Self::default();
     }
 
-    /// The partner failed; `retry_at` is when it wants to be called again.
+    /// Records a failure. `retry_at` is the earliest time at which the partner wants to be called.
     pub(crate) fn failed(
         &mut self,
         settings: &CircuitSettings,
@@ -104,22 +105,23 @@ impl Circuit {
         self.failures = self.failures.saturating_add(1);
         let pause = match &self.open {
             Some(open) if probe => {
-                (TimeDelta::milliseconds(open.pause_millis) * 2).min(settings.longest_pause)
+                (TimeDelta::milliseconds(open.pause_millis) * 2).min(settings.open_time_max)
             }
-            // A call that began before it opened says nothing new.
+            // A call that began before the circuit opened adds no information.
             Some(_) => return,
-            None if self.failures >= settings.failures => settings.first_pause,
+            None if self.failures >= settings.failures => settings.open_time_min,
             None => return,
         };
-        let asked = retry_at.map_or(now, |at| at.min(now + settings.longest_pause));
+        let requested = retry_at.map_or(now, |at| at.min(now + settings.open_time_max));
         self.open = Some(OpenCircuit {
-            until: asked.max(now + pause),
+            until: requested.max(now + pause),
             pause_millis: pause.num_milliseconds(),
             probed_until: None,
         });
     }
 
-    /// The probe ended without a response or a failure of the partner: another one may follow.
+    /// Records that a probe ended without a response or a failure of the partner. Another one may
+    /// follow.
     pub(crate) fn probe_lost(&mut self) {
         if let Some(open) = &mut self.open {
             open.probed_until = None;
@@ -156,7 +158,7 @@ mod tests {
         assert!(circuit.probe(at(91), at(111)));
         circuit.probe_lost();
         assert!(circuit.probe(at(91), at(111)));
-        assert!(circuit.probe(at(111), at(131)), "whoever probed it is gone");
+        assert!(circuit.probe(at(111), at(131)), "the process that probed it is gone");
         circuit.responded();
         assert_eq!(circuit.admission(at(91)), Admission::Open);
     }

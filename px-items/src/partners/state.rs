@@ -1,4 +1,4 @@
-//! What all processes of a database know of a partner together: one row. Pure.
+//! State of a partner that all processes of a database share: one row. Pure.
 
 use super::circuit::{Circuit, CircuitSettings};
 use crate::sync::PartnerLengths;
@@ -6,30 +6,30 @@ use chrono::{DateTime, TimeDelta, Utc};
 use px_types::InstitutionId;
 use serde::{Deserialize, Serialize};
 
-/// A refusal of a window for its length is forgotten after this, since partners change.
+/// Time after which the refusal of a window length is forgotten, since partners change.
 const REFUSAL_RETENTION: TimeDelta = TimeDelta::days(7);
 
-/// What all processes of a database know of a partner.
+/// Shared state of a partner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct PartnerState {
-    /// Counts changes: of two copies the one with the higher number is the later one.
+    /// Number of changes. The higher version of two copies is the later one.
     pub version: u64,
-    /// Whether it is called at all.
+    /// Circuit breaker of the partner.
     pub circuit: Circuit,
     lengths: PartnerLengths,
-    /// When a window was refused for its length first.
+    /// Time at which a window was first refused for its length.
     refused_at: Option<DateTime<Utc>>,
-    /// When the tokens of one of its Items were refreshed, to the hour.
+    /// Time at which the tokens of one of its Items were last refreshed, to the hour.
     refreshed_at: Option<DateTime<Utc>>,
 }
 
-/// Least time between two recorded refreshes of a partner's Items.
+/// Minimum interval between two recorded refreshes of a partner's Items.
 const REFRESH_RECORD_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
 impl PartnerState {
-    /// Returns the lengths of windows that it answers. A refusal counts for a week.
+    /// Returns the window lengths that the partner serves. A refusal counts for a week.
     #[must_use]
     pub fn lengths(&self, now: DateTime<Utc>) -> PartnerLengths {
         match self.refused_at {
@@ -49,7 +49,7 @@ impl PartnerState {
         self.refreshed_at.is_none_or(|at| now - at >= REFRESH_RECORD_INTERVAL)
     }
 
-    /// Changes the state. Returns whether the process may probe the partner, if it asked for that.
+    /// Changes the state. Returns whether the process may probe the partner, if it requested that.
     pub fn apply(&mut self, update: &PartnerUpdate) -> bool {
         let before = *self;
         let may_probe = match update.event {
@@ -89,60 +89,60 @@ impl PartnerState {
     }
 }
 
-/// Something that a process found out about a partner.
+/// Observation of a process about a partner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartnerEvent {
-    /// It responded, well or not.
+    /// The partner responded, successfully or not.
     Responded,
-    /// It failed.
+    /// The partner failed.
     Failed {
-        /// When it wants to be called again.
+        /// Earliest time at which it wants to be called again.
         retry_at: Option<DateTime<Utc>>,
         /// Whether the call was the probe of an open circuit.
         probe: bool,
     },
-    /// The process wants to probe an open circuit.
+    /// The process requests the probe of an open circuit.
     Probe {
-        /// If nothing was heard of the probe until then, another process may probe.
+        /// Time after which another process may probe if the probe has no outcome.
         until: DateTime<Utc>,
     },
     /// The probe ended without a response or a failure of the partner.
     ProbeLost,
-    /// Lengths of windows that it answered or refused.
+    /// Window lengths that the partner served or refused.
     Learned(PartnerLengths),
-    /// It refreshed the tokens of an Item.
+    /// The partner refreshed the tokens of an Item.
     Refreshed,
 }
 
-/// A change to what is known of a partner.
+/// Update of the state of a partner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartnerUpdate {
-    /// The partner.
+    /// Partner.
     pub institution_id: InstitutionId,
-    /// What was found out.
+    /// Observation.
     pub event: PartnerEvent,
-    /// The settings of its circuit.
+    /// Settings of the circuit breaker.
     pub circuit: CircuitSettings,
-    /// Now.
+    /// Current time.
     pub now: DateTime<Utc>,
 }
 
 impl PartnerUpdate {
-    /// Returns a change to what is known of a partner, with the default settings of its circuit.
+    /// Creates an update with the default circuit settings.
     #[must_use]
     pub fn new(institution_id: InstitutionId, event: PartnerEvent, now: DateTime<Utc>) -> Self {
         Self { institution_id, event, circuit: CircuitSettings::default(), now }
     }
 }
 
-/// What is known of a partner after a change.
+/// State of a partner after an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartnerUpdated {
-    /// The state.
+    /// New state.
     pub state: PartnerState,
-    /// Whether the process may probe the partner, if it asked for that.
+    /// Whether the process may probe the partner, if it requested that.
     pub may_probe: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The store's time, which workers are compared with and times are capped by.
+//! The store's time. Workers compare their clocks with it, and it caps stored times.
 
-use super::{Commit, ItemRecord, PermitLease, Result, StoreError, StoreErrorKind, Then};
+use super::{Commit, ItemRecord, LeaseOutcome, PermitLease, Result, StoreError, StoreErrorKind};
 use crate::merge::KnownTransaction;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock, LocalClock, SharedClock};
@@ -10,71 +10,73 @@ use std::{
     time::Duration,
 };
 
-/// The shared clock is read again after this; the steady clock carries it on until then.
+/// Interval between two reads of the shared clock. The steady clock extrapolates in between.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
-/// The difference that two machines' estimates of one time may have: a quarter of the engine's
+/// Maximum difference between the estimates of one time by two machines: a quarter of the engine's
 /// default lease.
 const TOLERANCE: TimeDelta = TimeDelta::seconds(5);
-/// How long a step of the only machine's clock is doubted.
-const STEP_DOUBT: Duration = Duration::from_secs(60);
+/// Duration after which a step of the machine's only clock is accepted.
+const STEP_ACCEPTANCE_DELAY: Duration = Duration::from_secs(60);
 
-/// The store's time: what the shared clock said last, carried on by the machine's steady clock.
+/// The store's time: the last value of the shared clock, extrapolated by the machine's steady
+/// clock.
 pub(crate) struct StoreTime {
     shared: Arc<dyn SharedClock>,
     clock: Arc<dyn Clock>,
-    /// Whether the shared clock is this machine's own, so that a step of it proves nothing.
+    /// Whether the shared clock is this machine's own. A step of it then proves nothing.
     is_local: bool,
     state: Mutex<TimeState>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct TimeState {
-    measured: Option<Measured>,
-    /// The longest lease that was claimed.
+    measured: Option<Measurement>,
+    /// Longest lease claimed so far.
     longest_lease: Option<TimeDelta>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+struct Measurement {
     time: DateTime<Utc>,
-    /// The steady time then.
+    /// Steady time of the measurement.
     at: Duration,
-    /// Since when the machine's calendar says something else.
-    doubted_since: Option<Duration>,
+    /// Steady time since which the machine's calendar has differed.
+    differs_since: Option<Duration>,
 }
 
-impl Measured {
-    fn carried_on(self, elapsed: Duration) -> DateTime<Utc> {
+impl Measurement {
+    fn extrapolated(self, elapsed: Duration) -> DateTime<Utc> {
         self.time + span(elapsed.saturating_sub(self.at))
     }
 }
 
 impl StoreTime {
-    /// Maximum duration of a lease whose real one is not known.
+    /// Assumed duration of a lease before any claim.
     pub(super) const MAX_LEASE: TimeDelta = TimeDelta::minutes(15);
 
-    /// The time of a clock that several machines share.
+    /// Creates the time of a clock that several machines share.
     pub(crate) fn shared(shared: Arc<dyn SharedClock>, clock: Arc<dyn Clock>) -> Self {
         Self { shared, clock, is_local: false, state: Mutex::default() }
     }
 
-    /// The time of this machine. A step of its calendar is believed once it has lasted a minute.
+    /// Creates the time of this machine. A step of its calendar is accepted once it has lasted a
+    /// minute.
     pub(crate) fn local(clock: Arc<dyn Clock>) -> Self {
         let shared = Arc::new(LocalClock::new(Arc::clone(&clock)));
         Self { is_local: true, ..Self::shared(shared, clock) }
     }
 
-    /// Returns the store's time now. Reads the shared clock if that was long ago, or if this machine's
-    /// calendar does not agree with what it said then: either of the two may have been set.
+    /// Returns the store's time. Reads the shared clock again if the last read is too old, or if
+    /// this machine's calendar disagrees with it: either of the two clocks may have been set.
     pub(crate) async fn now(&self) -> Result<DateTime<Utc>> {
         let elapsed = self.clock.elapsed();
         let known = self.state().measured;
         if let Some(known) = known
             && !self.is_local
             && elapsed < known.at + MEASURE_INTERVAL
-            && (self.clock.now() - known.carried_on(elapsed)).abs() <= TOLERANCE
+            && (self.clock.now() - known.extrapolated(elapsed)).abs() <= TOLERANCE
         {
-            return Ok(known.carried_on(elapsed));
+            return Ok(known.extrapolated(elapsed));
         }
         let time = self.shared.now().await.map_err(|error| {
             let what = "the clock of the database cannot be read";
@@ -82,18 +84,18 @@ impl StoreTime {
         })?;
         let now = self.clock.elapsed();
         let new = match known {
-            Some(known) if self.is_local => judged(known, time, now),
-            // The request took a moment, half of it after the clock was read.
+            Some(known) if self.is_local => accept_step(known, time, now),
+            // The read took a moment; assume that the clock was read halfway.
             _ => {
                 let at = elapsed + now.saturating_sub(elapsed) / 2;
-                Measured { time, at, doubted_since: None }
+                Measurement { time, at, differs_since: None }
             }
         };
         self.state().measured = Some(new);
-        Ok(new.carried_on(now))
+        Ok(new.extrapolated(now))
     }
 
-    /// Reads the store's time, and returns the present moment and the end of a lease by it.
+    /// Reads the store's time, and returns the present time and the end of a lease according to it.
     pub(super) async fn claim(
         &self,
         now: DateTime<Utc>,
@@ -107,12 +109,12 @@ impl StoreTime {
         Ok((cap.now(now), cap.lease(now, lease_until)))
     }
 
-    /// Caps what is stored, by the store's time as it was read last.
+    /// Returns the cap according to the last read of the store's time.
     pub(super) fn cap(&self) -> Cap {
         let state = *self.state();
         let longest_lease = state.longest_lease.unwrap_or(StoreTime::MAX_LEASE);
         Cap {
-            time: state.measured.map(|known| known.carried_on(self.clock.elapsed())),
+            time: state.measured.map(|known| known.extrapolated(self.clock.elapsed())),
             longest_lease,
         }
     }
@@ -122,15 +124,17 @@ impl StoreTime {
     }
 }
 
-/// A step of the machine's only clock is believed once it has lasted.
-fn judged(known: Measured, time: DateTime<Utc>, now: Duration) -> Measured {
-    let step = time - known.carried_on(now);
+/// Accepts a step of the machine's only clock once it has lasted for [`STEP_ACCEPTANCE_DELAY`].
+fn accept_step(known: Measurement, time: DateTime<Utc>, now: Duration) -> Measurement {
+    let step = time - known.extrapolated(now);
     if step.abs() <= TOLERANCE {
-        return Measured { time, at: now, doubted_since: None };
+        return Measurement { time, at: now, differs_since: None };
     }
-    match known.doubted_since {
-        Some(since) if now >= since + STEP_DOUBT => Measured { time, at: now, doubted_since: None },
-        since => Measured { doubted_since: since.or(Some(now)), ..known },
+    match known.differs_since {
+        Some(since) if now >= since + STEP_ACCEPTANCE_DELAY => {
+            Measurement { time, at: now, differs_since: None }
+        }
+        since => Measurement { differs_since: since.or(Some(now)), ..known },
     }
 }
 
@@ -144,11 +148,10 @@ impl fmt::Debug for StoreTime {
     }
 }
 
-/// The store's time, by which times are capped when they are stored. A store without a clock of its
-/// own caps nothing.
+/// The cap of stored times: the store's time. A store without a clock of its own caps nothing.
 ///
-/// A time that lies ahead is later than anything that is read afterwards: nothing could change the
-/// row any more, and a lease would outlive its worker by as much.
+/// A stored time in the future would be later than anything read afterwards, so nothing could
+/// change the row, and a lease would outlive its worker by the difference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cap {
     time: Option<DateTime<Utc>>,
@@ -159,17 +162,17 @@ impl Cap {
     /// The cap of a store without a clock of its own.
     pub(super) const NONE: Self = Self { time: None, longest_lease: StoreTime::MAX_LEASE };
 
-    /// Returns the present moment, by the store's clock if the worker's is ahead of it.
+    /// Returns the present time: that of the store's clock if the worker's is ahead of it.
     pub(super) fn now(self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.time.map_or(now, |store| store.min(now))
     }
 
-    /// Returns the end of a lease that is as long as the worker meant it.
+    /// Returns the end of a lease that has the length that the worker intended.
     pub(super) fn lease(self, now: DateTime<Utc>, until: DateTime<Utc>) -> DateTime<Utc> {
         self.now(now) + (until - now)
     }
 
-    /// Returns the end of a lease that is prolonged.
+    /// Returns the end of an extended lease.
     pub(super) fn renewed(self, until: DateTime<Utc>) -> DateTime<Utc> {
         self.time.map_or(until, |store| until.min(store + self.longest_lease))
     }
@@ -182,15 +185,15 @@ impl Cap {
         capped
     }
 
-    /// Caps a commit. What a worker planned is planned from the store's time if the worker's clock
-    /// is ahead of it.
+    /// Caps the times of a commit. If the worker's clock is ahead, its planned times are shifted
+    /// back by the difference.
     pub(super) fn commit(self, commit: &mut Commit) {
         let Some(store) = self.time else { return };
         let ahead = (commit.now - store).max(TimeDelta::zero());
         commit.now -= ahead;
-        match &mut commit.then {
-            Then::Keep { lease_until } => *lease_until -= ahead,
-            Then::Release { due_at, not_before, .. } => {
+        match &mut commit.lease {
+            LeaseOutcome::Keep { lease_until } => *lease_until -= ahead,
+            LeaseOutcome::Release { due_at, not_before, .. } => {
                 for time in [due_at, not_before].into_iter().flatten() {
                     *time -= ahead;
                 }
@@ -199,10 +202,10 @@ impl Cap {
         for write in &mut commit.transactions.writes {
             write.known.read_at = write.known.read_at.min(store);
         }
-        let life = &mut commit.life;
-        let fresh = &mut life.fresh;
+        let sync_state = &mut commit.sync_state;
+        let fresh = &mut sync_state.fresh;
         let times = [
-            &mut life.deep_at,
+            &mut sync_state.deep_at,
             &mut fresh.accounts,
             &mut fresh.identities,
             &mut fresh.holdings,
@@ -213,12 +216,12 @@ impl Cap {
         }
     }
 
-    /// Returns whether a stored time lies ahead, by more than clocks may differ.
+    /// Returns whether a stored time is ahead by more than the tolerance.
     fn lies_ahead(self, time: DateTime<Utc>) -> bool {
         self.time.is_some_and(|store| time > store + TOLERANCE)
     }
 
-    /// Makes what lies ahead older than whatever is read now.
+    /// Makes times that lie ahead older than anything that is read now.
     pub(super) fn known(self, rows: &mut [KnownTransaction]) {
         for row in rows {
             if self.lies_ahead(row.read_at) {
@@ -230,10 +233,10 @@ impl Cap {
         }
     }
 
-    /// Makes what lies ahead older than whatever is read now.
+    /// Makes a time that lies ahead older than anything that is read now.
     pub(super) fn record(self, mut record: ItemRecord) -> ItemRecord {
-        if record.life.deep_at.is_some_and(|at| self.lies_ahead(at)) {
-            record.life.deep_at = Some(DateTime::UNIX_EPOCH);
+        if record.sync_state.deep_at.is_some_and(|at| self.lies_ahead(at)) {
+            record.sync_state.deep_at = Some(DateTime::UNIX_EPOCH);
         }
         record
     }
@@ -245,7 +248,7 @@ mod tests {
     use async_trait::async_trait;
     use px_core::ManualClock;
 
-    /// A machine whose calendar is set apart from its steady time.
+    /// A machine with a calendar that can be set independently of its steady time.
     #[derive(Debug)]
     struct Machine(ManualClock, Mutex<TimeDelta>);
 
@@ -284,7 +287,7 @@ mod tests {
         }
     }
 
-    /// A step of the machine's calendar is not doubted if the database's was set as well.
+    /// A step of the machine's calendar is accepted if the database's clock was set as well.
     #[tokio::test]
     async fn a_machine_that_differs_has_the_shared_clock_read_again() {
         let start = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);

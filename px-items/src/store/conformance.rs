@@ -1,6 +1,6 @@
-//! What every store must do, as tests: the promises of [`Store`], one check for each.
+//! Conformance tests of stores: one check for each guarantee of [`Store`].
 //!
-//! [`conformance!`](crate::conformance) makes each check a test of its own:
+//! [`conformance!`](crate::conformance) turns each check into a test:
 //!
 //! ```ignore
 //! px_items::conformance!(memory, async {
@@ -9,16 +9,17 @@
 //! });
 //! ```
 //!
-//! What a store keeps to itself (its file, its indexes) is tested beside it.
+//! Details of a particular store (its file, its indexes) have their own tests.
 
 #![allow(clippy::unwrap_used, reason = "tests, which other crates run too: a failure is a panic")]
 
+mod audit;
 mod claims;
 mod clock;
 mod commits;
 mod faults;
 mod links;
-mod notices;
+mod notifications;
 mod outbox;
 mod permits;
 mod reads;
@@ -26,7 +27,6 @@ mod reviews;
 mod tickets;
 mod tokens;
 mod tools;
-mod trails;
 mod world;
 
 pub use tools::{LosableKeys, RawSql, SharedCalendar, StepClock};
@@ -35,24 +35,24 @@ use super::Store;
 use std::{any::Any, fmt, sync::Arc};
 use tools::Bench;
 
-/// An empty store for one check, and what must live as long.
+/// An empty store for one check, with its tools and resources.
 pub struct Fixture {
     store: Arc<dyn Store>,
     sql: Option<Arc<dyn RawSql>>,
     keys: Option<Arc<LosableKeys>>,
     clock: Option<StepClock>,
     calendar: Option<SharedCalendar>,
-    kept: Vec<Box<dyn Any + Send + Sync>>,
+    resources: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Fixture {
-    /// An empty store. Its environment is the sandbox.
+    /// Creates a fixture from an empty store. The store's environment must be the sandbox.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, sql: None, keys: None, clock: None, calendar: None, kept: Vec::new() }
+        Self { store, sql: None, keys: None, clock: None, calendar: None, resources: Vec::new() }
     }
 
-    /// Adds a second way into the store's database, for the checks of rows that cannot be read.
+    /// Adds direct access to the store's database, for the checks of unreadable rows.
     #[must_use]
     pub fn sql(mut self, sql: Arc<dyn RawSql>) -> Self {
         self.sql = Some(sql);
@@ -66,26 +66,26 @@ impl Fixture {
         self
     }
 
-    /// Adds the clock that measures the store's time limits, for the checks of a database that
-    /// hangs.
+    /// Adds the clock that measures the store's time limits, for the checks of a database that does
+    /// not respond.
     #[must_use]
     pub fn clock(mut self, clock: StepClock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Adds the store's own time, for the checks of clocks that are ahead. The store measures it again
-    /// by its [`clock`](Self::clock).
+    /// Adds the store's own time, for the checks of clocks that are ahead. The store extrapolates
+    /// it by its [`clock`](Self::clock).
     #[must_use]
     pub fn calendar(mut self, calendar: SharedCalendar) -> Self {
         self.calendar = Some(calendar);
         self
     }
 
-    /// Keeps something as long as the check runs: a folder, a server.
+    /// Keeps a resource alive for the duration of the check, for example a folder or a server.
     #[must_use]
     pub fn keeping(mut self, what: impl Any + Send + Sync) -> Self {
-        self.kept.push(Box::new(what));
+        self.resources.push(Box::new(what));
         self
     }
 }
@@ -111,13 +111,13 @@ impl fmt::Debug for Fixture {
     }
 }
 
-/// Writes [`check`] and the macro `conformance!` from one list of checks.
+/// Generates [`check`] and the macro `conformance!` from one list of checks.
 macro_rules! checks {
     (($d:tt) $($area:ident: $($name:ident)+;)+) => {
-        /// Runs one check, by its name.
+        /// Runs one check by its name.
         ///
         /// # Panics
-        /// When the store does not keep the promise, or there is no such check.
+        /// If the store violates the guarantee, or there is no check with this name.
         pub async fn check(name: &str, fixture: Fixture) {
             match name {
                 $($(stringify!($name) => $area::$name((&fixture).into()).await,)+)+
@@ -126,9 +126,9 @@ macro_rules! checks {
             drop(fixture);
         }
 
-        /// Makes a module with a test for each promise that a [store](crate::store::Store) keeps.
+        /// Generates a module with a test for each guarantee of a [store](crate::store::Store).
         ///
-        /// `$make` is a future of an `Option<Fixture>`; where it gives none, the test is skipped.
+        /// `$make` is a future of an `Option<Fixture>`. If it returns `None`, the test is skipped.
         #[macro_export]
         macro_rules! conformance {
             ($d module:ident, $d make:expr) => {
@@ -155,11 +155,11 @@ checks! { ($)
         a_link_makes_an_item
         an_application_joins_without_a_second_fetch
         the_first_application_that_needs_transactions_makes_it_due
-        an_application_that_joins_a_complete_item_is_told_so
+        an_application_that_joins_a_complete_item_is_notified
         a_new_connection_never_has_an_epoch_of_before
         a_connection_is_changed
         who_joins_without_later_accounts_has_a_list_from_then_on
-        a_link_anew_keeps_since_when_and_what_was_switched_off
+        a_repeated_link_keeps_the_creation_time_and_what_was_switched_off
         links_of_one_user_at_once_make_one_item
         unlinking_one_leaves_the_others
         unlinking_the_last_takes_everything
@@ -188,6 +188,7 @@ checks! { ($)
         a_refresh_that_was_cut_off_is_claimed_first
         the_record_of_a_refresh_ends_with_its_tokens
         leases_that_run_out_are_counted_until_a_commit
+        fencing_tokens_are_no_counter
         items_are_handed_back
         an_item_that_rests_is_never_due;
     faults:
@@ -212,8 +213,8 @@ checks! { ($)
         permits_are_shared_by_all_processes
         permits_leased_at_once_are_never_too_many
         the_state_of_a_partner_is_shared_by_all_processes
-        a_partner_whose_state_cannot_be_read_is_called;
-    notices:
+        a_partner_with_an_unreadable_state_is_called;
+    notifications:
         a_notification_makes_due
         case_32_notifications_during_a_lease_cause_one_more
         case_45_a_notification_waits_for_the_partners_retry_after
@@ -235,7 +236,7 @@ checks! { ($)
         transactions_are_paged_by_date_and_id
         a_page_never_shifts
         case_10_ids_are_compared_byte_by_byte
-        changes_are_told_relative_to_a_base
+        changes_are_given_relative_to_a_base
         another_id_of_the_partners_is_no_change
         changes_are_paged
         a_transaction_that_came_back_can_be_removed_again
@@ -248,20 +249,20 @@ checks! { ($)
         items_are_listed;
     outbox:
         case_38_webhooks_come_with_the_commit
-        webhooks_are_told_to_who_is_connected_then
+        webhooks_are_sent_to_applications_connected_at_the_time
         webhooks_are_taken_and_settled
         webhooks_of_one_code_that_wait_become_one
-        an_error_after_a_repair_is_told_after_it
+        an_error_after_a_repair_is_sent_after_it
         a_webhook_that_was_taken_again_is_not_settled_by_the_first
         a_webhook_that_is_handed_back_was_not_taken
         webhooks_are_settled_together
         a_commit_raises_the_signals_of_its_work
         nobody_takes_a_webhook_twice;
-    trails:
+    audit:
         the_log_tells_what_was_done
-        the_partner_is_told_who_joins_and_who_leaves
+        the_partner_is_notified_of_joins_and_leaves
         scopes_are_changed
-        a_new_address_for_webhooks_is_told_so
+        a_new_address_for_webhooks_is_notified
         an_application_joins_without_new_tokens
         access_is_given_to_who_is_connected
         the_last_reads_are_kept

@@ -1,4 +1,4 @@
-//! Keyed digests of tokens, by which stores find the same token again without opening it.
+//! Keyed digests of tokens, by which stores recognize equal tokens without opening them.
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use px_client::oauth::TokenSet;
@@ -7,14 +7,14 @@ use px_types::InstitutionId;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The name of the first key among the store's secrets.
+/// Name of the first key among the store's secrets.
 pub(super) const KEY_NAME: &str = "token-digests";
-/// How often a store tries to read or to draw the key.
+/// Number of attempts to read or create the key.
 pub(super) const MAX_TRIES: u32 = 3;
 
-/// The name of the key that is drawn after so many others. If the vault cannot open any of them, a
-/// further one is drawn, so that a lost key stops nothing but the comparison with older tokens; the
-/// newest that opens is used.
+/// Returns the name of the key that is created after `before` others. If the vault can open none of
+/// them, a further one is created, so that a lost key only prevents the comparison with older
+/// tokens. The newest key that can be opened is used.
 pub(super) fn key_name(before: usize) -> String {
     match before {
         0 => KEY_NAME.to_owned(),
@@ -22,11 +22,12 @@ pub(super) fn key_name(before: usize) -> String {
     }
 }
 
-/// The key of the digests. It is drawn once for each database and sealed there like every other
-/// secret, so that sealing everything under another key changes no digest.
+/// The key of the digests. It is created once for each database and sealed like every other secret,
+/// so that a change of the sealing key does not change digests.
 pub(super) struct DigestKey(Key);
 
-/// The digests of a pair of tokens, of each apart: partners may replace one and keep the other.
+/// The digests of a pair of tokens. There is one for each, because partners may replace only one of
+/// them.
 pub(super) struct TokenDigests {
     pub(super) access: Vec<u8>,
     pub(super) refresh: Option<Vec<u8>>,

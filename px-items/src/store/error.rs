@@ -1,46 +1,46 @@
-//! Why a store did not do something.
+//! Errors of a store.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use px_types::webhook::Environment;
 use std::{error::Error as StdError, fmt};
 
-/// A result of a store.
+/// The result of a store operation.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Why a store did not do something.
+/// An error of a store.
 pub struct StoreError {
     kind: StoreErrorKind,
     what: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of failure it is.
+/// The kind of a store error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The claim is no longer the present one: someone else has the Item, or it is gone.
+    /// The fencing token is outdated: another worker has claimed the Item, or it was removed.
     Fenced,
-    /// There is no such Item, though the call needs one that is there.
+    /// The Item does not exist.
     NoItem,
     /// The tokens are not those that were refused: the user authorized again meanwhile.
     TokensChanged,
-    /// A request that revokes these tokens at the partner is on the wire. Try again in a moment.
+    /// A request that revokes these tokens at the partner is being sent. Retry after a moment.
     RevocationUnderWay,
-    /// The database is out of reach, busy or failed. Trying again can help.
+    /// The database is out of reach, busy or failed. A retry may succeed.
     Unavailable,
-    /// The call took longer than it may. Whether its changes are stored is unknown: read again
+    /// The call exceeded its time limit. Whether its changes are stored is unknown: read again
     /// before you repeat it.
     TimedOut,
-    /// The schema belongs to a version of this program that this one cannot work beside.
+    /// The schema belongs to a version of this program that this version cannot work beside.
     Schema,
     /// The database belongs to another environment than the one that it was opened for.
     Environment,
-    /// What is stored cannot be read: a fault of a program, or another key.
+    /// Stored data cannot be read: a program error, or sealed under another key.
     Corrupt,
 }
 
 impl StoreError {
-    /// Says what happened, in one line without secrets or data.
+    /// Creates an error from a description in one line, without secrets or data.
     pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), source: None }
     }
@@ -52,16 +52,16 @@ impl StoreError {
         self
     }
 
-    /// The commit came too late.
+    /// Creates the error of a commit with an outdated fencing token.
     #[must_use]
     pub fn fenced() -> Self {
         Self::new(
             StoreErrorKind::Fenced,
-            "the Item is another worker's by now, or gone; nothing was stored",
+            "another worker claimed the Item, or the Item was removed; nothing was stored",
         )
     }
 
-    /// The tokens of a link are being revoked at this moment.
+    /// Creates the error of a link with tokens that are being revoked.
     #[must_use]
     pub fn revocation_under_way() -> Self {
         Self::new(
@@ -70,13 +70,13 @@ impl StoreError {
         )
     }
 
-    /// The Item that an application was to join is gone.
+    /// Creates the error of a link to an Item that does not exist.
     #[must_use]
     pub fn no_item() -> Self {
-        Self::new(StoreErrorKind::NoItem, "the Item is gone, or never was; nothing was stored")
+        Self::new(StoreErrorKind::NoItem, "the Item does not exist; nothing was stored")
     }
 
-    /// The call took longer than it may.
+    /// Creates the error of a call that exceeded its time limit.
     #[must_use]
     pub fn timed_out() -> Self {
         Self::new(
@@ -85,7 +85,7 @@ impl StoreError {
         )
     }
 
-    /// The schema belongs to a later version that this one cannot work beside.
+    /// Creates the error of a schema of a later version that this version cannot work beside.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn newer_schema(known: i64, needed: i64) -> Self {
         let what = format!(
@@ -95,12 +95,12 @@ impl StoreError {
         Self::new(StoreErrorKind::Schema, what)
     }
 
-    /// A migration was edited after it had been applied.
+    /// Creates the error of a migration that was edited after it had been applied.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn other_schema(version: i64) -> Self {
         let what = format!(
             "the database was made by another build of this program: its migration {version} is \
-             not that of this build; use that build, or make the database again"
+             not that of this build; use that build, or create the database again"
         );
         Self::new(StoreErrorKind::Schema, what)
     }
@@ -117,7 +117,7 @@ impl StoreError {
         Err(Self::new(StoreErrorKind::Environment, what))
     }
 
-    /// What kind of failure it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind

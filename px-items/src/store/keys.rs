@@ -1,4 +1,4 @@
-//! Which keys stored secrets are sealed under, and sealing them again.
+//! Usage of sealing keys by stored secrets, and re-sealing under the current key.
 
 /// Numbers of rows that are sealed under one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -6,18 +6,18 @@
 pub struct KeyUsage {
     /// Tokens of Items.
     pub tokens: u64,
-    /// Tokens that wait to be revoked.
+    /// Tokens that are queued for revocation.
     pub revocations: u64,
     /// Webhooks with a public token.
     pub webhooks: u64,
     /// Link tokens, public tokens and sessions.
     pub tickets: u64,
-    /// Keys of the store's own.
+    /// Secrets of the store itself.
     pub secrets: u64,
 }
 
 impl KeyUsage {
-    /// The sum.
+    /// Returns the sum.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.tokens + self.revocations + self.webhooks + self.tickets + self.secrets
@@ -35,7 +35,7 @@ impl KeyUsage {
     }
 }
 
-/// Where sealing again goes on: after which row of which table. The default is the beginning.
+/// The position of re-sealing: a row of a table. The default is the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResealPosition {
     #[cfg_attr(
@@ -55,19 +55,20 @@ pub struct ResealPosition {
     pub(super) id: i64,
 }
 
-/// What came of sealing a batch again.
+/// The result of re-sealing a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resealed {
-    /// Rows that are sealed under the present key now and were not.
+    /// Number of rows that were sealed again under the current key.
     pub resealed: u64,
-    /// Rows that do not open: their key is lost, or they are damaged. They are left as they are.
+    /// Number of rows that cannot be opened, because their key is lost or they are damaged. They
+    /// are left as they are.
     pub unreadable: u64,
-    /// Where to go on; `None` at the end.
+    /// Position of the next batch; `None` at the end.
     pub next: Option<ResealPosition>,
 }
 
-/// A sealed row, and what it is bound to.
+/// A sealed row and the name that its seal is bound to.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) struct SealedRow {
     pub(super) name: String,
@@ -75,7 +76,7 @@ pub(super) struct SealedRow {
     pub(super) sealed: crate::vault::Sealed,
 }
 
-/// What the secret of a row is bound to.
+/// Returns the name that the seal of a row is bound to.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn bound_to(table: usize, name: &str) -> String {
     match table {
@@ -86,22 +87,22 @@ pub(super) fn bound_to(table: usize, name: &str) -> String {
     }
 }
 
-/// A row that is sealed again.
+/// A row with its new seal.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(super) struct NewlySealed {
+pub(super) struct ResealedRow {
     pub(super) row: SealedRow,
     pub(super) new: crate::vault::Sealed,
 }
 
-/// Seals those rows of a batch again that are not sealed as they would be now, and says where to
-/// go on. `tables` is how many tables there are.
+/// Seals those rows of a batch again that are not sealed under the current key, and returns the
+/// next position. `tables` is the number of tables.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn reseal(
     vault: &dyn crate::vault::Envelope,
     (position, tables): (&ResealPosition, usize),
     rows: Vec<SealedRow>,
     limit: usize,
-) -> (Resealed, Vec<NewlySealed>) {
+) -> (Resealed, Vec<ResealedRow>) {
     let table = position.table;
     let next = match rows.last() {
         Some(last) if rows.len() >= limit => {
@@ -119,9 +120,9 @@ pub(super) fn reseal(
         let bound_to = bound_to(table, &row.name);
         let opened = vault.open(&row.sealed, &bound_to);
         match opened.and_then(|plain| vault.seal(&plain, &bound_to)) {
-            Ok(new) => all.push(NewlySealed { row, new }),
+            Ok(new) => all.push(ResealedRow { row, new }),
             Err(error) => {
-                tracing::warn!(table, %error, "a secret cannot be sealed again");
+                tracing::warn!(table, %error, "a secret cannot be sealed again; it is left as it is");
                 done.unreadable += 1;
             }
         }

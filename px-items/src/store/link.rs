@@ -1,51 +1,53 @@
-//! Who is connected to an Item: what a link needs and gives, and whose an access token is.
+//! Links: connecting applications to Items, changing and ending connections, and owners of access
+//! tokens.
 
-use super::{NewPublicToken, Trail};
-use crate::connection::{Connection, CursorKey, ScopeFault};
+use super::{AuditRecord, NewPublicToken};
+use crate::connection::{Connection, CursorKey, ScopeError};
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, UserId, model::scopes::Scopes};
 use std::{collections::BTreeSet, fmt};
 
-/// What is needed to connect an application.
+/// A request to connect an application, or the partner, to an Item.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewLink {
-    /// The id of the Item, if it has to be made.
+    /// Id of the Item, if it has to be created.
     pub item_id: ItemId,
-    /// The institution.
+    /// Institution of the Item.
     pub institution_id: InstitutionId,
-    /// The user there.
+    /// User at the institution.
     pub user_id: UserId,
-    /// The partner's tokens. `None`: the user authorized nothing anew. The Item must be there then,
-    /// under `item_id`, and keeps its own.
+    /// The partner's tokens. `None` if the user did not authorize again; then the Item `item_id`
+    /// must exist and keeps its tokens.
     pub tokens: Option<TokenSet>,
-    /// The accounts that these tokens show, by the partner's ids; `None` is all of the user's.
+    /// The accounts that these tokens cover, by the partner's ids; `None` for all accounts of the
+    /// user.
     pub covers: Option<BTreeSet<AccountId>>,
-    /// Who connects.
+    /// The application or partner that connects.
     pub holder: NewHolder,
-    /// Of the token by which the holder reads from now on. `None`: it gets none now, and one that
-    /// it has goes on.
+    /// Digest of the new access token. `None` issues none, and an existing one stays valid.
     pub access: Option<AccessDigest>,
-    /// To be exchanged by the application for an access token.
+    /// A public token, which the application exchanges for an access token.
     pub public_token: Option<NewPublicToken>,
-    /// What is noted of it. The partner is told of an application that was not connected before.
-    pub trail: Trail,
-    /// Now.
+    /// The audit entry and the notification. The partner is notified of an application that was not
+    /// connected before.
+    pub audit: AuditRecord,
+    /// The present time.
     pub now: DateTime<Utc>,
 }
 
-/// Who connects to an Item.
+/// The party that connects to an Item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NewHolder {
     /// An application.
     Application(Connection),
-    /// The partner itself, which reads nothing, is told nothing and does not keep the Item.
+    /// The partner itself. It reads nothing, is not notified, and does not keep the Item.
     Partner,
 }
 
 impl NewLink {
-    /// Connects an application, or the partner itself.
+    /// Creates a request to connect an application or the partner itself.
     #[must_use]
     pub fn new(
         (institution_id, user_id): (InstitutionId, UserId),
@@ -64,12 +66,12 @@ impl NewLink {
             holder,
             access: access.into(),
             public_token: None,
-            trail: Trail::default(),
+            audit: AuditRecord::default(),
             now,
         }
     }
 
-    /// The application that connects; `None` is the partner.
+    /// Returns the application that connects; `None` for the partner.
     #[must_use]
     pub fn application(&self) -> Option<&ApplicationId> {
         match &self.holder {
@@ -79,38 +81,38 @@ impl NewLink {
     }
 }
 
-/// What became of a link.
+/// The result of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Linked {
     /// The Item.
     pub item_id: ItemId,
-    /// Whether it was made.
+    /// Whether the Item was created.
     pub created: bool,
-    /// Whether it had lost its authorization and has it again.
+    /// Whether the Item had lost its authorization and has it again.
     pub repaired: bool,
 }
 
 impl Linked {
-    /// What became of a link.
+    /// Creates the result of a link.
     #[must_use]
     pub fn new(item_id: ItemId, created: bool, repaired: bool) -> Self {
         Self { item_id, created, repaired }
     }
 }
 
-/// What became of an unlinking.
+/// The outcome of a disconnection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unlinked {
-    /// There was no such connection.
+    /// The connection does not exist.
     NotConnected,
-    /// The application is off; others stay.
+    /// The application is disconnected; other applications remain connected.
     OthersStay,
-    /// It was the last one: the Item is gone.
+    /// It was the last application: the Item was removed.
     ItemRemoved,
 }
 
-/// SHA-256 of an access token; the token itself is not kept.
+/// The SHA-256 digest of an access token. The token itself is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessDigest(pub [u8; 32]);
 
@@ -120,20 +122,20 @@ impl fmt::Debug for AccessDigest {
     }
 }
 
-/// Whose an access token is.
+/// The owner of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
     /// The Item.
     pub item_id: ItemId,
-    /// The institution of the Item.
+    /// Institution of the Item.
     pub institution_id: InstitutionId,
-    /// The application; `None` is the partner itself.
+    /// The application; `None` for the partner itself.
     pub application_id: Option<ApplicationId>,
 }
 
 impl Access {
-    /// Whose an access token is.
+    /// Creates the owner of an access token.
     #[must_use]
     pub fn new(
         item_id: ItemId,
@@ -144,7 +146,7 @@ impl Access {
     }
 }
 
-/// A change of a connection that there is.
+/// A change of an existing connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionChange {
@@ -152,29 +154,30 @@ pub struct ConnectionChange {
     pub item_id: ItemId,
     /// The application.
     pub application_id: ApplicationId,
-    /// What becomes of its connection.
+    /// The new connection, or the part of it that changes.
     pub to: ChangeTo,
-    /// What is noted of it, unless the application sees what it saw.
-    pub trail: Trail,
-    /// Now.
+    /// The audit entry. It is written only if the application can see different data afterwards, or
+    /// if its scopes were set.
+    pub audit: AuditRecord,
+    /// The present time.
     pub now: DateTime<Utc>,
 }
 
-/// What becomes of a connection.
+/// The new values of a connection.
 #[derive(Clone, Debug)]
 pub enum ChangeTo {
-    /// This one.
+    /// This connection.
     Connection(Connection),
-    /// The same with [other scopes](Connection::with_scopes), and this key for its cursors if it
-    /// sees something else then.
+    /// The same connection with [other scopes](Connection::with_scopes). The key replaces its
+    /// cursor key, and is used if the application can see different data afterwards.
     Scopes(Scopes, CursorKey),
-    /// The same with another address for webhooks, which is told so
-    /// (`WEBHOOK_UPDATE_ACKNOWLEDGED`); `None` stops them.
+    /// The same connection with another webhook address, which receives
+    /// `WEBHOOK_UPDATE_ACKNOWLEDGED`. `None` stops webhooks.
     Webhook(Option<String>),
 }
 
 impl ConnectionChange {
-    /// A change of which nothing is noted.
+    /// Creates a change without an audit entry.
     #[must_use]
     pub fn new(
         item_id: ItemId,
@@ -182,17 +185,17 @@ impl ConnectionChange {
         to: ChangeTo,
         now: DateTime<Utc>,
     ) -> Self {
-        Self { item_id, application_id, to, trail: Trail::default(), now }
+        Self { item_id, application_id, to, audit: AuditRecord::default(), now }
     }
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// It was made.
+    /// The change was made.
     Done,
-    /// There is no such connection.
+    /// The connection does not exist.
     NotConnected,
-    /// The scopes cannot be given; nothing was changed.
-    Refused(ScopeFault),
+    /// The scopes cannot be granted. Nothing was changed.
+    Refused(ScopeError),
 }

@@ -1,7 +1,7 @@
-//! A store in memory: for tests, for the simulation, and for programs that forget.
+//! A store in memory, for tests, simulations, and programs that need no persistence.
 //!
-//! It keeps every promise but the one about power cuts, and nothing in it depends on chance or
-//! on the machine. One lock, held for no longer than one call computes.
+//! It gives every guarantee except durability, and is deterministic: nothing in it depends on
+//! chance or on the machine. A single lock is held only while a call computes.
 
 mod links;
 mod log;
@@ -11,10 +11,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
-    DataRead, Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke,
-    NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
-    ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals,
-    Store, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    DataRead, Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
+    Resealed, Result, Review, Revocation, RevocationDecision, RevocationStart, Ruling, Signal,
+    Signals, Store, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
     UpdateCount, WebhookSettlement,
     clock::{Cap, StoreTime},
     rules,
@@ -22,10 +22,10 @@ use super::{
 use crate::{
     connection::Connection,
     item::State,
-    life::Life,
     merge::{AccountStanding, KnownAccount, KnownTransaction},
     partners::{PartnerState, PartnerUpdate, PartnerUpdated},
     review::Evidence,
+    sync_state::SyncState,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -43,33 +43,33 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// A store in memory.
+/// A store in memory. See [`Store`].
 pub struct MemoryStore {
     environment: Environment,
-    inner: Mutex<Inner>,
+    inner: Mutex<MemoryState>,
     signals: Signals,
     time: Option<StoreTime>,
 }
 
 impl MemoryStore {
-    /// An empty store. Every webhook and token names the environment.
+    /// Creates an empty store. Every webhook and token names the environment.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
-        Self::over(Inner::new(environment))
+        Self::from_state(MemoryState::new(environment))
     }
 
-    fn over(inner: Inner) -> Self {
+    fn from_state(inner: MemoryState) -> Self {
         let environment = inner.environment.clone();
         Self { environment, inner: Mutex::new(inner), signals: Signals::default(), time: None }
     }
 
-    /// Gives the store a time of its own, measured again by `clock`. Without one it caps no times.
+    /// Sets the store's own time, which `clock` extrapolates. Without it the store caps no times.
     #[must_use]
     pub fn shared_clock(self, shared: Arc<dyn SharedClock>, clock: Arc<dyn Clock>) -> Self {
         Self { time: Some(StoreTime::shared(shared, clock)), ..self }
     }
 
-    /// The present moment and the end of a lease, by the store's time.
+    /// Returns the present time and the end of a lease, according to the store's time.
     async fn times(
         &self,
         now: DateTime<Utc>,
@@ -85,8 +85,9 @@ impl MemoryStore {
         self.time.as_ref().map_or(Cap::NONE, StoreTime::cap)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No call panics half-way through a change; what a poisoned lock holds is whole.
+    fn lock(&self) -> MutexGuard<'_, MemoryState> {
+        // No call panics in the middle of a change, so the data behind a poisoned lock is
+        // consistent.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,21 +98,21 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// All that is stored.
-struct Inner {
+/// All stored data.
+struct MemoryState {
     environment: Environment,
-    /// The same for every store, so that a simulation repeats itself.
+    /// The seed is the same for every store, so that simulations are repeatable.
     random: SeededRandom,
     last_number: i64,
-    items: BTreeMap<ItemId, Entry>,
+    items: BTreeMap<ItemId, ItemEntry>,
     keys: BTreeMap<(InstitutionId, UserId), ItemId>,
     access: BTreeMap<AccessDigest, Access>,
     tickets: BTreeMap<TicketDigest, Ticket>,
     outbox: BTreeMap<i64, Queued<QueuedWebhook>>,
     revocations: BTreeMap<i64, Queued<Revocation>>,
-    /// Revocations that are on the wire: until when, and whether they end the user's grant.
+    /// Revocations with a request that is being sent: until when, and whether they end the user's grant.
     sent: BTreeMap<i64, (DateTime<Utc>, bool)>,
-    /// Updates by institution and hour.
+    /// Number of updates by institution and hour.
     updates: BTreeMap<(InstitutionId, i64), u64>,
     rulings: BTreeMap<InstitutionId, Ruling>,
     /// Permits that each process holds of each partner, and the end of their lease.
@@ -119,21 +120,21 @@ struct Inner {
     partners: BTreeMap<InstitutionId, PartnerState>,
 }
 
-/// Something that waits for a worker.
+/// A message in a queue.
 struct Queued<T> {
     due_at: DateTime<Utc>,
-    /// Whether it holds a token.
+    /// Whether the message contains a token.
     secret: bool,
-    what: T,
+    message: T,
 }
 
-/// An Item with all that is its own.
-struct Entry {
+/// An Item and its data.
+struct ItemEntry {
     institution_id: InstitutionId,
     user_id: UserId,
     created_at: DateTime<Utc>,
     state: State,
-    life: Life,
+    sync_state: SyncState,
     fence: i64,
     due_at: Option<DateTime<Utc>>,
     leased_until: Option<DateTime<Utc>>,
@@ -141,39 +142,39 @@ struct Entry {
     notified: i64,
     notified_since: Option<Date>,
     change_seq: i64,
-    /// How many epochs its connections have used.
+    /// Number of epochs that its connections have used.
     epochs: u64,
     cycle_tokens: bool,
     refresh_begun_at: Option<DateTime<Utc>>,
     lost_leases: u32,
     token_version: u64,
-    /// The version that the last authorization had.
+    /// Token version of the last authorization.
     linked_version: u64,
     tokens: Option<TokenSet>,
     connections: BTreeMap<ApplicationId, Connection>,
     accounts: BTreeMap<AccountId, KnownAccount>,
     identities: Option<(IdentityId, Vec<Identity>)>,
     securities: BTreeMap<SecurityId, Security>,
-    transactions: BTreeMap<TransactionId, Row>,
-    /// Oldest first.
+    transactions: BTreeMap<TransactionId, TransactionRow>,
+    /// Activity log, oldest first.
     activities: Vec<Activity>,
     reads: BTreeMap<(ApplicationId, DataKind), DateTime<Utc>>,
     reviews: Vec<Review>,
-    /// The partner's ids that decisions replaced, by the Item's own.
+    /// The partner's ids that decisions replaced, by the Item's own ids.
     moved: BTreeMap<TransactionId, TransactionId>,
 }
 
-/// A transaction.
-struct Row {
+/// A stored transaction.
+struct TransactionRow {
     known: KnownTransaction,
-    /// `None` once it is gone.
-    text: Option<Transaction>,
+    /// The transaction; `None` once it was removed.
+    transaction: Option<Transaction>,
     first_seq: i64,
     added_seq: i64,
     changed_seq: i64,
 }
 
-impl Inner {
+impl MemoryState {
     fn new(environment: Environment) -> Self {
         Self {
             environment,
@@ -201,41 +202,42 @@ impl Inner {
     fn queue(
         &mut self,
         item: &ItemId,
-        waiting: Vec<rules::Waiting>,
+        entries: Vec<rules::OutboxEntry>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        if waiting.is_empty() {
+        if entries.is_empty() {
             return Ok(());
         }
-        let told = waiting.into_iter().map(|webhook| (item, webhook));
-        let rules::Coalesced { rewritten, added } = rules::coalesce(self.unsent(item), told)?;
+        let entries = entries.into_iter().map(|webhook| (item, webhook));
+        let rules::CoalescedWebhooks { rewritten, added } =
+            rules::coalesce(self.unsent(item), entries)?;
         for webhook in rewritten {
             if let Some(queued) = self.outbox.get_mut(&webhook.id) {
-                queued.what.body = webhook.body;
+                queued.message.body = webhook.body;
             }
         }
         for (item, webhook) in added {
             let id = self.next_number();
-            let place = (item.clone(), webhook.application_id);
+            let ids = (item.clone(), webhook.application_id);
             let secret = webhook.secret;
-            let what = QueuedWebhook::new(id, place, (webhook.to, webhook.body), now, 0);
-            self.outbox.insert(id, Queued { due_at: now, secret, what });
+            let message = QueuedWebhook::new(id, ids, (webhook.to, webhook.body), now, 0);
+            self.outbox.insert(id, Queued { due_at: now, secret, message });
         }
         Ok(())
     }
 
-    /// The webhooks about an Item that take others in.
-    fn unsent(&self, item: &ItemId) -> Vec<rules::Unsent> {
+    /// Returns the webhooks about an Item that later ones can be merged into.
+    fn unsent(&self, item: &ItemId) -> Vec<rules::UnsentWebhook> {
         let unsent = self.outbox.iter().filter(|(_, queued)| {
-            queued.what.item_id == *item && queued.what.attempt == 0 && !queued.secret
+            queued.message.item_id == *item && queued.message.attempt == 0 && !queued.secret
         });
         let unsent = unsent.filter_map(|(id, queued)| {
-            Some(rules::Unsent {
+            Some(rules::UnsentWebhook {
                 id: *id,
                 item_id: item.clone(),
-                application_id: queued.what.application_id.clone(),
-                url: queued.what.to.url()?.to_owned(),
-                body: queued.what.body.clone(),
+                application_id: queued.message.application_id.clone(),
+                url: queued.message.to.url()?.to_owned(),
+                body: queued.message.body.clone(),
             })
         });
         unsent.collect()
@@ -248,20 +250,20 @@ impl Inner {
         now: DateTime<Utc>,
     ) {
         let id = self.next_number();
-        let place = (item.clone(), institution.clone(), user.clone());
-        let what = Revocation::new(id, place, tokens, 0, now);
-        self.revocations.insert(id, Queued { due_at: now, secret: true, what });
+        let ids = (item.clone(), institution.clone(), user.clone());
+        let message = Revocation::new(id, ids, tokens, 0, now);
+        self.revocations.insert(id, Queued { due_at: now, secret: true, message });
     }
 }
 
-impl Entry {
-    /// When a worker may take it: when it is due, or when the lease runs out.
+impl ItemEntry {
+    /// Returns the time from which a worker may claim it: its due time, or the end of its lease.
     fn wake_at(&self) -> Option<DateTime<Utc>> {
         self.leased_until.or(self.due_at)
     }
 
-    /// Makes it due at once; once more, when a worker has it.
-    fn ask(&mut self, now: DateTime<Utc>) {
+    /// Makes the Item due at once. If a worker has it, it is due once more after that.
+    fn request_update(&mut self, now: DateTime<Utc>) {
         self.notified += 1;
         if self.leased_until.is_none() && !self.state.login_required() {
             self.due_at = Some(rules::due_at_once(self.due_at, self.not_before, now));
@@ -277,9 +279,9 @@ impl Entry {
     }
 
     fn record(&self, id: &ItemId) -> ItemRecord {
-        let pending = self.transactions.values().filter(|row| row.text.is_some());
+        let pending = self.transactions.values().filter(|row| row.transaction.is_some());
         let pending = pending.filter(|row| row.known.settled.is_none());
-        let closed = |row: &&Row| {
+        let closed = |row: &&TransactionRow| {
             let account = self.accounts.get(&row.known.account_id);
             account.is_some_and(|known| known.standing == AccountStanding::Closed)
         };
@@ -290,7 +292,7 @@ impl Entry {
             user_id: self.user_id.clone(),
             created_at: self.created_at,
             state: self.state,
-            life: self.life.clone(),
+            sync_state: self.sync_state.clone(),
             fence: Fence(self.fence),
             due_at: self.due_at,
             leased_until: self.leased_until,
@@ -331,7 +333,7 @@ impl Store for MemoryStore {
         Ok(linked)
     }
 
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked> {
         let unlinked = self.lock().leave(leave)?;
         self.signals.raise_all();
         Ok(unlinked)
@@ -344,7 +346,7 @@ impl Store for MemoryStore {
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
-        Ok(self.lock().items.get(item).map(Entry::all_connections).unwrap_or_default())
+        Ok(self.lock().items.get(item).map(ItemEntry::all_connections).unwrap_or_default())
     }
 
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
@@ -358,13 +360,13 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn give_access(
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
-        Ok(self.lock().give_access(item, application, *new))
+        Ok(self.lock().set_access(item, application, *new))
     }
 
     async fn activities(
@@ -376,8 +378,8 @@ impl Store for MemoryStore {
         Ok(self.lock().activities(item, after, limit))
     }
 
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
-        self.lock().note_reads(reads);
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()> {
+        self.lock().record_reads(reads);
         Ok(())
     }
 
@@ -560,7 +562,7 @@ impl Store for MemoryStore {
         Ok(claimed)
     }
 
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
         Ok(self.lock().begin_revocation(start))
     }
 
@@ -624,9 +626,10 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         for (webhook, due_at) in webhooks {
             let queued = inner.outbox.get_mut(&webhook.id);
-            if let Some(queued) = queued.filter(|queued| queued.what.attempt == webhook.attempt) {
+            if let Some(queued) = queued.filter(|queued| queued.message.attempt == webhook.attempt)
+            {
                 queued.due_at = *due_at;
-                queued.what.attempt -= 1;
+                queued.message.attempt -= 1;
             }
         }
         Ok(())
@@ -689,7 +692,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Takes what is due, the longest due first.
+/// Claims due messages, the longest due first.
 fn take<T: Clone>(
     queue: &mut BTreeMap<i64, Queued<T>>,
     (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
@@ -704,21 +707,23 @@ fn take<T: Clone>(
     for (_, id) in due {
         if let Some(queued) = queue.get_mut(&id) {
             queued.due_at = lease_until;
-            count(&mut queued.what);
-            taken.push(queued.what.clone());
+            count(&mut queued.message);
+            taken.push(queued.message.clone());
         }
     }
     taken
 }
 
-/// Ends something that was taken, or puts it off; unless it was taken once more meanwhile.
+/// Removes a claimed message, or defers it. Does nothing if it was claimed again meanwhile.
 fn settle<T>(
     queue: &mut BTreeMap<i64, Queued<T>>,
     id: i64,
     again_at: Option<DateTime<Utc>>,
     is_present: impl FnOnce(&T) -> bool,
 ) {
-    let Some(queued) = queue.get_mut(&id).filter(|queued| is_present(&queued.what)) else { return };
+    let Some(queued) = queue.get_mut(&id).filter(|queued| is_present(&queued.message)) else {
+        return;
+    };
     match again_at {
         Some(again_at) => queued.due_at = again_at,
         None => drop(queue.remove(&id)),

@@ -4,19 +4,19 @@ use crate::partners::PartnerState;
 use chrono::{DateTime, Utc};
 use px_types::InstitutionId;
 
-/// A lease of permits of a partner to a process. It replaces the one before.
+/// A lease of permits of a partner to a process. It replaces the earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PermitLease {
     /// The partner.
     pub institution_id: InstitutionId,
-    /// The process.
+    /// Id of the process.
     pub holder: String,
     /// Number of permits that it requests; 0 gives all of them back.
     pub wanted: u32,
-    /// Permits of the partner over all processes.
+    /// Number of permits of the partner over all processes.
     pub at_once: u32,
-    /// Present time.
+    /// The present time.
     pub now: DateTime<Utc>,
     /// End of the lease. Permits of a process that has stopped count as used until then.
     pub until: DateTime<Utc>,
@@ -48,6 +48,6 @@ pub struct PermitShare {
     pub granted: u32,
     /// Permits that other processes hold.
     pub others: u32,
-    /// What all processes know of the partner.
+    /// Shared state of the partner.
     pub state: PartnerState,
 }

@@ -1,29 +1,30 @@
-//! The store for many machines: PostgreSQL.
+//! A store on PostgreSQL, for any number of machines.
 //!
-//! Why READ COMMITTED is enough: whatever changes an Item begins by locking its row in `items`,
-//! and looks at fence, lease and state in the statement that locks, or after it. A statement
-//! that had to wait for the lock looks at the row anew, as it is then. What hangs on an Item is
-//! read after its lock, in a later statement, and so as it is then. Two rows are locked at once
-//! only in the order of their ids, or without waiting.
+//! Isolation level: READ COMMITTED is sufficient. Every change of an Item first locks its row in
+//! `items`, and checks fencing token, lease and state in the locking statement or after it. A
+//! statement that had to wait for the lock checks the new version of the row. Dependent rows are
+//! read after the lock, in a later statement, and are therefore current. Two rows are locked
+//! together only in the order of their ids, or without waiting.
 //!
-//! Schema: `migrations/postgres`. Sharding, clocks and connections: `DESIGN.md`, "Many machines".
+//! Schema: `migrations/postgres`. For sharding, clocks and connections see `DESIGN.md`, "Many
+//! machines".
 
-/// Makes a call on a connection of its own, within a time limit. On a serialization failure or a
-/// deadlock nothing of it was stored, and it is made again from its beginning.
+/// Runs a call on a connection of its own, within a time limit. After a serialization failure or a
+/// deadlock nothing was stored, and the call is retried from the beginning.
 macro_rules! call {
     ($store:expr, $limit:expr, |$db:ident| $call:expr) => {{
         let work = async {
             let mut attempt = 1;
             loop {
-                let mut held = $store.hold().await?;
+                let mut lease = $store.acquire().await?;
                 let result = {
-                    let $db = &mut *held.connection;
+                    let $db = &mut *lease.connection;
                     $call.await
                 };
-                held.done = true;
-                drop(held);
+                lease.done = true;
+                drop(lease);
                 match result {
-                    Err(failure) if failure.is_collision() && attempt < MAX_ATTEMPTS => {
+                    Err(failure) if failure.is_retryable() && attempt < MAX_ATTEMPTS => {
                         $store.back_off(attempt).await;
                         attempt += 1;
                     }
@@ -34,8 +35,8 @@ macro_rules! call {
         within(&*$store.options.clock, $limit, work).await?
     }};
 }
-/// A call of the daily round.
-macro_rules! daily {
+/// Runs a call of normal operation, with its time limit.
+macro_rules! regular {
     ($store:ident, |$db:ident| $call:expr) => {
         call!($store, $store.options.call_timeout, |$db| $call)
     };
@@ -61,11 +62,12 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+    Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, NewLink,
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
-    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
-    StoreError, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
-    Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime, digests::DigestKey,
+    Resealed, Result, Review, Revocation, RevocationDecision, RevocationStart, Ruling, Signal,
+    Signals, Store, StoreError, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime,
+    digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -94,20 +96,22 @@ use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration}
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// The most attempts of a call that meets others.
+/// Maximum number of attempts of a call that conflicts with others.
 const MAX_ATTEMPTS: u32 = 10;
-/// Delay before the second attempt, at most; it doubles with each further one.
+/// Maximum delay before the second attempt. It doubles with each further attempt.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// A connection that was idle for longer is checked before it is used.
+/// Idle time after which a connection is checked before use.
 const IDLE_CHECK: Duration = Duration::from_secs(10);
-/// Time limit of that check.
+/// Time limit of this check.
 const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for ending connections at shutdown.
+/// Time limit for closing connections at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A store on PostgreSQL. Cheap to clone; any number of machines may use one database.
+/// A store on PostgreSQL. Cheap to clone. Any number of machines can use one database.
+///
+/// Every method can fail as described for [`Store`].
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -118,17 +122,23 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, with at most so many connections at once, and brings the schema up to date.
+    /// Connects with at most `connections` connections, and migrates the schema.
     ///
-    /// Over a network the URL should say `sslmode=verify-full` (and `sslrootcert=…` for an
-    /// authority of one's own): by default TLS is used where the server has it, and not insisted on.
+    /// For a database on the network, set `sslmode=verify-full` in the URL (and `sslrootcert=…` for
+    /// a private certificate authority). By default TLS is used if the server supports it, but is
+    /// not required.
     ///
-    /// The settings that the store relies on travel as connection options (`-c name=value` at the
-    /// start of a session). A pooler in between must pass them on, or set them for the role.
+    /// Required session settings are sent as connection options (`-c name=value` at the start of a
+    /// session). A pooler in between must forward them, or the role must have them.
     ///
     /// # Errors
-    /// If the database cannot be reached in time; with [`StoreErrorKind::Schema`](super::StoreErrorKind::Schema) if its schema
-    /// belongs to a version that this one cannot work beside; if it belongs to another environment.
+    /// - [`StoreErrorKind::Schema`](super::StoreErrorKind::Schema) if the schema belongs to a
+    ///   version that this one cannot work beside.
+    /// - [`StoreErrorKind::Environment`](super::StoreErrorKind::Environment) if the database
+    ///   belongs to another environment.
+    /// - [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable) or
+    ///   [`StoreErrorKind::TimedOut`](super::StoreErrorKind::TimedOut) if the database cannot be
+    ///   reached in time.
     pub async fn connect(url: &Url, connections: u32, options: StoreOptions) -> Result<Self> {
         let connect = PgConnectOptions::from_url(url).map_err(Failure::from)?;
         let connect = connect.application_name("px-items").disable_statement_logging();
@@ -146,7 +156,7 @@ impl PostgresStore {
                     if meta.idle_for <= IDLE_CHECK {
                         return Ok(true);
                     }
-                    // A connection whose server is gone without a word is replaced.
+                    // Replaces a connection to a server that disappeared without closing it.
                     let alive = within(&*clock, IDLE_CHECK_TIMEOUT, connection.ping()).await;
                     Ok(matches!(alive, Ok(Ok(()))))
                 })
@@ -161,7 +171,7 @@ impl PostgresStore {
         let time = Arc::new(StoreTime::shared(shared, Arc::clone(&options.clock)));
         let (signals, digest_key) = (Signals::default(), Arc::default());
         let store = Self { pool, options, signals, time, digest_key };
-        // A wrong setting shows now and not at the first call.
+        // Wrong settings are detected here, and not by the first call.
         call!(store, store.options.call_timeout, |db| store.check(db))?;
         Ok(store)
     }
@@ -170,27 +180,28 @@ impl PostgresStore {
         Ok(db.ping().await?)
     }
 
-    /// Ends all connections, once they are free, for five seconds at most.
+    /// Closes all connections once they are idle. Waits at most five seconds.
     pub async fn close(&self) {
         let closed = within(&*self.options.clock, CLOSE_TIMEOUT, self.pool.close()).await;
         if closed.is_err() {
-            tracing::warn!("connections to the database did not end in time");
+            tracing::warn!("connections to the database were not closed in time");
         }
     }
 
-    /// The settings of a session that the store relies on, as the server shows them.
+    /// Returns the required settings of a session, as the server shows them.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub async fn settings(&self) -> Result<Vec<String>> {
         call!(self, self.options.call_timeout, |db| shown_settings(db))
     }
 
-    /// Takes a connection for one call.
-    async fn hold(&self) -> Result<Held, Failure> {
-        Ok(Held { connection: self.pool.acquire().await?, done: false })
+    /// Acquires a connection for one call.
+    async fn acquire(&self) -> Result<CallConnection, Failure> {
+        Ok(CallConnection { connection: self.pool.acquire().await?, done: false })
     }
 
-    /// The delay before the next attempt of a call that met another one, with full jitter.
+    /// Waits before the next attempt of a call that conflicted with another one. The delay has full
+    /// jitter.
     async fn back_off(&self, attempt: u32) {
         let longest = RETRY_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_RETRY_DELAY);
         let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
@@ -232,14 +243,14 @@ impl SharedClock for DatabaseClock {
 
 /// A connection during one call.
 ///
-/// If the call is cut off, the connection is closed: what the server still sends belongs to
-/// a statement that nobody waits for.
-struct Held {
+/// If the call is cancelled, the connection is closed, because the server may still send the result
+/// of a statement that is no longer awaited.
+struct CallConnection {
     connection: PoolConnection<Postgres>,
     done: bool,
 }
 
-impl Drop for Held {
+impl Drop for CallConnection {
     fn drop(&mut self) {
         if !self.done {
             self.connection.close_on_drop();
@@ -247,11 +258,11 @@ impl Drop for Held {
     }
 }
 
-/// What every connection begins with, whatever the database or the role says.
+/// Returns the settings of every connection, regardless of those of the database or the role.
 ///
-/// A machine that vanishes within a transaction must not keep Items locked, and the server finds
-/// out by keepalives. No statement here is long enough for its compilation to pay off. The server
-/// ends a statement soon after its caller has given up.
+/// A machine that disappears within a transaction must not keep Items locked; the server detects
+/// this by keepalives. JIT compilation does not pay off for these short statements. The server
+/// cancels a statement soon after its caller has timed out.
 fn settings(statement_timeout: Duration) -> [(&'static str, String); 8] {
     let end = (statement_timeout + Duration::from_secs(1)).as_millis();
     [
@@ -274,7 +285,7 @@ async fn shown_settings(db: &mut PgConnection) -> Result<Vec<String>, Failure> {
     Ok(sqlx::query_scalar(sql).fetch_all(db).await?)
 }
 
-/// Waits for a result, for so long at most.
+/// Waits for a result up to a time limit.
 async fn within<T>(clock: &dyn Clock, limit: Duration, work: impl Future<Output = T>) -> Result<T> {
     tokio::select! {
         biased;
@@ -298,13 +309,13 @@ impl Store for PostgresStore {
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        let linked = daily!(self, |db| self.connect_holder(db, &new))?;
+        let linked = regular!(self, |db| self.connect_holder(db, &new))?;
         self.signals.raise_all();
         Ok(linked)
     }
 
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        let (unlinked, more) = daily!(self, |db| self.disconnect(db, leave))?;
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked> {
+        let (unlinked, more) = regular!(self, |db| self.disconnect(db, leave))?;
         self.signals.raise_all();
         if more {
             self.clear_leftovers(&leave.item_id).await;
@@ -313,30 +324,30 @@ impl Store for PostgresStore {
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        let changed = daily!(self, |db| self.change_connection(db, change))?;
+        let changed = regular!(self, |db| self.change_connection(db, change))?;
         self.signals.raise_all();
         Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
-        daily!(self, |db| self.read_connections(db, item))
+        regular!(self, |db| self.read_connections(db, item))
     }
 
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
-        daily!(self, |db| self.read_access(db, token))
+        regular!(self, |db| self.read_access(db, token))
     }
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
-        daily!(self, |db| self.swap_access(db, old, new))
+        regular!(self, |db| self.swap_access(db, old, new))
     }
 
-    async fn give_access(
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
-        daily!(self, |db| self.grant_access(db, item, application, new))
+        regular!(self, |db| self.grant_access(db, item, application, new))
     }
 
     async fn activities(
@@ -345,19 +356,19 @@ impl Store for PostgresStore {
         after: Option<&ActivityId>,
         limit: usize,
     ) -> Result<Option<Vec<Activity>>> {
-        daily!(self, |db| self.read_activities(db, item, after, limit))
+        regular!(self, |db| self.read_activities(db, item, after, limit))
     }
 
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
-        daily!(self, |db| self.write_reads(db, reads))
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()> {
+        regular!(self, |db| self.write_reads(db, reads))
     }
 
     async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
-        daily!(self, |db| self.read_reads(db, item))
+        regular!(self, |db| self.read_reads(db, item))
     }
 
     async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
-        daily!(self, |db| self.keep_ticket(db, ticket))
+        regular!(self, |db| self.save_ticket(db, ticket))
     }
 
     async fn ticket(
@@ -366,7 +377,7 @@ impl Store for PostgresStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        daily!(self, |db| self.read_ticket(db, (digest, kind, now)))
+        regular!(self, |db| self.read_ticket(db, (digest, kind, now)))
     }
 
     async fn take_ticket(
@@ -375,7 +386,7 @@ impl Store for PostgresStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        daily!(self, |db| self.remove_ticket(db, (digest, kind, now)))
+        regular!(self, |db| self.remove_ticket(db, (digest, kind, now)))
     }
 
     async fn exchange(
@@ -385,32 +396,32 @@ impl Store for PostgresStore {
         new: &AccessDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>> {
-        daily!(self, |db| self.exchange_ticket(db, digest, application, new, now))
+        regular!(self, |db| self.exchange_ticket(db, digest, application, new, now))
     }
 
     async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
-        daily!(self, |db| self.clear_tickets(db, now, limit))
+        regular!(self, |db| self.clear_tickets(db, now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        let record = daily!(self, |db| self.read_item(db, item))?;
+        let record = regular!(self, |db| self.read_item(db, item))?;
         Ok(record.map(|record| self.time.cap().record(record)))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
-        daily!(self, |db| self.read_find(db, institution, user))
+        regular!(self, |db| self.read_find(db, institution, user))
     }
 
     async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
-        daily!(self, |db| self.read_accounts(db, item))
+        regular!(self, |db| self.read_accounts(db, item))
     }
 
     async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
-        daily!(self, |db| self.read_identities(db, item))
+        regular!(self, |db| self.read_identities(db, item))
     }
 
     async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
-        daily!(self, |db| self.read_securities(db, item))
+        regular!(self, |db| self.read_securities(db, item))
     }
 
     async fn transactions(
@@ -418,11 +429,11 @@ impl Store for PostgresStore {
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage> {
-        daily!(self, |db| self.read_transactions(db, item, query))
+        regular!(self, |db| self.read_transactions(db, item, query))
     }
 
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
-        daily!(self, |db| self.read_changes(db, item, query))
+        regular!(self, |db| self.read_changes(db, item, query))
     }
 
     async fn claim(
@@ -432,7 +443,7 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let times = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, |db| self.take_due(db, work::CLAIM, times, limit))?;
+        let claimed = regular!(self, |db| self.take_due(db, work::CLAIM, times, limit))?;
         Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
@@ -443,7 +454,7 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let times = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, |db| self.take_due(db, work::CLAIM_REFRESHES, times, limit))?;
+        let claimed = regular!(self, |db| self.take_due(db, work::CLAIM_REFRESHES, times, limit))?;
         Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
@@ -454,28 +465,28 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, |db| self.take_one(db, item, now, lease_until))?;
+        let claimed = regular!(self, |db| self.take_one(db, item, now, lease_until))?;
         Ok(claimed.map(|record| self.time.cap().record(record)))
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
         let lease = self.time.cap().permits(lease);
-        daily!(self, |db| self.lease(db, &lease))
+        regular!(self, |db| self.lease(db, &lease))
     }
 
     async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
         let mut update = update.clone();
         update.now = self.time.cap().now(update.now);
-        daily!(self, |db| self.note_partner(db, &update))
+        regular!(self, |db| self.write_partner(db, &update))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
         let lease_until = self.time.cap().renewed(lease_until);
-        daily!(self, |db| self.prolong(db, item, fence, lease_until))
+        regular!(self, |db| self.prolong(db, item, fence, lease_until))
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        daily!(self, |db| self.give_back(db, items))
+        regular!(self, |db| self.give_back(db, items))
     }
 
     async fn known(
@@ -484,33 +495,33 @@ impl Store for PostgresStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        let mut known = daily!(self, |db| self.read_known(db, item, window, ids))?;
+        let mut known = regular!(self, |db| self.read_known(db, item, window, ids))?;
         self.time.cap().known(&mut known);
         Ok(known)
     }
 
     async fn commit(&self, mut commit: Commit) -> Result<()> {
         self.time.cap().commit(&mut commit);
-        daily!(self, |db| self.store(db, &commit))?;
+        regular!(self, |db| self.store(db, &commit))?;
         self.signals.of_commit(&commit).into_iter().flatten().for_each(Signal::raise);
         Ok(())
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
-        daily!(self, |db| self.read_tokens(db, item))
+        regular!(self, |db| self.read_tokens(db, item))
     }
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
-        daily!(self, |db| self.replace_tokens(db, item, version, tokens))
+        regular!(self, |db| self.replace_tokens(db, item, version, tokens))
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
         let now = self.time.cap().now(now);
-        daily!(self, |db| self.note_refresh(db, item, version, Some(now)))
+        regular!(self, |db| self.record_refresh(db, item, version, Some(now)))
     }
 
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
-        daily!(self, |db| self.note_refresh(db, item, version, None)).map(drop)
+        regular!(self, |db| self.record_refresh(db, item, version, None)).map(drop)
     }
 
     async fn claim_revocations(
@@ -520,15 +531,15 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Revocation>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        daily!(self, |db| self.take_revocations(db, now, lease_until, limit))
+        regular!(self, |db| self.take_revocations(db, now, lease_until, limit))
     }
 
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
-        daily!(self, |db| self.start_revocation(db, start))
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
+        regular!(self, |db| self.start_revocation(db, start))
     }
 
     async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
-        let queued = daily!(self, |db| self.queue_lost(db, lost))?;
+        let queued = regular!(self, |db| self.queue_lost(db, lost))?;
         self.signals.revocations.raise();
         Ok(queued)
     }
@@ -538,11 +549,11 @@ impl Store for PostgresStore {
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        daily!(self, |db| self.end_revocation(db, revocation, again_at))
+        regular!(self, |db| self.end_revocation(db, revocation, again_at))
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let outcome = daily!(self, |db| self.apply(db, batch))?;
+        let outcome = regular!(self, |db| self.apply(db, batch))?;
         if outcome == NotifyOutcome::Applied {
             self.signals.items.raise();
             self.signals.outbox.raise();
@@ -557,15 +568,15 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        daily!(self, |db| self.take_webhooks(db, now, lease_until, limit))
+        regular!(self, |db| self.take_webhooks(db, now, lease_until, limit))
     }
 
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
-        daily!(self, |db| self.end_webhooks(db, settlements))
+        regular!(self, |db| self.end_webhooks(db, settlements))
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
-        daily!(self, |db| self.return_webhooks(db, webhooks))
+        regular!(self, |db| self.return_webhooks(db, webhooks))
     }
 
     async fn reviews(
@@ -574,7 +585,7 @@ impl Store for PostgresStore {
         after: Option<&ItemId>,
         limit: usize,
     ) -> Result<Vec<Review>> {
-        daily!(self, |db| self.read_reviews(db, institution, after, limit))
+        regular!(self, |db| self.read_reviews(db, institution, after, limit))
     }
 
     async fn evidence(
@@ -582,23 +593,23 @@ impl Store for PostgresStore {
         institution: &InstitutionId,
         since: DateTime<Utc>,
     ) -> Result<Evidence> {
-        daily!(self, |db| self.read_evidence(db, institution, since))
+        regular!(self, |db| self.read_evidence(db, institution, since))
     }
 
     async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
-        daily!(self, |db| self.add_updates(db, counts))
+        regular!(self, |db| self.add_updates(db, counts))
     }
 
     async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
-        daily!(self, |db| self.write_ruling(db, ruling))
+        regular!(self, |db| self.write_ruling(db, ruling))
     }
 
     async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
-        daily!(self, |db| self.read_ruling(db, institution))
+        regular!(self, |db| self.read_ruling(db, institution))
     }
 
     async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
-        daily!(self, |db| self.delete_ruling(db, institution))
+        regular!(self, |db| self.delete_ruling(db, institution))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
@@ -606,16 +617,16 @@ impl Store for PostgresStore {
     }
 
     async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
-        daily!(self, |db| self.read_list(db, after, limit))
+        regular!(self, |db| self.read_list(db, after, limit))
     }
     async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
-        daily!(self, |db| self.clear_removed(db, removed_before, limit))
+        regular!(self, |db| self.clear_removed(db, removed_before, limit))
     }
     async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
         call!(self, self.options.bulk_timeout, |db| self.read_key_usage(db))
     }
 
     async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed> {
-        daily!(self, |db| self.reseal_some(db, position, limit))
+        regular!(self, |db| self.reseal_some(db, position, limit))
     }
 }

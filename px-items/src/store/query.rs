@@ -1,27 +1,27 @@
-//! What is asked of an Item's transactions, and the pages that answer.
+//! Queries for an Item's transactions and their changes, and the pages that they return.
 
 use px_client::Window;
 use px_types::{AccountId, Date, TransactionId, model::transaction::Transaction};
 
-/// Which transactions are read.
+/// A query for a page of transactions.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TransactionQuery {
-    /// The accounts; `None` is all. Empty is none.
+    /// The accounts; `None` selects all, an empty list selects none.
     pub accounts: Option<Vec<AccountId>>,
-    /// The dates.
+    /// The range of dates.
     pub window: Window,
-    /// After this one, by date and id: new ones never shift a page.
+    /// Position after which the page begins, by date and id, so that new rows never shift a page.
     pub after: Option<(Date, TransactionId)>,
-    /// At most so many.
+    /// Maximum number of rows.
     pub limit: usize,
-    /// Whether all of the window are counted. It takes as long as there are many, so count
-    /// with the first page only.
+    /// Whether to count all rows of the window. The duration of a count grows with the number of
+    /// rows, so request it with the first page only.
     pub counted: bool,
 }
 
 impl TransactionQuery {
-    /// The first page of all accounts, counted.
+    /// Creates a query for the first page of all accounts, with a count.
     #[must_use]
     pub fn new(window: Window, limit: usize) -> Self {
         Self { accounts: None, window, after: None, limit, counted: true }
@@ -34,58 +34,61 @@ impl TransactionQuery {
 pub struct TransactionPage {
     /// The rows, under the Item's own ids.
     pub rows: Vec<Transaction>,
-    /// How many the window has over all pages, if the query counts them.
+    /// Number of rows of the window over all pages, if the query requested it.
     pub total: Option<u64>,
 }
 
 impl TransactionPage {
-    /// A page.
+    /// Creates a page.
     #[must_use]
     pub fn new(rows: Vec<Transaction>, total: Option<u64>) -> Self {
         Self { rows, total }
     }
 }
 
-/// Which changes are read.
+/// A query for changes of transactions.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChangeQuery {
-    /// The accounts; `None` is all.
+    /// The accounts; `None` selects all.
     pub accounts: Option<Vec<AccountId>>,
-    /// After the change of that number and id.
+    /// Position after which the page begins: number and id of a change.
     pub after: (i64, Option<TransactionId>),
-    /// A transaction that was added, or came back, later than this number is added; any other is
-    /// modified. One that is gone is left out when it was added later than this for the first
-    /// time, and removed otherwise: a reader may have it from before it was gone and came back.
+    /// Number that the classification refers to. A transaction that was added, or came back, after
+    /// it is `Added`; any other that exists is `Modified`. A removed transaction is left out if it
+    /// was first added after this number. Otherwise it is `Removed`, because a reader may have it
+    /// from before it was removed and came back.
     pub base: i64,
-    /// At most so many.
+    /// Maximum number of rows.
     pub limit: usize,
 }
 
 impl ChangeQuery {
-    /// The changes after a number.
+    /// Creates a query for the changes after a number.
     #[must_use]
     pub fn new(base: i64, limit: usize) -> Self {
         Self { accounts: None, after: (base, None), base, limit }
     }
 }
 
-/// A page of changes, all in the order (number, id).
+/// A page of changes, ordered by number and id.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ChangePage {
-    /// The changes. A transaction that was first added after `base` and is gone is none.
+    /// The changes. They do not include transactions that were first added after `base` and removed
+    /// since.
     pub changes: Vec<ChangeRow>,
-    /// The position after the page; that of the query when there is nothing.
+    /// Position after the page; the position of the query if the page is empty.
     pub last: (i64, Option<TransactionId>),
-    /// Whether there is more.
+    /// Whether there are more changes.
     pub more: bool,
-    /// The Item's number at the moment of the page. On the last page everything up to it was read.
+    /// The Item's number at the time of the page. On the last page everything up to it has been
+    /// read.
     pub head: i64,
 }
 
 impl ChangePage {
-    /// A page.
+    /// Creates a page.
     #[must_use]
     pub fn new(
         changes: Vec<ChangeRow>,
@@ -97,13 +100,13 @@ impl ChangePage {
     }
 }
 
-/// One change.
+/// A change of a transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangeRow {
-    /// The reader does not have it; or it was gone and came back since.
+    /// The reader does not have it, or it was removed and came back since.
     Added(Transaction),
-    /// The reader has it, as it was.
+    /// The reader has an earlier version of it.
     Modified(Transaction),
-    /// It is gone; the reader has it, or had it once.
+    /// It was removed. The reader has it, or had it once.
     Removed(AccountId, TransactionId),
 }

@@ -1,4 +1,4 @@
-//! What waits to be sent: webhooks, and tokens to be revoked.
+//! Queued messages: webhooks in the outbox, and revocations of tokens.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -7,30 +7,30 @@ use px_types::{ApplicationId, InstitutionId, ItemId, UserId};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// A webhook, or a notification of a partner, that a worker took from the outbox.
+/// A webhook, or a notification of a partner, that a worker claimed from the outbox.
 ///
-/// `Debug` shows no body: there may be a public token in it.
+/// `Debug` does not show the body, because it can contain a public token.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct QueuedWebhook {
-    /// Its number.
+    /// Number of the entry.
     pub id: i64,
     /// The Item.
     pub item_id: ItemId,
-    /// The application that is told, or of which a partner is told.
+    /// The application that receives the webhook, or that the partner's notification is about.
     pub application_id: ApplicationId,
-    /// Where to.
+    /// The receiver.
     pub to: Destination,
     /// The body, as it is signed and sent.
     pub body: String,
-    /// When it was put there.
+    /// Time at which it was queued.
     pub created_at: DateTime<Utc>,
-    /// How many times it was taken, this time included.
+    /// Number of claims, including this one.
     pub attempt: u32,
 }
 
 impl QueuedWebhook {
-    /// A webhook of the outbox.
+    /// Creates an entry of the outbox.
     #[must_use]
     pub fn new(
         id: i64,
@@ -42,8 +42,8 @@ impl QueuedWebhook {
         Self { id, item_id, application_id, to, body, created_at, attempt }
     }
 
-    /// Returns the id by which its receiver distinguishes it from others. It is the same on every
-    /// attempt.
+    /// Returns the id by which the receiver distinguishes this webhook from others. It is the same
+    /// on every attempt.
     #[must_use]
     pub fn signature_id(&self) -> String {
         let entry =
@@ -64,35 +64,36 @@ impl fmt::Debug for QueuedWebhook {
     }
 }
 
-/// What becomes of a webhook that was taken.
+/// The outcome of a claimed webhook.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct WebhookSettlement {
-    /// The webhook, as it was taken. If it was taken again since, it is left alone.
+    /// The webhook as claimed. If it was claimed again since, the settlement has no effect.
     pub webhook: QueuedWebhook,
-    /// When it is sent again; `None` if it was delivered or given up.
+    /// Time of the next attempt; `None` if it was delivered or given up.
     pub again_at: Option<DateTime<Utc>>,
 }
 
 impl WebhookSettlement {
-    /// Settles the attempt for which a webhook was taken.
+    /// Creates the outcome of an attempt.
     #[must_use]
     pub fn new(webhook: QueuedWebhook, again_at: Option<DateTime<Utc>>) -> Self {
         Self { webhook, again_at }
     }
 }
 
-/// Where something of the outbox goes.
+/// The receiver of an entry of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
-    /// To an application, at the address that it chose.
+    /// An application, at the address that it registered.
     Url(String),
-    /// To the Item's partner, at `POST /applications/notify`. It outlives the Item.
+    /// The Item's partner, at `POST /applications/notify`. Such an entry remains when the Item is
+    /// removed.
     Partner(InstitutionId),
 }
 
 impl Destination {
-    /// The address, where it is an application's.
+    /// Returns the address, if the receiver is an application.
     #[must_use]
     pub fn url(&self) -> Option<&str> {
         match self {
@@ -101,7 +102,7 @@ impl Destination {
         }
     }
 
-    /// The partner, where it is one.
+    /// Returns the institution, if the receiver is a partner.
     #[must_use]
     pub fn partner(&self) -> Option<&InstitutionId> {
         match self {
@@ -111,28 +112,28 @@ impl Destination {
     }
 }
 
-/// Tokens that wait to be revoked at their partner.
+/// Tokens that are queued for revocation at their partner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Revocation {
-    /// Its number.
+    /// Number of the revocation.
     pub id: i64,
-    /// The Item, which may be gone.
+    /// The Item, which may have been removed.
     pub item_id: ItemId,
-    /// The partner.
+    /// The institution of the partner.
     pub institution_id: InstitutionId,
-    /// The user there.
+    /// User at the institution.
     pub user_id: UserId,
     /// The tokens.
     pub tokens: TokenSet,
-    /// How many times it was taken, this time included.
+    /// Number of claims, including this one.
     pub attempt: u32,
-    /// When it was put there.
+    /// Time at which it was queued.
     pub created_at: DateTime<Utc>,
 }
 
 impl Revocation {
-    /// Tokens that wait to be revoked.
+    /// Creates a queued revocation.
     #[must_use]
     pub fn new(
         id: i64,
@@ -149,55 +150,56 @@ impl Revocation {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RevocationStart<'a> {
-    /// The revocation, as it was taken.
+    /// The revocation as claimed.
     pub revocation: &'a Revocation,
     /// Whether the partner ends the user's whole grant with any token of it.
     pub ends_grant: bool,
-    /// Now.
+    /// The present time.
     pub now: DateTime<Utc>,
-    /// Until when the request may take effect. A link that brings these tokens waits until then.
+    /// Time until which the request can take effect. A link that brings these tokens is refused
+    /// until then.
     pub sent_until: DateTime<Utc>,
 }
 
 impl<'a> RevocationStart<'a> {
-    /// A revocation that is sent now and that ends the given tokens alone.
+    /// Creates the start of a revocation that ends only the given tokens.
     #[must_use]
     pub fn new(revocation: &'a Revocation, now: DateTime<Utc>, sent_until: DateTime<Utc>) -> Self {
         Self { revocation, ends_grant: false, now, sent_until }
     }
 }
 
-/// Whether tokens may be revoked at their partner.
+/// The permission to revoke tokens at their partner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MayRevoke {
-    /// Yes, and at once: links that bring these tokens wait.
+pub enum RevocationDecision {
+    /// They may be revoked now. Links that bring these tokens are refused meanwhile.
     Yes,
-    /// No: an Item uses them. The revocation is deleted.
+    /// An Item uses them. The revocation was deleted.
     InUse,
-    /// No: a link took the revocation out, or another worker took it.
+    /// The revocation is no longer there: a link deleted it, or another worker claimed it.
     Gone,
 }
 
-/// Tokens that a refresh gave and that were not stored, because others are by now.
+/// Tokens of a refresh that were not stored because the Item had other tokens or was removed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LostTokens {
-    /// The Item, which may be gone.
+    /// The Item, which may have been removed.
     pub item_id: ItemId,
-    /// Its institution.
+    /// Institution of the Item.
     pub institution_id: InstitutionId,
-    /// The user there.
+    /// User at the institution.
     pub user_id: UserId,
-    /// The version of the tokens that were refreshed.
+    /// Version of the tokens that were refreshed.
     pub version: u64,
-    /// What the refresh gave.
+    /// The tokens that the refresh returned.
     pub tokens: TokenSet,
-    /// Now.
+    /// The present time.
     pub now: DateTime<Utc>,
 }
 
 impl LostTokens {
-    /// Tokens of a refresh that were not stored.
+    /// Creates the record of tokens that were not stored.
     #[must_use]
     pub fn new(
         (item_id, institution_id, user_id): (ItemId, InstitutionId, UserId),

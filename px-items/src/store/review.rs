@@ -1,5 +1,5 @@
-//! What the store keeps of data on hold: an entry for each thing that waits or was decided, the
-//! decision that holds for an institution, and how many updates its Items had.
+//! Stored data of reviews: entries for data on hold and past decisions, decisions for institutions,
+//! and hourly counts of updates.
 
 use crate::review::{Decision, Subject};
 use chrono::{DateTime, Utc};
@@ -7,28 +7,28 @@ use px_types::{AccountId, InstitutionId, ItemId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Something of an Item that waits for a decision, or that was decided and can be taken back.
+/// Data of an Item that waits for a decision, or a decision that can be undone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Review {
-    /// The institution.
+    /// Institution of the Item.
     pub institution_id: InstitutionId,
     /// The Item.
     pub item_id: ItemId,
-    /// What is on hold, or was.
+    /// The subject that is or was on hold.
     pub subject: Subject,
-    /// The time since which it is on hold, or of the decision.
+    /// Start of the hold, or time of the decision.
     pub since: DateTime<Utc>,
-    /// The number of stored transactions on hold.
+    /// Number of stored transactions on hold.
     pub rows: u64,
     /// The accounts, by the Item's own ids.
     pub accounts: BTreeSet<AccountId>,
-    /// The decision; `None` while it waits for one.
+    /// The decision; `None` while it is pending.
     pub decision: Option<Decision>,
 }
 
 impl Review {
-    /// Something that waits for a decision.
+    /// Creates an entry that waits for a decision.
     #[must_use]
     pub fn new(
         institution_id: InstitutionId,
@@ -40,29 +40,29 @@ impl Review {
         Self { institution_id, item_id, subject, since, rows: 0, accounts, decision: None }
     }
 
-    /// Whether it counts as evidence: transactions that wait for a decision.
+    /// Returns whether it counts as evidence. Transactions that wait for a decision do.
     #[must_use]
     pub fn is_evidence(&self) -> bool {
         self.subject == Subject::Transactions && self.decision.is_none()
     }
 }
 
-/// What was decided.
+/// The outcome of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Verdict {
-    /// It is what it seems: new data, and the old is gone.
+pub enum DecisionOutcome {
+    /// The data is new, and the old data was removed.
     Accepted,
-    /// It is what the Item has, under other ids.
+    /// The data is what the Item has, under other ids.
     Remapped,
-    /// Rows with a twin of equal contents are what the Item has, the others wait for the deep
-    /// resync. The program decides so.
+    /// Rows with a stored row of equal contents are what the Item has, and the others wait for the
+    /// deep resync. Only the program decides this.
     Rebooked,
 }
 
-impl Verdict {
-    /// Returns the name of the verdict.
+impl DecisionOutcome {
+    /// Returns the name of the outcome.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,35 +73,36 @@ impl Verdict {
     }
 }
 
-/// An operator's decision about the transactions on hold of all Items of an institution, of
-/// those too that are found later.
+/// An operator's decision about the transactions on hold of all Items of an institution. It also
+/// applies to holds that start later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ruling {
     /// The institution.
     pub institution_id: InstitutionId,
-    /// What was decided.
-    pub verdict: Verdict,
-    /// Who decided.
+    /// The outcome.
+    #[serde(rename = "verdict")]
+    pub outcome: DecisionOutcome,
+    /// Name of the operator.
     pub by: String,
-    /// When.
+    /// Time of the decision.
     pub at: DateTime<Utc>,
 }
 
 impl Ruling {
-    /// A decision of now.
+    /// Creates a decision that is made now.
     #[must_use]
     pub fn new(
         institution_id: InstitutionId,
-        verdict: Verdict,
+        outcome: DecisionOutcome,
         by: impl Into<String>,
         now: DateTime<Utc>,
     ) -> Self {
-        Self { institution_id, verdict, by: by.into(), at: now }
+        Self { institution_id, outcome, by: by.into(), at: now }
     }
 }
 
-/// How many updates the Items of an institution had within an hour.
+/// The number of updates of an institution's Items within an hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpdateCount {
@@ -109,38 +110,38 @@ pub struct UpdateCount {
     pub institution_id: InstitutionId,
     /// The hour, counted from 1970.
     pub hour: i64,
-    /// The number of updates.
+    /// Number of updates.
     pub updates: u64,
 }
 
 impl UpdateCount {
-    /// Updates within an hour.
+    /// Creates a count of updates within an hour.
     #[must_use]
     pub fn new(institution_id: InstitutionId, hour: i64, updates: u64) -> Self {
         Self { institution_id, hour, updates }
     }
 
-    /// Returns the hour that a moment lies in.
+    /// Returns the hour that contains a moment.
     #[must_use]
     pub fn hour_of(at: DateTime<Utc>) -> i64 {
         at.timestamp().div_euclid(3600)
     }
 }
 
-/// Number of hours for which updates are counted.
+/// Number of hours for which counts of updates are stored.
 pub(super) const UPDATE_HOURS: i64 = 8 * 24;
 
-/// Number of hours that make a day's worth of updates.
+/// Number of hours with updates that make up a full day.
 pub(super) const HOURS_OF_A_DAY: i64 = 24;
 
-/// What becomes of the partner's earlier ids that a decision replaced.
+/// What happens to the partner's earlier ids that a decision replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Moves {
-    /// They are kept, so that the decision can be taken back.
+    /// They stay stored, so that the decision can be undone.
     #[default]
     Keep,
-    /// They are put back: the decision is taken back.
+    /// They are restored: the decision is undone.
     Restore,
-    /// They are forgotten: the decision is final.
+    /// They are deleted: the decision is final.
     Forget,
 }

@@ -1,24 +1,26 @@
-//! What every store decides alike: when an Item is due, what a link changes, who is told. Pure.
+//! Rules that all stores share: due times, the effects of links, and the receivers of webhooks.
 //!
-//! How it is stored is each store's own.
+//! They are pure functions. Each store implements how their results are persisted.
 
 mod coalesce;
-mod traces;
+mod side_effects;
 
-pub(super) use coalesce::{Coalesced, Unsent, coalesce};
-pub(crate) use traces::connected;
-pub(super) use traces::{Place, Traces, of_change, of_leave, of_link};
+pub(super) use coalesce::{CoalescedWebhooks, UnsentWebhook, coalesce};
+pub(crate) use side_effects::connected;
+pub(super) use side_effects::{
+    ItemContext, SideEffects, change_effects, leave_effects, link_effects,
+};
 
 use super::{
     AccountsWrite, ChangeTo, Changed, ConnectionChange, Destination, Fence, NewHolder, NewLink,
-    NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind,
+    NotificationRequest, NotifyBatch, Result, StoreError, StoreErrorKind,
 };
 use crate::{
+    changes::{ItemChanges, Milestone},
     connection::Connection,
     item::{Event, State, step},
-    life::{History, Life},
     merge::{AccountStanding, KnownAccount},
-    news::{Milestone, News},
+    sync_state::{History, SyncState},
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
@@ -31,8 +33,8 @@ use px_types::{
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// When an Item is due that was asked for an update: at once, though not before the partner's
-/// word, and no later than it was due anyway.
+/// Returns the due time of an Item for which an update was requested: at once, but not before
+/// `not_before`, and not later than it was due anyway.
 pub(super) fn due_at_once(
     due_at: Option<DateTime<Utc>>,
     not_before: Option<DateTime<Utc>>,
@@ -42,102 +44,106 @@ pub(super) fn due_at_once(
     due_at.map_or(soonest, |due_at| due_at.min(soonest))
 }
 
-/// Draws a fencing token. One serves a whole batch: it only has to differ from those that the same
-/// Item had before.
+/// Draws a fencing token. One is enough for a whole batch, because it only has to differ from
+/// earlier tokens of the same Item.
 pub(super) fn new_fence(random: &dyn Random) -> Fence {
     let mut bytes = [0; 8];
     random.fill(&mut bytes);
     Fence(i64::from_le_bytes(bytes))
 }
 
-/// Moves an Item; that it cannot move so is a fault of a program.
-pub(super) fn moved(from: State, event: Event) -> Result<State> {
+/// Applies an event to the state of an Item.
+///
+/// # Errors
+/// [`StoreErrorKind::Corrupt`] if the transition does not exist, which is a program error.
+pub(super) fn apply_event(from: State, event: Event) -> Result<State> {
     step(from, event).map(|(state, _)| state).map_err(|impossible| {
-        StoreError::new(StoreErrorKind::Corrupt, "the Item cannot move so").caused_by(impossible)
+        StoreError::new(StoreErrorKind::Corrupt, "an Item in this state does not accept this event")
+            .caused_by(impossible)
     })
 }
 
-/// What a link, or a change of a connection, makes of an Item that is there.
+/// The outcome of a link, or of a change of a connection, for an existing Item.
 #[derive(Debug)]
-pub(super) struct Joined {
-    /// Where the Item is then.
+pub(super) struct JoinOutcome {
+    /// New state of the Item.
     pub(super) state: State,
-    /// Whether it had lost its authorization.
+    /// Whether the Item had lost its authorization.
     pub(super) repaired: bool,
-    /// The connection as it is stored; `None` when the partner itself came.
+    /// The connection to store; `None` if the partner itself was linked.
     pub(super) connection: Option<Connection>,
-    /// Whether any connection needs transactions then.
+    /// Whether any connection needs transactions now.
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "postgres")),
         expect(dead_code, reason = "the store in memory looks at the connections themselves")
     )]
     pub(super) needs_transactions: bool,
-    /// Whether it is due at once, or once more when a worker has it.
+    /// Whether the Item is due at once, or once more if a worker has it.
     pub(super) due: bool,
-    /// What the application that joined is told of the history.
-    pub(super) tell: Tell,
+    /// The part of the history that the application is notified of.
+    pub(super) history_notice: HistoryNotice,
     /// Whether the application was not connected before.
-    pub(super) fresh: bool,
+    pub(super) is_new: bool,
 }
 
-/// How much of the history an application that joins finds.
+/// The part of the history that an application finds when it joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tell {
-    /// None, or it does not need it.
-    Nothing,
-    /// The last 30 days; the rest is on its way.
+pub(super) enum HistoryNotice {
+    /// None of it, or the application does not need it.
+    None,
+    /// The last 30 days; the rest is being fetched.
     Recent,
-    /// All.
+    /// All of it.
     All,
 }
 
-/// Links a holder to an Item that is there, with new tokens or without.
+/// Links an application or the partner to an existing Item, with or without new tokens.
 pub(super) fn join(
-    (state, life): (State, &Life),
+    (state, sync_state): (State, &SyncState),
     (connections, epoch): (&[Connection], u64),
     known: &[KnownAccount],
     new: &NewLink,
-) -> Result<Joined> {
+) -> Result<JoinOutcome> {
     let repaired = state.login_required() && new.tokens.is_some();
     let mut joined = match &new.holder {
         NewHolder::Application(connection) => {
-            connect((state, life), (connections, epoch), known, connection.clone())
+            connect((state, sync_state), (connections, epoch), known, connection.clone())
         }
-        NewHolder::Partner => Joined {
+        NewHolder::Partner => JoinOutcome {
             state,
             repaired,
             connection: None,
             needs_transactions: connections.iter().any(Connection::needs_transactions),
             due: false,
-            tell: Tell::Nothing,
-            fresh: false,
+            history_notice: HistoryNotice::None,
+            is_new: false,
         },
     };
     if repaired {
-        joined.state = moved(state, Event::Repaired)?;
+        joined.state = apply_event(state, Event::Repaired)?;
         joined.repaired = true;
         joined.due = true;
     }
     Ok(joined)
 }
 
-/// Adds or replaces a connection. `epoch` is one that the Item never used before, so that no
-/// cursor of an application that left goes on when it comes back, nor one that sees something else.
+/// Adds or replaces a connection. `epoch` is one that the Item has never used, so that a cursor
+/// becomes invalid when its application was disconnected meanwhile or can see different data.
 pub(super) fn connect(
-    (state, life): (State, &Life),
+    (state, sync_state): (State, &SyncState),
     (connections, epoch): (&[Connection], u64),
     known: &[KnownAccount],
     mut connection: Connection,
-) -> Joined {
+) -> JoinOutcome {
     connection.epoch = epoch;
-    // An answer without any account is an answer: those there are, are none.
-    if life.fresh.accounts.is_some() || !known.is_empty() {
+    // A response without any account is a response, too: the user then has no accounts.
+    if sync_state.fresh.accounts.is_some() || !known.is_empty() {
         connection.settle(known);
     }
     let old = connections.iter().find(|old| old.application_id == connection.application_id);
-    let fresh = old.is_none();
+    let is_new = old.is_none();
     if let Some(old) = old {
-        connection.take_place_of(old);
+        connection.replace(old);
     }
     let needs = connection.needs_transactions();
     let (mut needed, mut needed_itself) = (false, false);
@@ -148,31 +154,31 @@ pub(super) fn connect(
     let others_need = connections.iter().any(|other| {
         other.needs_transactions() && other.application_id != connection.application_id
     });
-    let tell = match &life.history {
-        _ if !needs || needed_itself => Tell::Nothing,
-        History::Complete => Tell::All,
-        History::Fetching { recent: true, .. } => Tell::Recent,
-        History::Fetching { recent: false, .. } | History::Missing => Tell::Nothing,
+    let history_notice = match &sync_state.history {
+        _ if !needs || needed_itself => HistoryNotice::None,
+        History::Complete => HistoryNotice::All,
+        History::Fetching { recent: true, .. } => HistoryNotice::Recent,
+        History::Fetching { recent: false, .. } | History::Missing => HistoryNotice::None,
     };
-    Joined {
+    JoinOutcome {
         state,
         repaired: false,
         connection: Some(connection),
         needs_transactions: needs || others_need,
-        // An Item that no application used was updated seldom.
+        // An Item without applications was updated rarely.
         due: (connections.is_empty() || (needs && !needed)) && !state.login_required(),
-        tell,
-        fresh,
+        history_notice,
+        is_new,
     }
 }
 
-/// Changes a connection that there is: what it was, and what it makes of the Item.
+/// Changes an existing connection. Returns the old connection and the outcome for the Item.
 pub(super) fn change(
     change: &ConnectionChange,
-    place: (State, &Life),
+    current: (State, &SyncState),
     (connections, epoch): (&[Connection], u64),
     known: &[KnownAccount],
-) -> std::result::Result<(Connection, Joined), Changed> {
+) -> std::result::Result<(Connection, JoinOutcome), Changed> {
     let old = connections.iter().find(|old| old.application_id == change.application_id);
     let old = old.ok_or(Changed::NotConnected)?;
     let connection = match &change.to {
@@ -185,94 +191,95 @@ pub(super) fn change(
         }
         ChangeTo::Webhook(webhook) => Connection { webhook: webhook.clone(), ..old.clone() },
     };
-    Ok((old.clone(), connect(place, (connections, epoch), known, connection)))
+    Ok((old.clone(), connect(current, (connections, epoch), known, connection)))
 }
 
-impl Joined {
-    /// The webhooks that tell it. `counts` are the transactions of each account, which are asked
-    /// for only when something is told of the history.
+impl JoinOutcome {
+    /// Returns the webhooks about it. `counts` are the numbers of transactions by account; they are
+    /// needed only if the history is reported.
     pub(super) fn webhooks(
         &self,
         (item, environment): (&ItemId, &Environment),
         connections: &[Connection],
         counts: BTreeMap<AccountId, u64>,
-    ) -> Result<Vec<Waiting>> {
+    ) -> Result<Vec<OutboxEntry>> {
         let mut all = Vec::new();
         if self.repaired {
-            let news = News { repaired: true, ..News::default() };
-            all = compose(&news, (item, environment), connections)?;
+            let changes = ItemChanges { repaired: true, ..ItemChanges::default() };
+            all = compose(&changes, (item, environment), connections)?;
         }
-        let milestone = match self.tell {
-            Tell::Nothing => return Ok(all),
-            Tell::Recent => Milestone::Initial(counts),
-            Tell::All => Milestone::Both(counts),
+        let milestone = match self.history_notice {
+            HistoryNotice::None => return Ok(all),
+            HistoryNotice::Recent => Milestone::Initial(counts),
+            HistoryNotice::All => Milestone::Both(counts),
         };
-        let news = News {
+        let changes = ItemChanges {
             milestone: Some(milestone),
             initial_complete: true,
-            historical_complete: self.tell == Tell::All,
-            ..News::default()
+            historical_complete: self.history_notice == HistoryNotice::All,
+            ..ItemChanges::default()
         };
-        all.extend(compose(&news, (item, environment), self.connection.as_slice())?);
+        all.extend(compose(&changes, (item, environment), self.connection.as_slice())?);
         Ok(all)
     }
 }
 
-/// What is put in the outbox. Without `Debug`: a body may hold a token.
+/// A new entry of the outbox. It does not implement `Debug`, because its body can contain a token.
 #[derive(Clone)]
-pub(super) struct Waiting {
+pub(super) struct OutboxEntry {
     pub(super) application_id: ApplicationId,
     pub(super) to: Destination,
     pub(super) body: String,
-    /// Whether the body holds a token, so that it is sealed at rest.
+    /// Whether the body contains a token, so that it is sealed when stored.
     pub(super) secret: bool,
 }
 
-impl Waiting {
-    /// The address of the application, if an earlier webhook to it may take this one in.
+impl OutboxEntry {
+    /// Returns the address of the application, if an earlier webhook to it may be merged with this
+    /// one.
     pub(super) fn coalesces_at(&self) -> Option<&str> {
         self.to.url().filter(|_| !self.secret)
     }
 }
 
-/// The webhooks that tell news, with their bodies as they are sent.
+/// Returns the webhooks about an event, with their bodies as they are sent.
 pub(super) fn compose(
-    news: &News,
+    changes: &ItemChanges,
     (item, environment): (&ItemId, &Environment),
     connections: &[Connection],
-) -> Result<Vec<Waiting>> {
-    let outgoing = news.webhooks(item, environment, connections).into_iter();
+) -> Result<Vec<OutboxEntry>> {
+    let outgoing = changes.webhooks(item, environment, connections).into_iter();
     outgoing
         .map(|outgoing| {
-            Ok(Waiting {
+            Ok(OutboxEntry {
                 application_id: outgoing.application_id,
                 to: Destination::Url(outgoing.url),
-                body: written(&outgoing.webhook)?,
+                body: to_json(&outgoing.webhook)?,
                 secret: false,
             })
         })
         .collect()
 }
 
-fn written(message: &impl Serialize) -> Result<String> {
+fn to_json(message: &impl Serialize) -> Result<String> {
     serde_json::to_string(message).map_err(|_| {
-        StoreError::new(StoreErrorKind::Corrupt, "a webhook cannot be written as JSON")
+        StoreError::new(StoreErrorKind::Corrupt, "a webhook cannot be serialized as JSON")
     })
 }
 
-/// What every application is told when a partner says that it revoked the tokens.
-pub(super) fn revoked() -> News {
+/// Returns the event that reports revoked tokens to every application.
+pub(super) fn revoked() -> ItemChanges {
     let fault = PlaidError::new(
         PlaidErrorType::ItemError,
         "ITEM_LOGIN_REQUIRED",
         "the institution ended the access; the user has to authorize again",
     );
-    News { fault: Some(fault), ..News::default() }
+    ItemChanges { fault: Some(fault), ..ItemChanges::default() }
 }
 
-/// The connections that a commit's new accounts, or a first answer, change, as they are then.
-/// `present` are the accounts that the Item had, held ones left out.
-pub(super) fn take_in(
+/// Returns the connections that new accounts of a commit, or a first response, change, with their
+/// new values. `present` are the accounts that the Item had, without those on hold.
+pub(super) fn extend_connections(
     connections: &mut [Connection],
     write: &AccountsWrite,
     present: &[AccountId],
@@ -291,89 +298,91 @@ pub(super) fn take_in(
     changed
 }
 
-/// Which tokens an Item that is there has after a link.
+/// The tokens of an existing Item after a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tokens {
-    /// The new ones; the old ones are revoked if they [outlived](outlived) their use.
+pub(super) enum TokenChoice {
+    /// The new ones. The old ones are revoked if [possible](is_revocable).
     New,
-    /// Those that it has; the new ones are revoked, if these are others.
+    /// The stored ones. The new ones are revoked if they differ.
     Old,
-    /// Those that it has; there are no new ones, or they are the partner's own and left alone.
-    OldAlone,
+    /// The stored ones. There are no new ones, or they belong to the partner itself and are not
+    /// touched.
+    OldOnly,
 }
 
-/// Which tokens an Item has after a link. `present` are the partner's ids of the accounts that
-/// the partner lists.
+/// Decides which tokens an Item has after a link. `present` are the partner's ids of the accounts
+/// that the partner lists.
 ///
-/// An Item has one authorization, so the one that shows more must stay.
-pub(super) fn which_tokens(
+/// An Item has one authorization, so the one that covers more accounts must stay.
+pub(super) fn choose_tokens(
     state: State,
     new: &NewLink,
     connections: &[Connection],
     present: &[AccountId],
-) -> Tokens {
+) -> TokenChoice {
     if new.tokens.is_none() {
-        return Tokens::OldAlone;
+        return TokenChoice::OldOnly;
     }
     if state.login_required() {
-        return Tokens::New;
+        return TokenChoice::New;
     }
-    let NewHolder::Application(joining) = &new.holder else { return Tokens::OldAlone };
-    let Some(covers) = &new.covers else { return Tokens::New };
+    let NewHolder::Application(joining) = &new.holder else { return TokenChoice::OldOnly };
+    let Some(covers) = &new.covers else { return TokenChoice::New };
     let shows_enough = if present.is_empty() {
-        // Before the first answer, ids are the partner's, and all there are is not known.
+        // Before the first response, accounts have the partner's ids, and the full list is unknown.
         let mut others =
             connections.iter().filter(|other| other.application_id != joining.application_id);
         others
             .all(|other| other.accounts.as_ref().is_some_and(|accounts| accounts.is_subset(covers)))
     } else {
-        // What others see is among these.
+        // The accounts that other applications see are among these.
         present.iter().all(|account| covers.contains(account))
     };
-    if shows_enough { Tokens::New } else { Tokens::Old }
+    if shows_enough { TokenChoice::New } else { TokenChoice::Old }
 }
 
-/// Whether old tokens are revoked once new ones are stored. Where the two have one in common,
-/// its revocation would end the new ones too.
-pub(super) fn outlived(old: &TokenSet, new: &TokenSet) -> bool {
+/// Returns whether old tokens can be revoked once new ones are stored. If the two pairs have a
+/// token in common, the revocation would end the new ones, too.
+pub(super) fn is_revocable(old: &TokenSet, new: &TokenSet) -> bool {
     let same_refresh = old.refresh_token.is_some() && old.refresh_token == new.refresh_token;
     old.access_token != new.access_token && !same_refresh
 }
 
-/// What the entries of a batch ask of one Item, together.
+/// The combined requests for one Item in a batch of notifications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// The earliest date named.
+pub(super) struct ItemRequest {
+    /// Earliest date named.
     pub(super) since: Option<Date>,
-    /// Whether the tokens are to be cycled.
+    /// Whether the tokens must be refreshed.
     pub(super) cycle: bool,
-    /// Whether the tokens are revoked; that counts above the others.
+    /// Whether the tokens were revoked. This takes precedence over the others.
     pub(super) revoked: bool,
 }
 
-impl Asked {
-    fn add(&mut self, ask: NotifyAsk) {
-        match ask {
-            NotifyAsk::Update { since } => self.since = earliest(self.since, since),
-            NotifyAsk::Cycle => self.cycle = true,
-            NotifyAsk::Revoked => self.revoked = true,
+impl ItemRequest {
+    fn add(&mut self, request: NotificationRequest) {
+        match request {
+            NotificationRequest::Update { since } => self.since = earliest(self.since, since),
+            NotificationRequest::Cycle => self.cycle = true,
+            NotificationRequest::Revoked => self.revoked = true,
         }
     }
 }
 
-/// What a batch asks, by Item; or the index of the first entry whose Item is not known.
-pub(super) fn gather(
+/// Groups the requests of a batch by Item. Fails with the index of the first entry that names an
+/// unknown Item.
+pub(super) fn group_by_item(
     batch: &NotifyBatch,
     item_of: impl Fn(&super::AccessDigest) -> Option<ItemId>,
-) -> std::result::Result<BTreeMap<ItemId, Asked>, usize> {
-    let mut asked: BTreeMap<ItemId, Asked> = BTreeMap::new();
-    for (index, (digest, ask)) in batch.entries.iter().enumerate() {
-        asked.entry(item_of(digest).ok_or(index)?).or_default().add(*ask);
+) -> std::result::Result<BTreeMap<ItemId, ItemRequest>, usize> {
+    let mut requests: BTreeMap<ItemId, ItemRequest> = BTreeMap::new();
+    for (index, (digest, request)) in batch.entries.iter().enumerate() {
+        requests.entry(item_of(digest).ok_or(index)?).or_default().add(*request);
     }
-    Ok(asked)
+    Ok(requests)
 }
 
-/// The earlier of two dates, of which either may be missing.
+/// Returns the earlier of two optional dates.
 pub(super) fn earliest(one: Option<Date>, other: Option<Date>) -> Option<Date> {
     [one, other].into_iter().flatten().min()
 }

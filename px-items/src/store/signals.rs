@@ -1,6 +1,6 @@
-//! Signals: how a commit wakes the components of the same process that have to act on it.
+//! Signals that wake components of the same process after a commit.
 
-use super::{Commit, Then};
+use super::{Commit, LeaseOutcome};
 use std::{
     pin::pin,
     sync::{
@@ -12,28 +12,28 @@ use tokio::sync::Notify;
 
 /// The signals of a store. Clones share them, and so do all clones of a store.
 ///
-/// A store raises a signal after the transaction that made the work is committed, so the engine and
-/// the sender of the same process begin within milliseconds and need no wiring. Other processes
-/// find the work at their next poll.
+/// A store raises a signal after the transaction that created the work is committed. The engine and
+/// the webhook sender of the same process therefore start within milliseconds and need no wiring.
+/// Other processes find the work at their next poll.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Signals {
     /// An Item may be due.
     pub items: Signal,
-    /// The outbox may have something to send.
+    /// The outbox may have entries to send.
     pub outbox: Signal,
-    /// A token may wait to be revoked.
+    /// Tokens may be queued for revocation.
     pub revocations: Signal,
 }
 
 impl Signals {
-    /// Returns the signals to raise after a commit: it may leave something to send, and the Item due.
+    /// Returns the signals to raise after a commit.
     pub(super) fn of_commit(&self, commit: &Commit) -> [Option<&Signal>; 2] {
         let is_due = matches!(
-            commit.then,
-            Then::Release { due_at: Some(due_at), .. } if due_at <= commit.now
+            commit.lease,
+            LeaseOutcome::Release { due_at: Some(due_at), .. } if due_at <= commit.now
         );
-        [is_due.then_some(&self.items), (!commit.news.is_silent()).then_some(&self.outbox)]
+        [is_due.then_some(&self.items), (!commit.changes.is_empty()).then_some(&self.outbox)]
     }
 
     pub(super) fn raise_all(&self) {
@@ -43,26 +43,26 @@ impl Signals {
     }
 }
 
-/// One signal. It can be raised without a listener, and then is lost.
+/// A signal. If nothing listens when it is raised, it is lost.
 #[derive(Clone, Debug, Default)]
-pub struct Signal(Arc<Raised>);
+pub struct Signal(Arc<SignalState>);
 
-/// How often a signal was raised. Not a `watch` channel: that one wakes its receivers in an order of
-/// chance, and a simulation has to repeat.
+/// The number of times a signal was raised. This is not a `watch` channel: that one wakes its
+/// receivers in random order, and simulations must be repeatable.
 #[derive(Debug, Default)]
-struct Raised {
+struct SignalState {
     count: AtomicU64,
     notify: Notify,
 }
 
 impl Signal {
-    /// Wakes every listener, now or when it next listens.
+    /// Wakes every listener, now or when it listens next.
     pub fn raise(&self) {
         self.0.count.fetch_add(1, Ordering::SeqCst);
         self.0.notify.notify_waiters();
     }
 
-    /// Begins to listen.
+    /// Creates a listener for later raises.
     #[must_use]
     pub fn listen(&self) -> Listener {
         Listener { signal: self.clone(), seen: self.0.count.load(Ordering::SeqCst) }
@@ -77,7 +77,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits until the signal is raised; raises since the last call count as one. Cancel safe.
+    /// Waits until the signal is raised. Raises since the last call count as one. Cancel safe.
     pub async fn raised(&mut self) {
         loop {
             let mut notified = pin!(self.signal.0.notify.notified());

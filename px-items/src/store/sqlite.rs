@@ -1,20 +1,21 @@
-//! The embedded store: one SQLite file.
+//! A store in one SQLite file, for a single machine.
 //!
-//! One connection writes, each time in a transaction that begins as a writer, so that no two of
-//! them ever meet; others read beside it what was committed last. What a commit has in rows goes
-//! in as JSON arrays, one for each kind of row, or a few where there are thousands.
+//! A single connection writes. Each of its transactions begins as a writer, so write transactions
+//! never conflict. Other connections read the last committed state at the same time. A commit
+//! passes its rows as JSON arrays: one for each kind of row, or a few if there are thousands of
+//! rows.
 //!
-//! What must last is on the disk before it is answered (`synchronous = FULL`): a rotated refresh
-//! token that a power cut takes back would lose the Item's authorization. Commits that come
-//! together share a transaction, and so the time that the disk takes. A claim or a lease need not
-//! last: a power cut ends the workers too, who are all on this machine.
+//! Data that must be durable is on the disk before the call returns (`synchronous = FULL`): if a
+//! power cut reverted a rotated refresh token, the Item would lose its authorization. Concurrent
+//! commits share a transaction, and thus the latency of the disk. Claims and leases need not be
+//! durable, because a power cut also stops the workers, which all run on this machine.
 //!
 //! Schema: `migrations/sqlite`.
 
-/// Makes a call, for so long at most. One that is cut off is taken back, or stored as a whole.
-macro_rules! limited {
-    ($place:expr, $limit:expr, $call:expr) => {{
-        let options = &$place;
+/// Runs a call with a time limit. A call that exceeds it is rolled back or stored completely.
+macro_rules! with_timeout {
+    ($owner:expr, $limit:expr, $call:expr) => {{
+        let options = &$owner;
         tokio::select! {
             biased;
             result = $call => result.map_err(StoreError::from),
@@ -22,13 +23,14 @@ macro_rules! limited {
         }
     }};
 }
-/// A call of the daily round.
-macro_rules! daily {
+/// Runs a call of normal operation, with its time limit.
+macro_rules! regular {
     ($store:ident, $call:expr) => {
-        limited!($store.options, $store.options.call_timeout, $call)
+        with_timeout!($store.options, $store.options.call_timeout, $call)
     };
 }
 mod commit;
+mod group_commit;
 mod keys;
 mod links;
 mod log;
@@ -41,18 +43,17 @@ mod reads;
 mod review;
 mod row;
 mod sealed;
-mod shared;
 mod tickets;
 mod tokens;
 mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+    Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, NewLink,
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
-    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
-    StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime,
+    Resealed, Result, Review, Revocation, RevocationDecision, RevocationStart, Ruling, Signal,
+    Signals, Store, StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind,
+    TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime,
     digests::DigestKey,
 };
 use crate::{
@@ -63,6 +64,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use group_commit::WriteQueue;
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
@@ -70,7 +72,6 @@ use px_types::{
     webhook::Environment,
 };
 use row::Failure;
-use shared::Line;
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool, Transaction,
     error::DatabaseError,
@@ -87,37 +88,38 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// The migrations. Those of later versions are not missed.
+/// The migrations. Applied migrations of later versions are ignored.
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("migrations/sqlite");
     migrator.set_ignore_missing(true);
     migrator
 });
 
-/// Connections that read at once.
-const READERS: u32 = 4;
-/// What the writer and each reader keep of the file in memory, in KiB; the machine's own cache
-/// has more of it. What five connections keep is what a process takes whatever it does.
-const WRITER_CACHE: u32 = 8 * 1024;
-const READER_CACHE: u32 = 2 * 1024;
-/// Pages of the log after which it is brought into the file. Each update changes pages all over
-/// the file; the longer the log, the more of them are the same ones again.
-const LOG_PAGES: &str = "4000";
+/// Maximum number of connections that read at the same time.
+const MAX_READERS: u32 = 4;
+/// Page caches of the writer and of each reader, in KiB. The operating system caches more of the
+/// file. The sum over five connections is the minimum memory use of a process.
+const WRITER_CACHE_KIB: u32 = 8 * 1024;
+const READER_CACHE_KIB: u32 = 2 * 1024;
+/// Size of the write-ahead log, in pages, at which it is checkpointed into the file. Each update
+/// changes pages all over the file; the longer the log, the more of these pages are the same.
+const WAL_CHECKPOINT_PAGES: &str = "4000";
 
-/// Between two attempts to open a file that another program is making.
-const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+/// Delay between two attempts to open a file that another program is creating.
+const LOCKED_RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// How a transaction begins that is on the disk before it is answered.
-const LASTING: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
-/// How one begins that a power cut may take back; what comes after it is lost with it or stays with
-/// it.
-const PASSING: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
+/// Statements that begin a durable transaction: it is on the disk before the call returns.
+const BEGIN_DURABLE: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
+/// Statements that begin a transaction that a power cut may revert, together with all later ones.
+const BEGIN_TRANSIENT: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
 
 /// A store in one SQLite file. Cheap to clone.
+///
+/// Every method can fail as described for [`Store`].
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
-    line: Arc<Line>,
+    write_queue: Arc<WriteQueue>,
     readers: SqlitePool,
     options: StoreOptions,
     signals: Signals,
@@ -126,78 +128,82 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, which is made if there is none, and brings its schema up to date.
+    /// Opens a file, creates it if it does not exist, and migrates its schema.
     ///
-    /// Several processes of one machine may use it; each waits for the others' commits.
+    /// Several processes of one machine can use the same file. They wait for each other's commits.
     ///
     /// # Errors
-    /// If the file cannot be used, its schema is of a newer version, or it belongs to another
-    /// environment.
+    /// - [`StoreErrorKind::Schema`] if the schema belongs to a newer version or another build.
+    /// - [`StoreErrorKind::Environment`] if the file belongs to another environment.
+    /// - [`StoreErrorKind::Unavailable`] or [`StoreErrorKind::TimedOut`] if the file cannot be
+    ///   used.
     pub async fn open(file: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
         let connect = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let writer = limited!(options, options.call_timeout, first(connect.clone(), &options))?;
-        limited!(options, options.bulk_timeout, migrate(&writer, &options.environment))?;
+        let writer =
+            with_timeout!(options, options.call_timeout, open_writer(connect.clone(), &options))?;
+        with_timeout!(options, options.bulk_timeout, migrate(&writer, &options.environment))?;
         if options.shared_clock.is_none() {
-            limited!(
+            with_timeout!(
                 options,
                 options.bulk_timeout,
                 end_leases_ahead(&writer, options.clock.now())
             )?;
         }
-        let readers = pool(connect, READERS, READER_CACHE, &options).await?;
-        Ok(Self::over(writer, readers, options))
+        let readers = pool(connect, MAX_READERS, READER_CACHE_KIB, &options).await?;
+        Ok(Self::from_pools(writer, readers, options))
     }
 
-    /// A store that ends with the process.
+    /// Creates a store in memory. It is lost when the process ends.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// If SQLite cannot create the database.
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
         let connect = SqliteConnectOptions::new().in_memory(true);
-        let writer = pool(connect, 1, WRITER_CACHE, &options).await?;
+        let writer = pool(connect, 1, WRITER_CACHE_KIB, &options).await?;
         migrate(&writer, &options.environment).await?;
-        Ok(Self::over(writer.clone(), writer, options))
+        Ok(Self::from_pools(writer.clone(), writer, options))
     }
 
-    fn over(writer: SqlitePool, readers: SqlitePool, options: StoreOptions) -> Self {
-        let (line, signals, digest_key) = (Arc::default(), Signals::default(), Arc::default());
+    fn from_pools(writer: SqlitePool, readers: SqlitePool, options: StoreOptions) -> Self {
+        let (write_queue, signals, digest_key) =
+            (Arc::default(), Signals::default(), Arc::default());
         let time = Arc::new(options.local_time());
-        Self { writer, line, readers, options, signals, time, digest_key }
+        Self { writer, write_queue, readers, options, signals, time, digest_key }
     }
 
-    /// Ends all connections, once they are free.
+    /// Closes all connections, once the running calls have finished.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        Ok(self.writer.begin_with(LASTING).await?)
+        Ok(self.writer.begin_with(BEGIN_DURABLE).await?)
     }
 
-    async fn begin_passing(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        Ok(self.writer.begin_with(PASSING).await?)
+    async fn begin_transient(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        Ok(self.writer.begin_with(BEGIN_TRANSIENT).await?)
     }
 }
 
-/// The first connection of a process to a file, which makes the file if there is none.
+/// Opens the first connection of a process, and creates the file if it does not exist.
 ///
-/// SQLite does not wait for another program when it changes a new file to a write-ahead log: of two
-/// programs that make a file at once, one is refused, and tries again here.
-async fn first(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<SqlitePool> {
+/// When SQLite switches a new file to a write-ahead log, it does not wait for other programs. If
+/// two programs create the file at the same time, one of them fails and retries here.
+async fn open_writer(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<SqlitePool> {
     loop {
-        match pool(connect.clone(), 1, WRITER_CACHE, options).await {
-            Err(error) if is_locked(&error) => options.clock.sleep(LOCKED_PAUSE).await,
+        match pool(connect.clone(), 1, WRITER_CACHE_KIB, options).await {
+            Err(error) if is_locked(&error) => options.clock.sleep(LOCKED_RETRY_DELAY).await,
             opened => return opened,
         }
     }
 }
 
-/// Whether another program has the file for itself at this moment (`SQLITE_BUSY`).
+/// Returns whether another program has locked the file (`SQLITE_BUSY`).
 fn is_locked(error: &StoreError) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref::<sqlx::Error>());
     let code = source.and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
@@ -206,20 +212,20 @@ fn is_locked(error: &StoreError) -> bool {
 
 async fn pool(
     connect: SqliteConnectOptions,
-    most: u32,
-    cache: u32,
+    max_connections: u32,
+    cache_kib: u32,
     options: &StoreOptions,
 ) -> Result<SqlitePool> {
     let connect = connect
         .busy_timeout(options.call_timeout)
         .statement_cache_capacity(128)
-        .pragma("cache_size", format!("-{cache}"))
+        .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("temp_store", "memory")
-        .pragma("wal_autocheckpoint", LOG_PAGES)
+        .pragma("wal_autocheckpoint", WAL_CHECKPOINT_PAGES)
         .disable_statement_logging();
-    // A connection in memory is the database: it must not be ended for being idle.
+    // A connection in memory is the database itself, so it must not be closed when it is idle.
     let pool = SqlitePoolOptions::new()
-        .max_connections(most)
+        .max_connections(max_connections)
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(options.call_timeout)
@@ -230,11 +236,11 @@ async fn pool(
     Ok(pool)
 }
 
-/// Brings the schema up to date. Like the one of PostgreSQL, it may be a later version's.
+/// Migrates the schema. As with PostgreSQL, it may belong to a later version.
 async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Failure> {
     let mut migrated = MIGRATOR.run(pool).await;
-    // Another program may have been at the same step; that step is done then, and the next look
-    // sees it.
+    // Another program may have applied the same migration at the same time. Then it is done, and
+    // the next attempt finds it applied.
     for _ in 0..MIGRATOR.iter().count() {
         if !matches!(migrated, Err(MigrateError::ExecuteMigration(..))) {
             break;
@@ -244,7 +250,7 @@ async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Fai
     migrated.map_err(|error| match error {
         MigrateError::VersionMismatch(version) => StoreError::other_schema(version),
         error => {
-            let what = "the schema of the database file cannot be brought up to date";
+            let what = "the schema of the database file cannot be migrated";
             StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
         }
     })?;
@@ -254,7 +260,7 @@ async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Fai
     if known < oldest {
         return Err(StoreError::newer_schema(known, oldest).into());
     }
-    // Of two programs that open it at once the first one decides.
+    // If two programs open the file at the same time, the first one decides.
     let own = "UPDATE compatibility SET environment = ? WHERE environment IS NULL";
     sqlx::query(own).bind(environment.as_str()).execute(pool).await?;
     let owner: String =
@@ -262,8 +268,8 @@ async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Fai
     Ok(StoreError::check_environment(&owner, environment)?)
 }
 
-/// Ends leases that run for longer than any lease does: the clock of this machine was ahead when they
-/// were taken, and their workers are gone.
+/// Ends leases that last longer than any lease should. They were claimed while this machine's clock
+/// was ahead, and their workers no longer run.
 async fn end_leases_ahead(pool: &SqlitePool, now: DateTime<Utc>) -> Result<(), Failure> {
     let sql = "UPDATE items SET leased_until = ?1 WHERE leased_until > ?2 AND item_id IN \
                (SELECT item_id FROM items WHERE wake_at > ?2 AND state IN ('created', 'updating'))";
@@ -294,13 +300,13 @@ impl Store for SqliteStore {
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        let linked = daily!(self, self.connect_holder(&new))?;
+        let linked = regular!(self, self.connect_holder(&new))?;
         self.signals.raise_all();
         Ok(linked)
     }
 
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        let (unlinked, more) = daily!(self, self.disconnect(leave))?;
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked> {
+        let (unlinked, more) = regular!(self, self.disconnect(leave))?;
         self.signals.raise_all();
         if more {
             self.clear_leftovers(&leave.item_id).await;
@@ -309,30 +315,30 @@ impl Store for SqliteStore {
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        let changed = daily!(self, self.change_connection(change))?;
+        let changed = regular!(self, self.change_connection(change))?;
         self.signals.raise_all();
         Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
-        daily!(self, commit::connections(&self.readers, item))
+        regular!(self, commit::connections(&self.readers, item))
     }
 
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
-        daily!(self, self.read_access(token))
+        regular!(self, self.read_access(token))
     }
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
-        daily!(self, self.swap_access(old, new))
+        regular!(self, self.swap_access(old, new))
     }
 
-    async fn give_access(
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
-        daily!(self, self.grant_access(item, application, new))
+        regular!(self, self.grant_access(item, application, new))
     }
 
     async fn activities(
@@ -341,19 +347,19 @@ impl Store for SqliteStore {
         after: Option<&ActivityId>,
         limit: usize,
     ) -> Result<Option<Vec<Activity>>> {
-        daily!(self, self.read_activities(item, after, limit))
+        regular!(self, self.read_activities(item, after, limit))
     }
 
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
-        daily!(self, self.write_reads(reads))
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()> {
+        regular!(self, self.write_reads(reads))
     }
 
     async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
-        daily!(self, self.read_reads(item))
+        regular!(self, self.read_reads(item))
     }
 
     async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
-        daily!(self, self.keep_ticket(ticket))
+        regular!(self, self.save_ticket(ticket))
     }
 
     async fn ticket(
@@ -362,7 +368,7 @@ impl Store for SqliteStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        daily!(self, self.read_ticket((digest, kind, now)))
+        regular!(self, self.read_ticket((digest, kind, now)))
     }
 
     async fn take_ticket(
@@ -371,7 +377,7 @@ impl Store for SqliteStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        daily!(self, self.remove_ticket((digest, kind, now)))
+        regular!(self, self.remove_ticket((digest, kind, now)))
     }
 
     async fn exchange(
@@ -381,32 +387,32 @@ impl Store for SqliteStore {
         new: &AccessDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>> {
-        daily!(self, self.exchange_ticket(digest, application, new, now))
+        regular!(self, self.exchange_ticket(digest, application, new, now))
     }
 
     async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
-        daily!(self, self.clear_tickets(now, limit))
+        regular!(self, self.clear_tickets(now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        let record = daily!(self, self.read_item(item))?;
+        let record = regular!(self, self.read_item(item))?;
         Ok(record.map(|record| self.time.cap().record(record)))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
-        daily!(self, self.read_find(institution, user))
+        regular!(self, self.read_find(institution, user))
     }
 
     async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
-        daily!(self, self.read_accounts(item))
+        regular!(self, self.read_accounts(item))
     }
 
     async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
-        daily!(self, self.read_identities(item))
+        regular!(self, self.read_identities(item))
     }
 
     async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
-        daily!(self, self.read_securities(item))
+        regular!(self, self.read_securities(item))
     }
 
     async fn transactions(
@@ -414,11 +420,11 @@ impl Store for SqliteStore {
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage> {
-        daily!(self, self.read_transactions(item, query))
+        regular!(self, self.read_transactions(item, query))
     }
 
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
-        daily!(self, self.read_changes(item, query))
+        regular!(self, self.read_changes(item, query))
     }
 
     async fn claim(
@@ -428,7 +434,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let times = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, self.take_due(work::DUE, times, limit))?;
+        let claimed = regular!(self, self.take_due(work::DUE, times, limit))?;
         Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
@@ -439,7 +445,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let times = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, self.take_due(work::REFRESHES, times, limit))?;
+        let claimed = regular!(self, self.take_due(work::REFRESHES, times, limit))?;
         Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
@@ -450,28 +456,28 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        let claimed = daily!(self, self.take_one(item, now, lease_until))?;
+        let claimed = regular!(self, self.take_one(item, now, lease_until))?;
         Ok(claimed.map(|record| self.time.cap().record(record)))
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
         let lease = self.time.cap().permits(lease);
-        daily!(self, self.lease(&lease))
+        regular!(self, self.lease(&lease))
     }
 
     async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
         let mut update = update.clone();
         update.now = self.time.cap().now(update.now);
-        daily!(self, self.note_partner(&update))
+        regular!(self, self.write_partner(&update))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
         let lease_until = self.time.cap().renewed(lease_until);
-        daily!(self, self.prolong(item, fence, lease_until))
+        regular!(self, self.prolong(item, fence, lease_until))
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        daily!(self, self.give_back(items))
+        regular!(self, self.give_back(items))
     }
 
     async fn known(
@@ -480,7 +486,7 @@ impl Store for SqliteStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        let mut known = daily!(self, self.read_known(item, window, ids))?;
+        let mut known = regular!(self, self.read_known(item, window, ids))?;
         self.time.cap().known(&mut known);
         Ok(known)
     }
@@ -488,26 +494,26 @@ impl Store for SqliteStore {
     async fn commit(&self, mut commit: Commit) -> Result<()> {
         self.time.cap().commit(&mut commit);
         let signals = self.signals.of_commit(&commit);
-        daily!(self, self.store(commit))?;
+        regular!(self, self.store(commit))?;
         signals.into_iter().flatten().for_each(Signal::raise);
         Ok(())
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
-        daily!(self, self.read_tokens(item))
+        regular!(self, self.read_tokens(item))
     }
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
-        daily!(self, self.replace_tokens(item, version, tokens))
+        regular!(self, self.replace_tokens(item, version, tokens))
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
         let now = self.time.cap().now(now);
-        daily!(self, self.note_refresh(item, version, Some(now)))
+        regular!(self, self.record_refresh(item, version, Some(now)))
     }
 
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
-        daily!(self, self.note_refresh(item, version, None)).map(drop)
+        regular!(self, self.record_refresh(item, version, None)).map(drop)
     }
 
     async fn claim_revocations(
@@ -517,15 +523,15 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Revocation>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        daily!(self, self.take_revocations(now, lease_until, limit))
+        regular!(self, self.take_revocations(now, lease_until, limit))
     }
 
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
-        daily!(self, self.start_revocation(start))
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
+        regular!(self, self.start_revocation(start))
     }
 
     async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
-        let queued = daily!(self, self.queue_lost(lost))?;
+        let queued = regular!(self, self.queue_lost(lost))?;
         self.signals.revocations.raise();
         Ok(queued)
     }
@@ -535,11 +541,11 @@ impl Store for SqliteStore {
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        daily!(self, self.end_revocation(revocation, again_at))
+        regular!(self, self.end_revocation(revocation, again_at))
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let outcome = daily!(self, self.apply(batch))?;
+        let outcome = regular!(self, self.apply(batch))?;
         if outcome == NotifyOutcome::Applied {
             self.signals.items.raise();
             self.signals.outbox.raise();
@@ -554,15 +560,15 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
         let (now, lease_until) = self.time.claim(now, lease_until).await?;
-        daily!(self, self.take_webhooks(now, lease_until, limit))
+        regular!(self, self.take_webhooks(now, lease_until, limit))
     }
 
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
-        daily!(self, self.end_webhooks(settlements))
+        regular!(self, self.end_webhooks(settlements))
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
-        daily!(self, self.return_webhooks(webhooks))
+        regular!(self, self.return_webhooks(webhooks))
     }
 
     async fn reviews(
@@ -571,7 +577,7 @@ impl Store for SqliteStore {
         after: Option<&ItemId>,
         limit: usize,
     ) -> Result<Vec<Review>> {
-        daily!(self, self.read_reviews(institution, after, limit))
+        regular!(self, self.read_reviews(institution, after, limit))
     }
 
     async fn evidence(
@@ -579,40 +585,40 @@ impl Store for SqliteStore {
         institution: &InstitutionId,
         since: DateTime<Utc>,
     ) -> Result<Evidence> {
-        daily!(self, self.read_evidence(institution, since))
+        regular!(self, self.read_evidence(institution, since))
     }
 
     async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
-        daily!(self, self.add_updates(counts))
+        regular!(self, self.add_updates(counts))
     }
 
     async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
-        daily!(self, self.write_ruling(ruling))
+        regular!(self, self.write_ruling(ruling))
     }
 
     async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
-        daily!(self, self.read_ruling(institution))
+        regular!(self, self.read_ruling(institution))
     }
 
     async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
-        daily!(self, self.delete_ruling(institution))
+        regular!(self, self.delete_ruling(institution))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
-        limited!(self.options, self.options.bulk_timeout, self.read_overview(now))
+        with_timeout!(self.options, self.options.bulk_timeout, self.read_overview(now))
     }
 
     async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
-        daily!(self, self.read_list(after, limit))
+        regular!(self, self.read_list(after, limit))
     }
     async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
-        daily!(self, self.clear_removed(removed_before, limit))
+        regular!(self, self.clear_removed(removed_before, limit))
     }
     async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
-        limited!(self.options, self.options.bulk_timeout, self.read_key_usage())
+        with_timeout!(self.options, self.options.bulk_timeout, self.read_key_usage())
     }
 
     async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed> {
-        daily!(self, self.reseal_some(position, limit))
+        regular!(self, self.reseal_some(position, limit))
     }
 }

@@ -1,4 +1,4 @@
-//! One-time tokens that open a page or are exchanged: what is kept of them.
+//! Tickets: stored one-time tokens.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::oauth::{TokenDefect, TokenSet};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// SHA-256 of a ticket's token; the token itself is not kept.
+/// The SHA-256 digest of a ticket's token. The token itself is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketDigest(pub [u8; 32]);
 
@@ -18,21 +18,21 @@ impl fmt::Debug for TicketDigest {
     }
 }
 
-/// What a ticket is for. A token of one kind is unknown as another kind.
+/// The kind of a ticket. A token of one kind is not accepted as another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TicketKind {
-    /// Opens Plaid's page.
+    /// A link token, which opens Plaid's page.
     Link,
-    /// Is exchanged for an access token.
+    /// A public token, which is exchanged for an access token.
     Public,
-    /// A user's way through Plaid's page.
+    /// A session of a user on Plaid's page.
     Session,
-    /// A partner's tokens that no Item uses: see [`KeptTokens`].
+    /// A partner's tokens that no Item uses; see [`UnlinkedTokens`].
     Tokens,
 }
 
 impl TicketKind {
-    /// The name that stores keep, and that tokens begin with.
+    /// Returns the name under which stores save it. Tokens begin with it, too.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,22 +44,22 @@ impl TicketKind {
     }
 }
 
-/// A ticket as it is kept: its payload is sealed at rest.
+/// A stored ticket. Stores seal its payload.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Ticket {
-    /// Of its token.
+    /// Digest of the token.
     pub digest: TicketDigest,
-    /// What it is for.
+    /// Kind of the ticket.
     pub kind: TicketKind,
-    /// What it stands for.
+    /// Data that the ticket stands for.
     pub payload: Zeroizing<Vec<u8>>,
-    /// From then on it is as if it had never been.
+    /// Time of expiry. After it the ticket is treated as unknown.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Ticket {
-    /// A ticket.
+    /// Creates a ticket.
     #[must_use]
     pub fn new(
         digest: TicketDigest,
@@ -80,25 +80,25 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// A partner's tokens that no Item uses, sealed as tickets are.
+/// A partner's tokens that no Item uses, stored like tickets.
 ///
-/// Either a link that needs them has not ended yet, or they must not be used: see
-/// [`defect`](Self::defect). Such tokens are kept for [`KEPT_TOKENS_RETENTION`], under the digest of
-/// their access token, and nothing reads with them.
+/// Either a link that needs them is in progress, or they must not be used: see
+/// [`defect`](Self::defect). Unusable tokens are stored for [`UNLINKED_TOKENS_RETENTION`] under the
+/// digest of their access token, and are never used for requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct KeptTokens {
-    /// The partner.
+pub struct UnlinkedTokens {
+    /// Institution of the partner.
     pub institution_id: InstitutionId,
-    /// The Item that they were requested for, if it was one.
+    /// The Item that they were requested for, if it existed.
     #[serde(default)]
     pub item_id: Option<ItemId>,
-    /// The user that they were requested for, if that was known.
+    /// The user that they were requested for, if known.
     #[serde(default)]
     pub user_id: Option<UserId>,
-    /// The time at which they were stored.
+    /// Time at which they were stored.
     pub kept_at: DateTime<Utc>,
-    /// Why they must not be used, if they must not.
+    /// Reason why they must not be used, if there is one.
     #[serde(default)]
     pub defect: Option<TokenDefect>,
     /// The tokens.
@@ -106,81 +106,82 @@ pub struct KeptTokens {
 }
 
 /// Retention of tokens that must not be used.
-pub const KEPT_TOKENS_RETENTION: TimeDelta = TimeDelta::days(92);
+pub const UNLINKED_TOKENS_RETENTION: TimeDelta = TimeDelta::days(92);
 
-impl KeptTokens {
-    /// Tokens of a partner that are stored now.
+impl UnlinkedTokens {
+    /// Creates a record of a partner's tokens that are stored at `kept_at`.
     #[must_use]
     pub fn new(institution_id: InstitutionId, tokens: TokenSet, kept_at: DateTime<Utc>) -> Self {
         Self { institution_id, item_id: None, user_id: None, kept_at, defect: None, tokens }
     }
 
-    /// Returns the ticket under which tokens are stored that must not be used.
+    /// Returns the ticket that stores tokens that must not be used.
     ///
     /// # Errors
-    /// If they cannot be written as JSON.
+    /// If they cannot be serialized as JSON.
     pub(crate) fn apart(self) -> serde_json::Result<Ticket> {
         let digest = TicketDigest(*Digest::of(self.tokens.access_token.expose()).as_bytes());
         let payload = Zeroizing::new(serde_json::to_vec(&self)?);
-        let expires_at = self.kept_at + KEPT_TOKENS_RETENTION;
+        let expires_at = self.kept_at + UNLINKED_TOKENS_RETENTION;
         Ok(Ticket::new(digest, TicketKind::Tokens, payload, expires_at))
     }
 }
 
-/// What a public token stands for: an application's place at an Item.
+/// The payload of a public token: a connection of an application to an Item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PublicGrant {
     /// The Item.
     pub item_id: ItemId,
-    /// The application; nobody else can exchange it.
+    /// The only application that can exchange the token.
     pub application_id: ApplicationId,
 }
 
 impl PublicGrant {
-    /// An application's place at an Item.
+    /// Creates the payload of a public token.
     #[must_use]
     pub fn new(item_id: ItemId, application_id: ApplicationId) -> Self {
         Self { item_id, application_id }
     }
 }
 
-/// A public token that is made with a link, for the application that connects.
+/// A new public token for the application that a link connects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewPublicToken {
-    /// The token; only its digest is kept.
+    /// The token. Only its digest is stored.
     pub token: PublicToken,
-    /// Of the token.
+    /// Digest of the token.
     pub digest: TicketDigest,
-    /// When it ends.
+    /// Time of expiry.
     pub expires_at: DateTime<Utc>,
-    /// Whether the application is told it by `LINK: ITEM_ADD_RESULT`, where it has an address;
-    /// and whose Item it is told that it is.
-    pub tell: Option<Whose>,
+    /// User ids for the webhook `LINK: ITEM_ADD_RESULT`, which delivers the token to the
+    /// application's address, if it has one. `None` sends no webhook.
+    pub tell: Option<ApplicationUser>,
 }
 
-/// Whose Item it is, for the application that is told of it by webhook: the ids by which it knows
-/// its user. An application that has more than one user cannot tell without.
+/// The ids by which an application knows the user of a new Item.
+///
+/// An application with several users needs them to attribute the webhook to one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Whose {
-    /// What the partner gave as the application's id of the user.
+pub struct ApplicationUser {
+    /// The application's id of the user, as the partner returned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_id: Option<String>,
-    /// What the application itself gave.
+    /// The id that the application passed itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_user_id: Option<String>,
 }
 
-impl Whose {
-    /// By the id that the partner gave, if it gave one.
+impl ApplicationUser {
+    /// Creates a reference from the id that the partner returned, if any.
     #[must_use]
     pub fn by_partner(foreign_id: Option<String>) -> Self {
         Self { foreign_id, client_user_id: None }
     }
 
-    /// By the id that the application itself gave.
+    /// Creates a reference from the id that the application passed.
     #[must_use]
     pub fn by_application(client_user_id: impl Into<String>) -> Self {
         Self { foreign_id: None, client_user_id: Some(client_user_id.into()) }
@@ -188,7 +189,7 @@ impl Whose {
 }
 
 impl NewPublicToken {
-    /// A public token that only the caller learns.
+    /// Creates a public token that is returned only to the caller.
     #[must_use]
     pub fn new(token: PublicToken, digest: TicketDigest, expires_at: DateTime<Utc>) -> Self {
         Self { token, digest, expires_at, tell: None }

@@ -1,11 +1,11 @@
-//! What a worker takes, what it stores, and what partners ask for meanwhile.
+//! Claimed Items, the commits of workers, and the notifications of partners.
 
 use super::{AccessDigest, Moves, Review};
 use crate::{
+    changes::ItemChanges,
     item::State,
-    life::Life,
     merge::{AccountWrite, MergedTransactions},
-    news::News,
+    sync_state::SyncState,
 };
 use chrono::{DateTime, Utc};
 use px_types::{
@@ -13,25 +13,25 @@ use px_types::{
     model::{activity::Activity, identity::Identity, security::Security},
 };
 
-/// The fencing token of a claim: what an earlier holder writes late is refused by it.
+/// The fencing token of a claim. A write under an outdated token is refused.
 ///
-/// It is random, and only equality means anything: a counter could be taken back by a fail-over
-/// and then be given a second time.
+/// It is random and can only be compared for equality. A counter could be rolled back by a
+/// fail-over and then be issued a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fence(pub i64);
 
-/// An Item in a list.
+/// An Item in a listing.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ListedItem {
-    /// As it is stored.
+    /// An Item that this version can read.
     Readable(Box<ItemRecord>),
-    /// This version cannot read it.
+    /// An Item that this version cannot read.
     Unreadable(UnreadableItem),
 }
 
 impl ListedItem {
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &ItemId {
         match self {
@@ -40,7 +40,7 @@ impl ListedItem {
         }
     }
 
-    /// The record, if this version can read it.
+    /// Returns the record, if this version can read it.
     #[must_use]
     pub fn record(&self) -> Option<&ItemRecord> {
         match self {
@@ -49,7 +49,7 @@ impl ListedItem {
         }
     }
 
-    /// Takes the record out, if this version can read it.
+    /// Returns the owned record, if this version can read it.
     #[must_use]
     pub fn into_record(self) -> Option<ItemRecord> {
         match self {
@@ -59,225 +59,230 @@ impl ListedItem {
     }
 }
 
-/// An Item that this version cannot read: another version stored it, or its row is damaged.
+/// An Item that this version cannot read: written by another version, or with a damaged row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnreadableItem {
-    /// The id.
+    /// Id of the Item.
     pub id: ItemId,
-    /// One line that names the part that cannot be read, without its contents.
+    /// The part that cannot be read, in one line, without its contents.
     pub reason: String,
 }
 
 impl UnreadableItem {
-    /// Returns an Item that cannot be read for this reason.
+    /// Creates an unreadable Item with a reason.
     #[must_use]
     pub fn new(id: ItemId, reason: impl Into<String>) -> Self {
         Self { id, reason: reason.into() }
     }
 }
 
-/// An Item as stored.
+/// A stored Item.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ItemRecord {
-    /// Its id.
+    /// Id of the Item.
     pub id: ItemId,
-    /// The institution.
+    /// Institution of the Item.
     pub institution_id: InstitutionId,
-    /// The user there.
+    /// User at the institution.
     pub user_id: UserId,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTime<Utc>,
-    /// Where it is in its life.
+    /// Lifecycle state.
     pub state: State,
-    /// What it remembers.
-    pub life: Life,
-    /// The fencing token of the last claim.
+    /// Progress and results of earlier updates.
+    pub sync_state: SyncState,
+    /// Fencing token of the last claim.
     pub fence: Fence,
-    /// When it is due, or was when it was taken; `None` when it rests.
+    /// Due time; of a claimed Item, the due time before the claim. `None` if the Item is not
+    /// scheduled.
     pub due_at: Option<DateTime<Utc>>,
-    /// Until when a worker holds it.
+    /// End of the lease, if a worker has one.
     pub leased_until: Option<DateTime<Utc>>,
-    /// Before this the partner asked not to be called.
+    /// Earliest time of the next update, even if one is requested before. It results from a backoff,
+    /// the pace of updates, or `Retry-After`.
     pub not_before: Option<DateTime<Utc>>,
-    /// Counts notifications.
+    /// Number of notifications so far.
     pub notified: i64,
-    /// The earliest date that a notification named and no update has read since.
+    /// Earliest date of the notifications that no update has covered yet.
     pub notified_since: Option<Date>,
-    /// Counts commits that changed transactions; sync cursors are positions in it.
+    /// Number of commits that changed transactions. Positions of sync cursors refer to it.
     pub change_seq: i64,
-    /// The earliest date of a transaction that is pending, of accounts that are not closed.
+    /// Earliest date of a pending transaction in an account that is not closed.
     pub oldest_pending: Option<Date>,
     /// Whether a connected application needs transactions.
     pub needs_transactions: bool,
-    /// Whether the partner asked for the tokens to be cycled ([`NotifyAsk::Cycle`]) and they were
-    /// not replaced since, by [`Store::save_tokens`](super::Store::save_tokens) or
-    /// [`Store::link`](super::Store::link).
+    /// Whether the partner requested a refresh of the tokens ([`NotificationRequest::Cycle`]) that is still
+    /// due. Reset when the tokens are replaced by [`Store::save_tokens`](super::Store::save_tokens)
+    /// or [`Store::link`](super::Store::link).
     pub cycle_tokens: bool,
-    /// When a refresh of its tokens began whose outcome is not known. The partner may have replaced
-    /// the tokens, and gives the new ones once more for a short time only (`px.md` section 4).
+    /// Start of a token refresh with unknown outcome. The partner may have replaced the tokens, and
+    /// repeats the new ones for a short time only (`px.md` section 4).
     pub refresh_begun_at: Option<DateTime<Utc>>,
-    /// How many leases of it ran out since the last commit: its work may end processes.
+    /// Number of expired leases since the last commit. If it grows, work on the Item may crash
+    /// processes.
     pub lost_leases: u32,
-    /// Whether the claim that returned this record took it over from a lease that had run out.
-    /// `false` in a record that was only read.
+    /// Whether the claim that returned this record followed an expired lease. `false` in a record
+    /// that was only read.
     pub took_over: bool,
 }
 
-/// The result of a piece of work.
+/// The result of a unit of work on an Item.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Commit {
     /// The Item.
     pub item_id: ItemId,
-    /// The claim under which the work was done.
+    /// The fencing token of the claim.
     pub fence: Fence,
-    /// Now.
+    /// The present time.
     pub now: DateTime<Utc>,
-    /// Where the Item is then.
+    /// The new lifecycle state.
     pub state: State,
-    /// What it remembers then.
-    pub life: Life,
-    /// What changes in accounts, identities and securities.
+    /// The new progress of the Item.
+    pub sync_state: SyncState,
+    /// Changes of accounts, identities and securities.
     pub accounts: Option<AccountsWrite>,
-    /// Securities that transactions brought.
+    /// Securities that the transactions refer to.
     pub securities: Vec<Security>,
-    /// What changes in transactions.
+    /// Changes of transactions.
     pub transactions: MergedTransactions,
-    /// What there is to tell, to the connections that there are at the commit.
-    pub news: News,
-    /// Whether the authorization is lost: the tokens of this version go, or the commit is refused.
+    /// Events for the applications that are connected at the time of the commit.
+    pub changes: ItemChanges,
+    /// Version of the tokens that the partner refused. They are deleted; the commit fails if the
+    /// Item has others.
     pub refused_tokens: Option<u64>,
-    /// What waits for a decision and what can be taken back from then on; `None` if it is as
-    /// stored.
+    /// What waits for a decision and what can be undone after the commit. `None` if it does not
+    /// change.
     pub reviews: Option<Vec<Review>>,
-    /// Transactions that go on under another id of the partner's by a decision: the Item's own id,
-    /// and the partner's before. Of one that went on so before, the first one stays.
+    /// Transactions that continue under another id of the partner by a decision: the Item's own id,
+    /// and the partner's earlier id. If a transaction was moved before, its first earlier id stays.
     pub moved: Vec<(TransactionId, TransactionId)>,
-    /// What becomes of the partner's ids that decisions replaced before.
+    /// What happens to the partner's ids that earlier decisions replaced.
     pub moves: Moves,
-    /// Entries for the activity log.
+    /// New entries of the activity log.
     pub activities: Vec<Activity>,
-    /// The lease and the schedule.
-    pub then: Then,
+    /// What happens to the lease and the schedule.
+    pub lease: LeaseOutcome,
 }
 
 impl Commit {
-    /// A commit that changes nothing but the state and the schedule.
+    /// Creates a commit that changes only the state and the schedule.
     #[must_use]
-    pub fn new(record: &ItemRecord, state: State, now: DateTime<Utc>, then: Then) -> Self {
+    pub fn new(record: &ItemRecord, state: State, now: DateTime<Utc>, then: LeaseOutcome) -> Self {
         Self {
             item_id: record.id.clone(),
             fence: record.fence,
             now,
             state,
-            life: record.life.clone(),
+            sync_state: record.sync_state.clone(),
             accounts: None,
             securities: Vec::new(),
             transactions: MergedTransactions::default(),
-            news: News::default(),
+            changes: ItemChanges::default(),
             refused_tokens: None,
             reviews: None,
             moved: Vec::new(),
             moves: Moves::Keep,
             activities: Vec::new(),
-            then,
+            lease: then,
         }
     }
 }
 
-/// Accounts to be stored.
+/// Changes of accounts, identities and securities in a commit.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AccountsWrite {
-    /// Whether this is the first answer about the user: a connection that shares all accounts but
-    /// not later ones meant those of this answer, be there any or none.
+    /// Whether this is the first response about the user. A connection to all present accounts, but
+    /// not to later ones, then gets the accounts of this response, even if it has none.
     pub first: bool,
     /// Accounts that changed.
     pub accounts: Vec<AccountWrite>,
-    /// Accounts whose rows go, before the others are written: held ones that a re-map found to be
-    /// one that the Item has. They have no transactions.
+    /// Accounts to delete before the others are written: accounts on hold that a re-map identified
+    /// as one that the Item has. They have no transactions.
     pub forgotten: Vec<AccountId>,
-    /// The signed-in user and all identities, which replace the stored ones; `None` when they
-    /// are as stored.
+    /// The signed-in user and all identities, which replace the stored ones. `None` if they do not
+    /// change.
     pub identities: Option<(IdentityId, Vec<Identity>)>,
     /// Securities that are new or changed.
     pub securities: Vec<Security>,
 }
 
 impl AccountsWrite {
-    /// Whether connections have something to take in.
+    /// Returns whether the changes can extend the account lists of connections.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
-    pub(super) fn is_taken_in(&self) -> bool {
+    pub(super) fn extends_connections(&self) -> bool {
         self.first || self.accounts.iter().any(|account| account.new)
     }
 }
 
-/// What becomes of the lease.
+/// What a commit does with the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// It is kept: there is more to do.
+pub enum LeaseOutcome {
+    /// Keeps the lease, because there is more to do.
     Keep {
-        /// Until then.
+        /// New end of the lease.
         lease_until: DateTime<Utc>,
     },
-    /// It ends.
+    /// Releases the lease.
     Release {
-        /// When the Item is due; `None` when it rests.
+        /// Next due time; `None` if the Item is not to be scheduled.
         due_at: Option<DateTime<Utc>>,
-        /// Before this the partner asked not to be called.
+        /// Earliest time of the next update, even if one is requested before. It results from a backoff,
+        /// the pace of updates, or `Retry-After`.
         not_before: Option<DateTime<Utc>>,
-        /// The notifications that the work took into account. When there are more by now, the
-        /// Item is due at once (not before `not_before`) and keeps what they said.
+        /// Number of notifications that the work took into account. If more have arrived, the Item
+        /// is due at once (not before `not_before`) and keeps what they requested.
         seen: i64,
     },
 }
 
-/// Notifications of one partner.
+/// A batch of notifications of one partner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NotifyBatch {
     /// The partner.
     pub institution_id: InstitutionId,
-    /// The tokens named and what each asks for, in the order of the entries.
-    pub entries: Vec<(AccessDigest, NotifyAsk)>,
-    /// Now.
+    /// The tokens named, and what is requested for each, in the order of the entries.
+    pub entries: Vec<(AccessDigest, NotificationRequest)>,
+    /// The present time.
     pub now: DateTime<Utc>,
 }
 
 impl NotifyBatch {
-    /// Notifications of one partner.
+    /// Creates a batch of notifications of one partner.
     #[must_use]
     pub fn new(
         institution_id: InstitutionId,
-        entries: Vec<(AccessDigest, NotifyAsk)>,
+        entries: Vec<(AccessDigest, NotificationRequest)>,
         now: DateTime<Utc>,
     ) -> Self {
         Self { institution_id, entries, now }
     }
 }
 
-/// What a notification asks for.
+/// The request of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotifyAsk {
-    /// An update that reads at least since that date.
+pub enum NotificationRequest {
+    /// An update that reads transactions since a date.
     Update {
-        /// The date; `None` is the usual window.
+        /// The date; `None` requests the usual window.
         since: Option<Date>,
     },
-    /// The partner revoked the tokens: [`Event::Refused`](crate::item::Event::Refused), and
-    /// `ITEM: ERROR` to every application.
+    /// The partner revoked the tokens: applies [`Event::Refused`](crate::item::Event::Refused) and
+    /// sends `ITEM: ERROR` to every application.
     Revoked,
-    /// The tokens are refreshed at the next update, which is now.
+    /// A refresh of the tokens with the next update, which is due now.
     Cycle,
 }
 
-/// What became of notifications.
+/// The outcome of a batch of notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotifyOutcome {
-    /// All were applied.
+    /// All entries were applied.
     Applied,
-    /// The entry at that index names no token of an Item of this partner. Nothing was applied.
+    /// The entry at this index names no token of an Item of the partner. Nothing was applied.
     Unknown(usize),
 }

@@ -1,40 +1,40 @@
-//! What was read and waits to be stored, and the counts of it.
+//! Data that was read and is to be stored, and its counts.
 
 use crate::{
-    life::History,
+    changes::ItemChanges,
     merge::{Change, MergedTransactions},
-    news::News,
     store::{AccountsWrite, Commit},
+    sync_state::History,
 };
 use px_types::model::security::Security;
 
-/// What was read and what it changed.
+/// Counts of what was read and what it changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Windows that were read whole.
+    /// Number of windows that were read completely.
     pub windows: u64,
-    /// Transactions in them.
+    /// Number of transactions in them.
     pub rows_read: u64,
-    /// Transactions that are new.
+    /// Number of new transactions.
     pub added: u64,
-    /// Transactions that changed.
+    /// Number of modified transactions.
     pub modified: u64,
-    /// Transactions whose id changed at the partner and that are the same otherwise.
+    /// Number of transactions with another partner id and no other change.
     pub renumbered: u64,
-    /// Transactions that are gone.
+    /// Number of removed transactions.
     pub removed: u64,
-    /// Rows that were not taken because they may be stored ones under other ids.
+    /// Number of rows that were not imported because they may be stored ones under other ids.
     pub withheld: u64,
-    /// Accounts that are new or changed.
+    /// Number of new or changed accounts.
     pub accounts_changed: u64,
-    /// Posted transactions that were joined with a pending one of another id.
+    /// Number of posted transactions that were joined with a pending one of another id.
     pub joined: u64,
-    /// Posted transactions that could not be told to belong to one pending one.
+    /// Number of posted transactions that match more than one pending one.
     pub ambiguous: u64,
-    /// Ids that came back as another transaction.
+    /// Number of ids that came back with another transaction.
     pub collisions: u64,
-    /// Faults of the responses: what was repaired, ignored or set aside.
+    /// Number of faults of the responses: repaired, ignored or set aside.
     pub faults: u64,
 }
 
@@ -55,38 +55,38 @@ impl Counts {
     }
 }
 
-/// What was read and waits to be stored.
+/// Data that was read and is to be stored.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) accounts: Option<AccountsWrite>,
     pub(super) securities: Vec<Security>,
     pub(super) transactions: MergedTransactions,
-    pub(super) news: News,
+    pub(super) changes: ItemChanges,
 }
 
 impl Gathered {
-    /// Takes in what a window changes. There is one window to a commit.
+    /// Adds the changes of a window. A commit has one window.
     pub(super) fn take(&mut self, merged: MergedTransactions, securities: Vec<Security>) {
         for write in &merged.writes {
             let counts = match write.change {
-                Change::Added => &mut self.news.added,
-                Change::Modified => &mut self.news.modified,
+                Change::Added => &mut self.changes.added,
+                Change::Modified => &mut self.changes.modified,
                 Change::Renumbered => continue,
             };
             *counts.entry(write.row.account_id.clone()).or_default() += 1;
         }
-        self.news.removed.extend(merged.removed.iter().cloned());
+        self.changes.removed.extend(merged.removed.iter().cloned());
         self.securities = securities;
         self.transactions = merged;
     }
 
-    pub(super) fn put(self, commit: &mut Commit, history: &History) {
+    pub(super) fn fill(self, commit: &mut Commit, history: &History) {
         commit.accounts = self.accounts;
         commit.securities = self.securities;
         commit.transactions = self.transactions;
-        commit.news = self.news;
-        commit.news.initial_complete =
+        commit.changes = self.changes;
+        commit.changes.initial_complete =
             matches!(history, History::Complete | History::Fetching { recent: true, .. });
-        commit.news.historical_complete = matches!(history, History::Complete);
+        commit.changes.historical_complete = matches!(history, History::Complete);
     }
 }

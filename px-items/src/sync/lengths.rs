@@ -1,26 +1,26 @@
-//! How long a window may be: as the plan says, as the partner answers, as memory holds. Pure.
+//! Limits on the length of windows: of the plan, of the partner, and of memory. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
 use serde::{Deserialize, Serialize};
 
-/// What is known of the windows that a partner answers. All processes of a database share it.
+/// Window lengths that a partner serves. All processes of a database share them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartnerLengths {
-    /// The days of the shortest window that was refused for its length.
+    /// Length in days of the shortest window that was refused for its length.
     refused: Option<u64>,
-    /// The days of the longest window that was answered.
+    /// Length in days of the longest window that was served.
     accepted: u64,
-    /// When it last refused, or failed to serve, the dates after today.
+    /// Time at which the partner last refused, or failed to serve, the dates after today.
     ahead_failed_at: Option<DateTime<Utc>>,
 }
 
-/// Time for which a partner that does not serve the dates after today is not asked for them again.
+/// Time for which the dates after today are not requested again after a failure.
 const AHEAD_BACKOFF: TimeDelta = TimeDelta::days(1);
 
 impl PartnerLengths {
-    /// The longest window worth asking for, where something was refused.
+    /// Returns the longest window worth requesting, if a window was refused.
     fn longest(self) -> Option<u64> {
         let refused = self.refused?;
         Some(
@@ -34,7 +34,7 @@ impl PartnerLengths {
         self.refused.is_some()
     }
 
-    /// What two runs learned, together.
+    /// Combines what two runs learned.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let refused = [self.refused, other.refused].into_iter().flatten().min();
@@ -45,26 +45,27 @@ impl PartnerLengths {
     }
 }
 
-/// How long the windows of one run may be.
+/// Window lengths of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Lengths {
     planned: u64,
     partner: PartnerLengths,
-    /// So many days have as many transactions as are read at once.
+    /// Number of days with as many transactions as are read at once.
     dense: Option<u64>,
-    /// The days of the shortest window that the partner failed at, until a shorter one shows that it
-    /// was too heavy.
+    /// Length in days of the shortest window that the partner failed at, until a shorter one shows
+    /// that it was too heavy.
     heavy: Option<u64>,
 }
 
 impl Lengths {
-    /// Windows of so many days, or what the partner is known to answer.
+    /// Creates lengths for windows of `planned` days, or of the length that the partner is known to
+    /// serve.
     #[must_use]
     pub fn new(planned: u64, partner: PartnerLengths) -> Self {
         Self { planned: planned.max(1), partner, dense: None, heavy: None }
     }
 
-    /// The days of the longest window to ask for.
+    /// Returns the length in days of the longest window to request.
     #[must_use]
     pub fn longest(&self) -> u64 {
         let longest = self.planned.min(self.partner.longest().unwrap_or(u64::MAX));
@@ -72,73 +73,76 @@ impl Lengths {
         longest.min(self.dense.unwrap_or(u64::MAX)).max(1)
     }
 
-    /// What was learned of the partner.
+    /// Returns what was learned about the partner.
     #[must_use]
     pub fn partner(&self) -> PartnerLengths {
         self.partner
     }
 
-    /// The partner refused a window for its length.
+    /// Records that the partner refused a window for its length.
     #[cfg(test)]
     pub(crate) fn refuse(&mut self, window: Window) {
         self.too_long(window);
     }
 
-    /// A window was answered, with so many transactions.
+    /// Records that a window was served, with its number of transactions.
     pub(super) fn accepted(&mut self, window: Window, rows: u64) {
         let days = window.days();
         if let Some(heavy) = self.heavy.take() {
-            // A shorter one is served, so it was the weight: other Items need not find out.
+            // A shorter window is served, so the other one was too heavy. Other Items need not find
+            // out.
             self.refused(heavy);
         }
         self.partner.accepted = self.partner.accepted.max(days);
-        // Where there is little, the next window may be longer again.
+        // After a window with few transactions the next one may be longer again.
         if let Some(dense) = self.dense
             && days >= dense
-            && rows < SPARSE
+            && rows < MAX_SPARSE_ROWS
         {
             self.dense = Some(dense.saturating_mul(2));
         }
     }
 
-    /// A window lacks rows by its `total`: the next one is half as long.
+    /// Records that a window lacks rows by its `total`. The next one is half as long.
     pub(super) fn lacking(&mut self, window: Window) {
         self.dense = Some((window.days() / 2).max(1));
     }
 
-    /// Shorter windows are of no use.
+    /// Records that shorter windows do not help.
     pub(super) fn not_dense(&mut self) {
         self.dense = None;
     }
 
-    /// The partner does not serve the dates after today.
+    /// Records that the partner does not serve the dates after today.
     pub(super) fn ahead_failed(&mut self, now: DateTime<Utc>) {
         self.partner.ahead_failed_at = Some(now);
     }
 
-    /// Whether the partner may serve the dates after today.
+    /// Returns whether the partner may serve the dates after today.
     pub(super) fn may_read_ahead(&self, now: DateTime<Utc>) -> bool {
         self.partner.ahead_failed_at.is_none_or(|failed| now - failed >= AHEAD_BACKOFF)
     }
 
-    /// A window has more transactions than are read at once.
+    /// Records that a window has more transactions than are read at once.
     pub(super) fn too_many(&mut self, window: Window, total: u64, at_most: u64) {
         let parts = total.div_ceil(at_most.max(1)).max(2);
         self.dense = Some((window.days() / parts).max(1));
     }
 
-    /// The partner refused a window for its length. `false`: it was one day long.
+    /// Records that the partner refused a window for its length. Returns `false` if it was one day
+    /// long.
     pub(super) fn too_long(&mut self, window: Window) -> bool {
         self.refused(window.days());
         window.days() > 1
     }
 
-    /// The partner failed at a window, though it is not down: the next one is a quarter as long.
+    /// Records that the partner failed at a window, though it is up. The next one is a quarter as
+    /// long.
     pub(super) fn too_heavy(&mut self, window: Window) {
         self.heavy = Some(window.days());
     }
 
-    /// Whether windows are shortened because longer ones failed.
+    /// Returns whether windows are shortened because longer ones failed.
     pub(super) fn is_shortening(&self) -> bool {
         self.heavy.is_some()
     }
@@ -147,17 +151,17 @@ impl Lengths {
         let partner = &mut self.partner;
         partner.refused = Some(partner.refused.map_or(days, |refused| refused.min(days)));
         if partner.accepted >= days {
-            // What it answered before it refuses now.
+            // The partner now refuses a length that it served before.
             partner.accepted = 0;
         }
     }
 }
 
-/// Into so many parts a window is cut that may be too heavy: few steps lead down to a day.
+/// Number of parts of a window that may be too heavy. A large factor reaches a day in few steps.
 const HEAVY_PARTS: u64 = 4;
 
-/// A window with fewer transactions than this did not need to be as short as it was.
-const SPARSE: u64 = 1000;
+/// Number of transactions below which a window was shorter than necessary.
+const MAX_SPARSE_ROWS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +183,7 @@ mod tests {
         assert!(lengths.too_long(window(45)));
         assert_eq!(lengths.longest(), 22);
         lengths.accepted(window(22), 10_000);
-        assert_eq!(lengths.longest(), 22, "what was answered is asked for from then on");
+        assert_eq!(lengths.longest(), 22, "the served length is requested from then on");
         assert_eq!(Lengths::new(90, lengths.partner()).longest(), 22, "and by the next run");
         assert!(!lengths.too_long(window(1)), "a day is never cut");
     }
@@ -196,15 +200,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever limit a partner has, a window within it is found, each refusal once.
+        /// For any limit of a partner, a window within it is found, and no length is refused twice.
         #[test]
         fn the_limit_of_a_partner_is_found(limit in 1_u64..200, planned in 1_u64..200) {
             let mut lengths = Lengths::new(planned, PartnerLengths::default());
             let mut refusals = 0;
             while lengths.longest() > limit {
-                let asked = lengths.longest();
-                prop_assert!(lengths.too_long(window(asked)));
-                prop_assert!(lengths.longest() < asked);
+                let requested = lengths.longest();
+                prop_assert!(lengths.too_long(window(requested)));
+                prop_assert!(lengths.longest() < requested);
                 refusals += 1;
             }
             prop_assert!(refusals <= 8);

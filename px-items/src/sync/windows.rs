@@ -1,13 +1,13 @@
-//! What a window changes that was read, or that failed.
+//! Effects of windows that were read, or that failed.
 
 use super::{Miscounted, Recent, Run, Split, Stage};
 use crate::{
-    life::{FailureKind, Miscount, Walk, WalkNotes},
     merge::{
-        AccountIds, DATE_SLACK_DAYS, KnownTransaction, ReadWindow, UnreadRows, Withheld,
+        AccountIds, DATE_SLACK_DAYS, KnownTransaction, ReadWindow, UnreadRows, WithheldSpan,
         Withholding, merge_transactions,
     },
     plan,
+    sync_state::{FailureKind, HistoryScan, Miscount, ScanNotes},
 };
 use chrono::{DateTime, Utc};
 use px_client::Window;
@@ -17,12 +17,12 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// A window that fails may be too heavy at once if it is longer than this; an update's is not.
+/// Length in days above which a failed window may be too heavy. Windows of updates are shorter.
 const LONG_WINDOW_DAYS: u64 = 14;
 
 impl Run {
-    /// Takes in a window that was read whole, with the securities that came with it. `known` is
-    /// what the store has of it, see [`known_query`](Self::known_query).
+    /// Applies a window that was read completely, with its securities. `known` are the stored rows
+    /// that [`known_query`](Self::known_query) selects.
     pub fn window_read(
         &mut self,
         read: ReadWindow,
@@ -32,8 +32,8 @@ impl Run {
         self.merge_window(read, securities, known);
     }
 
-    /// Takes in a window whose rows are not as many as its `total`, after
-    /// [`miscounted`](Self::miscounted) said so.
+    /// Applies a window if its number of rows differs from its `total`, after
+    /// [`miscounted`](Self::miscounted) returned [`Miscounted::Import`].
     pub fn miscounted_window_read(
         &mut self,
         read: ReadWindow,
@@ -45,7 +45,7 @@ impl Run {
         self.miscounted = true;
         match self.stage {
             Stage::Recent(..) => self.update_lacks += lacks,
-            _ => self.life.history_lacks += lacks,
+            _ => self.sync_state.history_lacks += lacks,
         }
         if let Some(split) = &mut self.split {
             split.parts += lacks;
@@ -73,50 +73,50 @@ impl Run {
             securities.extend(more);
             read.unread.extend(std::mem::take(&mut self.ahead_unread));
         }
-        self.note_faults(&read);
+        self.record_faults(&read);
         let ids = AccountIds::of(&self.accounts);
         read.unread = read.unread.translated(&ids);
-        self.compare_held(&read, known);
+        self.compare_on_hold(&read, known);
         read.rows = ids.translate(read.rows);
-        if let Some(walk) = self.walk() {
-            read = read.of_walk(walk, self.notes().clone());
+        if let Some(scan) = self.scan() {
+            read = read.of_scan(scan, self.notes().clone());
         }
         let mut read = read.withholding(Some(self.withholding(window))).rule(self.rule());
         read = read.carrying(std::mem::take(&mut self.carried));
         read.oldest_pending = self.record.oldest_pending;
-        let open = self.life.review.rows.as_ref();
-        read.open = open.map_or_else(BTreeSet::new, |rows| rows.accounts.clone());
+        let open = self.sync_state.review.rows.as_ref();
+        read.accounts_on_hold = open.map_or_else(BTreeSet::new, |rows| rows.accounts.clone());
         (read.last_good, read.recognized) = (self.last_good, self.recognized);
-        let mut merged = merge_transactions(known, read, ids.silent());
-        self.life.ambiguous += merged.ambiguous;
-        self.life.id_collisions += merged.collisions;
+        let mut merged = merge_transactions(known, read, ids.unlisted());
+        self.sync_state.ambiguous += merged.ambiguous;
+        self.sync_state.id_collisions += merged.collisions;
         self.store = true;
-        match merged.question.take() {
-            Some(question) if question.another_customer => {
-                self.hold_all(question.rows, began_at);
+        match merged.suspect.take() {
+            Some(suspect) if suspect.another_customer => {
+                self.put_all_on_hold(suspect.rows, began_at);
                 return;
             }
-            Some(question) => self.hold_rows(question, window, began_at),
+            Some(suspect) => self.hold_rows(suspect, window, began_at),
             None => {}
         }
         self.recognized |= merged.recognized;
         self.moved.append(&mut merged.moved);
         self.counts.take(&merged);
-        let next = self.next_walk(window, merged.withheld);
-        let next_end = next.map(|walk| walk.next_end);
+        let next = self.next_scan(window, merged.withheld);
+        let next_end = next.map(|scan| scan.next_end);
         self.notes_mut().add(&merged, window, next_end);
         if matches!(self.stage, Stage::Recent(..) | Stage::Deep) {
             self.carry(std::mem::take(&mut merged.withheld_rows), window);
         }
         if matches!(self.stage, Stage::Recent(..)) {
-            // A row that has another date by now is not absent, whichever walk lacked it.
-            merged.read.iter().for_each(|(id, _)| self.life.walk_notes.found(id));
+            // A row that has another date now is not absent, whichever scan lacked it.
+            merged.read.iter().for_each(|(id, _)| self.sync_state.scan_notes.found(id));
         }
         if let Some(split) = self.split
             && window.start() <= split.start
         {
             self.split = None;
-            if let Some(miscount) = &mut self.life.miscount {
+            if let Some(miscount) = &mut self.sync_state.miscount {
                 miscount.shorter_is_no_better = split.parts >= split.whole;
                 if miscount.shorter_is_no_better {
                     self.lengths.not_dense();
@@ -127,7 +127,7 @@ impl Run {
         self.advance(window, next, began_at);
     }
 
-    /// Keeps rows for the next windows of the walk.
+    /// Carries rows over to the next windows of the scan.
     pub(super) fn carry(&mut self, rows: Vec<Transaction>, window: Window) {
         let before = std::mem::take(&mut self.carried_from);
         let from = |row: &Transaction| before.get(&row.id).copied().unwrap_or(window.end());
@@ -135,56 +135,57 @@ impl Run {
         self.carried = rows;
     }
 
-    /// Where another worker would go on with a deep resync: rows that are carried are only here, so
-    /// the windows that had them are read again.
-    pub(super) fn resumable_deep(&self) -> Option<Walk> {
-        let walk = self.life.deep?;
+    /// Returns the point at which another worker would resume a deep resync. Carried rows are in
+    /// memory only, so the windows that had them are read again.
+    pub(super) fn resumable_deep(&self) -> Option<HistoryScan> {
+        let scan = self.sync_state.deep?;
         let is_deep = matches!(self.stage, Stage::Deep);
         let carried_from = self.carried_from.values().copied().filter(|_| is_deep);
-        Some(Walk { next_end: carried_from.fold(walk.next_end, Date::max), ..walk })
+        Some(HistoryScan { next_end: carried_from.fold(scan.next_end, Date::max), ..scan })
     }
 
-    /// Notes the faults of a window.
-    pub(super) fn note_faults(&mut self, read: &ReadWindow) {
+    /// Records the faults of a window.
+    pub(super) fn record_faults(&mut self, read: &ReadWindow) {
         self.counts.faults += read.faults.count;
-        // The next update begins that much earlier, with this window.
+        // The next update begins earlier by this slack, with this window.
         let since = read.window.start().plus_days(DATE_SLACK_DAYS);
         let since = Some(since).filter(|_| !read.unread.is_empty());
         let (tally, first) = match self.stage {
             Stage::Recent(..) => (&mut self.recent_faults, &mut self.recent_rows_since),
-            _ => (&mut self.life.faults.walk, &mut self.life.faults.walk_rows_since),
+            _ => (&mut self.sync_state.faults.scan, &mut self.sync_state.faults.scan_rows_since),
         };
         tally.merge(read.faults.clone());
         *first = [*first, since].into_iter().flatten().min();
     }
 
-    /// An update was read whole back to a date: its faults replace those of the last one.
+    /// Records that an update was read completely back to a date. Its faults replace those of the
+    /// last one.
     pub(super) fn recent_faults_read(&mut self, start: Date) {
-        let faults = &mut self.life.faults;
+        let faults = &mut self.sync_state.faults;
         let recent = std::mem::replace(&mut faults.recent, std::mem::take(&mut self.recent_faults));
-        // What the partner mended is right in the history, too.
+        // What the partner fixed may be fixed in the history, too.
         self.is_mended =
             !recent.is_empty() && faults.recent.is_empty() && !faults.history.is_empty();
         let before = faults.rows_since.filter(|since| *since < start);
         faults.rows_since = [before, self.recent_rows_since.take()].into_iter().flatten().min();
     }
 
-    /// The whole history was read: the faults of its walk replace those of the last one.
+    /// Records that the whole history was read. Its faults replace those of the last scan.
     pub(super) fn history_faults_read(&mut self) {
-        let faults = &mut self.life.faults;
-        faults.history = std::mem::take(&mut faults.walk);
-        faults.rows_since = faults.walk_rows_since.take();
+        let faults = &mut self.sync_state.faults;
+        faults.history = std::mem::take(&mut faults.scan);
+        faults.rows_since = faults.scan_rows_since.take();
     }
 
-    /// The first date that updates look at again because rows could not be read, as far back as one
-    /// looks for pending rows. What is older waits for the deep resync.
+    /// Returns the first date that updates read again because rows could not be read. It is bounded
+    /// like that for pending rows. Older rows wait for the deep resync.
     pub(super) fn unread_since(&self, now: DateTime<Utc>) -> Option<Date> {
         let reach = plan::today(now).0.minus_days(self.plan.pending_days);
-        self.life.faults.rows_since.filter(|since| *since >= reach)
+        self.sync_state.faults.rows_since.filter(|since| *since >= reach)
     }
 
-    /// What the store has to be asked for before a window is merged: stored rows of these dates,
-    /// and those that have one of these ids.
+    /// Returns the query for the stored rows that are needed to merge a window: the dates, and the
+    /// ids of other rows.
     #[must_use]
     pub fn known_query(
         &self,
@@ -200,76 +201,81 @@ impl Run {
         (ReadWindow::reach(window), ids.chain(absent).collect())
     }
 
-    pub(super) fn notes(&self) -> &WalkNotes {
+    pub(super) fn notes(&self) -> &ScanNotes {
         match self.stage {
             Stage::Recent(..) => &self.notes,
-            _ => &self.life.walk_notes,
+            _ => &self.sync_state.scan_notes,
         }
     }
 
-    pub(super) fn notes_mut(&mut self) -> &mut WalkNotes {
+    pub(super) fn notes_mut(&mut self) -> &mut ScanNotes {
         match self.stage {
             Stage::Recent(..) => &mut self.notes,
-            _ => &mut self.life.walk_notes,
+            _ => &mut self.sync_state.scan_notes,
         }
     }
 
-    /// Who decides on rows that this window cannot decide on. Updates and deep resyncs carry them on;
-    /// what waits after an update waits for the deep resync. While the history is fetched, one later
-    /// window decides. No window decides on rows of the first dates of the history: what is stored of
-    /// them stays as it is.
+    /// Returns how rows are decided that this window cannot decide. Updates and deep resyncs carry
+    /// them over to later windows; rows that remain after an update wait for the deep resync. While
+    /// the history is fetched, one later window decides. No window decides rows of the first dates
+    /// of the history: their stored rows stay as they are.
     pub(super) fn withholding(&self, window: Window) -> Withholding {
-        let is_last = self.walk().is_none_or(|walk| window.start() <= walk.start);
+        let is_last = self.scan().is_none_or(|scan| window.start() <= scan.start);
         match self.stage {
-            Stage::Recent(Recent { walk, .. }) => {
-                let history_start = plan::history(&self.plan, walk.began_at).start;
-                Withholding::Carried { history_start }
+            Stage::Recent(Recent { scan, .. }) => {
+                let history_start = plan::history(&self.plan, scan.began_at).start;
+                Withholding::UnknownFields { history_start }
             }
             _ if is_last => Withholding::OneWindow(u64::MAX),
             Stage::Deep => {
-                let history_start = self.walk().map_or(window.start(), |walk| walk.start);
-                Withholding::Carried { history_start }
+                let history_start = self.scan().map_or(window.start(), |scan| scan.start);
+                Withholding::UnknownFields { history_start }
             }
             _ => Withholding::OneWindow(self.lengths.longest()),
         }
     }
 
-    /// Where the walk under way is once a window of it is stored.
-    pub(super) fn next_walk(&self, window: Window, withheld: Option<Withheld>) -> Option<Walk> {
-        let walk = self.walk()?;
-        let Some(withheld) = withheld else { return plan::after(walk, window) };
+    /// Returns the rest of the current scan once a window of it is stored.
+    pub(super) fn next_scan(
+        &self,
+        window: Window,
+        withheld: Option<WithheldSpan>,
+    ) -> Option<HistoryScan> {
+        let scan = self.scan()?;
+        let Some(withheld) = withheld else { return plan::after(scan, window) };
         match self.stage {
-            Stage::Recent(Recent { extended: false, .. }) if window.start() <= walk.start => {
-                // Further back once, for rows at the start that wait to be decided.
-                plan::after(Walk { start: withheld.from.min(walk.start), ..walk }, window)
+            Stage::Recent(Recent { extended: false, .. }) if window.start() <= scan.start => {
+                // Reads further back once, for undecided rows at the start.
+                plan::after(HistoryScan { start: withheld.from.min(scan.start), ..scan }, window)
             }
-            Stage::Recent(..) | Stage::Deep => plan::after(walk, window),
-            _ => plan::after_with_overlap(walk, window, withheld),
+            Stage::Recent(..) | Stage::Deep => plan::after(scan, window),
+            _ => plan::after_with_overlap(scan, window, withheld),
         }
     }
 
-    /// Takes in the rows of the dates after today. They belong to the update's first window: they
-    /// add and join, and nothing is gone because it is not among them.
+    /// Applies the rows of the dates after today. They are merged with the update's first window:
+    /// they add and join, and no row is removed because it is not among them.
     pub fn ahead_read(&mut self, rows: Vec<Transaction>, securities: Vec<Security>) {
         self.ahead = None;
-        self.life.ahead_until = rows.iter().map(Transaction::date).max();
+        self.sync_state.ahead_until = rows.iter().map(Transaction::date).max();
         self.ahead_rows = Some((rows, securities));
     }
 
-    /// Takes in rows of the dates after today that were set aside.
+    /// Records rows of the dates after today that were set aside.
     pub fn ahead_unread(&mut self, unread: UnreadRows) {
         self.ahead_unread = unread;
     }
 
-    /// The partner refuses the dates after today, or failed. That is remembered for a day.
+    /// Records that the partner refused or failed to serve the dates after today. It is remembered
+    /// for a day.
     pub fn ahead_failed(&mut self, now: DateTime<Utc>) {
         self.ahead = None;
         self.lengths.ahead_failed(now);
     }
 
-    /// Decides on a window of which two readings had the same number of rows, which is not its
-    /// `total`. The rows are handed to [`miscounted_window_read`](Self::miscounted_window_read) if
-    /// they are to be taken.
+    /// Decides about a window if its number of rows differs from its `total`, in the same way in two
+    /// readings. Rows that are to be imported are passed to
+    /// [`miscounted_window_read`](Self::miscounted_window_read).
     #[must_use]
     pub fn miscounted(
         &mut self,
@@ -279,7 +285,7 @@ impl Run {
         now: DateTime<Utc>,
     ) -> Miscounted {
         let rows_lack = rows < total;
-        let miscount = self.life.miscount.take().filter(|found| found.rows_lack == rows_lack);
+        let miscount = self.sync_state.miscount.take().filter(|found| found.rows_lack == rows_lack);
         let mut miscount = miscount.unwrap_or_else(|| Miscount::new(rows_lack, now));
         let is_established = miscount.is_established(now);
         if !is_established {
@@ -288,12 +294,12 @@ impl Run {
         let splits = rows_lack && window.days() > 1 && !miscount.shorter_is_no_better;
         // The third attempt may be the one that establishes it.
         let is_established = is_established || miscount.is_established(now);
-        self.life.miscount = Some(miscount);
+        self.sync_state.miscount = Some(miscount);
         if !is_established {
             return Miscounted::Fail;
         }
         if !splits {
-            return Miscounted::Take;
+            return Miscounted::Import;
         }
         let split = Split { start: window.start(), whole: total - rows, parts: 0 };
         self.split.get_or_insert(split);
@@ -301,37 +307,40 @@ impl Run {
         Miscounted::Split
     }
 
-    /// Whether the partner was found to give a `total` that is smaller than the number of rows.
+    /// Returns whether the partner is known to return a `total` that is smaller than the number of
+    /// rows.
     #[must_use]
     pub fn total_is_too_small(&self) -> bool {
-        self.life.miscount.as_ref().is_some_and(|found| !found.rows_lack)
+        self.sync_state.miscount.as_ref().is_some_and(|found| !found.rows_lack)
     }
 
-    /// The window has more transactions than are read at once: it is split.
+    /// Records that the window has more transactions than are read at once. It is split.
     pub fn too_many(&mut self, window: Window, total: u64, at_most: u64) {
         self.lengths.too_many(window, total, at_most);
     }
 
-    /// Returns whether a window that failed may be too heavy: a long one, one that is as short as it is
-    /// because of that, or one of an Item that failed at a window before. A failure alone is no sign
-    /// of it.
+    /// Returns whether a failed window may be too heavy: a long window, one that was shortened for
+    /// this reason, or one of an Item with a previous failure at a window. A single
+    /// failure is not sufficient.
     #[must_use]
     pub fn may_be_too_heavy(&self, window: Window) -> bool {
-        let before = self.record.life.last_failure.as_ref();
-        let failed_before = before.is_some_and(|note| {
-            matches!(note.kind, FailureKind::Network | FailureKind::Unavailable)
-                && note.what.starts_with("transactions:")
+        let before = self.record.sync_state.last_failure.as_ref();
+        let failed_before = before.is_some_and(|failure| {
+            matches!(failure.kind, FailureKind::Network | FailureKind::Unavailable)
+                && failure.what.starts_with("transactions:")
         });
         let is_long = window.days() > LONG_WINDOW_DAYS;
         window.days() > 1 && (is_long || failed_before || self.lengths.is_shortening())
     }
 
-    /// The partner fails at the window while it serves what is smaller: a much shorter one is read.
+    /// Records that the partner fails at the window while it serves smaller ones. A much shorter
+    /// one is read.
     pub fn too_heavy(&mut self, window: Window) {
         self.lengths.too_heavy(window);
     }
 
-    /// The partner refuses the window for its length. `false`: it cannot be split any more.
+    /// Records that the partner refuses the window for its length. Returns `false` if it cannot be
+    /// split further.
     #[must_use]
     pub fn too_long(&mut self, window: Window) -> bool {
         self.lengths.too_long(window)

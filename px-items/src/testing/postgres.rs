@@ -1,11 +1,11 @@
-//! A PostgreSQL server for tests: made, started, and taken away again with the tests.
+//! A temporary PostgreSQL server for tests.
 //!
-//! It runs from the machine's own binaries, in a new folder, as an ordinary user, on loopback
-//! and a free port, behind a password. A guard process stands between: it starts the server,
-//! waits until the test process is gone, however it went, and then ends the server and
-//! deletes the folder. What even the guard could not clean up, the next start does.
+//! It runs from the machine's own binaries, in a new folder, as an ordinary user, on loopback and a
+//! free port, behind a password. A guard process starts the server, waits until the test process
+//! has ended in any way, and then stops the server and deletes the folder. The next start removes
+//! folders that even the guard could not delete.
 //!
-//! The store itself is not here; see [`crate::store`].
+//! The store itself is in [`crate::store`].
 
 mod folder;
 mod machine;
@@ -31,8 +31,9 @@ use std::{
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// Starts the server, waits for the end of its input, ends the server, deletes the folder.
-/// The server is this script's own child: its id stays its own until it was waited for.
+/// Starts the server, waits for the end of its input, stops the server, deletes the folder. The
+/// server is a child of this script, so its process id stays valid until the script has waited for
+/// it.
 const GUARD: &str = r#"
 folder=$1
 shift
@@ -46,34 +47,34 @@ wait "$server"
 cd / && rm -rf "$folder"
 "#;
 
-/// The name of the only role.
+/// Name of the only role.
 const ROLE: &str = "px";
 
-/// The database that the others are copies of.
+/// Database that the others are copied from.
 const TEMPLATE: &str = "items_template";
 
-/// How often a port is tried: between its choice and the start another program can take it.
+/// Maximum number of attempts to use a free port. Another program can take it before the start.
 const ATTEMPTS: usize = 3;
 
-/// Whether what was committed outlives a crash of the machine.
+/// Durability of commits in a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// No `fsync`: for tests, which lose nothing that matters. Figures of speed from it are
-    /// not those of a real server.
+    /// No `fsync`: for tests that need no durability. Measurements with it are not comparable to
+    /// those of a real server.
     Off,
-    /// As a server is run that other programs depend on, with memory for a million Items: for
-    /// measuring.
+    /// Production settings, with memory for a million Items: for measurements.
     On,
 }
 
-/// A new database on a server that all tests of this process share, with the store's schema and
-/// without a row.
+/// Returns a new database on a server that all tests of this process share, with the store's schema
+/// and without rows.
 ///
-/// `None` where the machine has no PostgreSQL; the first call then says so on standard error.
+/// Returns `None` if the machine has no PostgreSQL. The first such call prints a note to standard
+/// error.
 ///
 /// # Panics
-/// When the server cannot be started, and with `CI=true` in the environment also when the
-/// machine has no PostgreSQL: a test that was skipped there would go unnoticed.
+/// If the server cannot be started. With `CI=true` in the environment also if the machine has no
+/// PostgreSQL: a skipped test would go unnoticed there.
 pub async fn database() -> Option<Url> {
     match shared()?.database().await {
         Ok(url) => Some(url),
@@ -81,14 +82,14 @@ pub async fn database() -> Option<Url> {
     }
 }
 
-/// The server that all tests of this process share.
+/// Returns the server that all tests of this process share.
 fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     SERVER
         .get_or_init(|| match Server::start(Durability::Off) {
             Ok(server) => Some(server),
             Err(error) if error.missing() && !in_ci() => {
-                // Not by `eprintln!`, which is hidden for a test that passes.
+                // `eprintln!` is hidden for a test that passes.
                 let _ = writeln!(io::stderr(), "tests on PostgreSQL are skipped: {error}");
                 None
             }
@@ -101,34 +102,35 @@ fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-/// A server that ends when this is dropped, or with the process.
+/// A server that is stopped when this is dropped, or with the process.
 #[derive(Debug)]
 pub struct Server {
     url: Url,
     template: OnceCell<()>,
     databases: AtomicU64,
-    // Dropped in this order: the guard has to be gone before the folder is looked after.
-    _guard: Guard,
+    // Dropped in this order: the guard must be gone before the folder is deleted.
+    _guard: ServerGuard,
     _folder: Folder,
 }
 
 impl Server {
-    /// Makes and starts a server; returns when it takes connections.
+    /// Creates and starts a server. Returns when it accepts connections.
     ///
     /// Blocks for about a second.
     ///
     /// # Errors
-    /// When the machine has no PostgreSQL ([`StartError::missing`]), or it does not start.
+    /// Returns an error if the machine has no PostgreSQL ([`StartError::missing`]), or the server
+    /// does not start.
     pub fn start(durability: Durability) -> Result<Self, StartError> {
         let machine = Machine::find().ok_or_else(StartError::no_binaries)?;
-        folder::sweep();
+        folder::delete_abandoned();
         let password = secret();
         let folder = Folder::make()?;
         folder.fill(&machine, ROLE, &password)?;
         let mut attempt = 1;
         let (guard, port) = loop {
             let port = free_port()?;
-            match Guard::start(&machine, &folder, port, durability) {
+            match ServerGuard::start(&machine, &folder, port, durability) {
                 Ok(guard) => break (guard, port),
                 Err(_) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
@@ -145,10 +147,10 @@ impl Server {
         })
     }
 
-    /// Makes a new database on it, with the store's schema and without a row.
+    /// Creates a new database on the server, with the store's schema and without rows.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// Returns an error if the server does not respond.
     pub async fn database(&self) -> Result<Url, sqlx::Error> {
         self.template.get_or_try_init(|| self.make_template()).await?;
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -156,7 +158,7 @@ impl Server {
         Ok(self.url_of(&name))
     }
 
-    /// The schema is laid out once and copied then.
+    /// Creates the database with the schema, which is then copied.
     async fn make_template(&self) -> Result<(), sqlx::Error> {
         self.create(TEMPLATE).await?;
         let mut connection = connect(&self.url_of(TEMPLATE)).await?;
@@ -165,7 +167,7 @@ impl Server {
         migrated.map_err(sqlx::Error::from)
     }
 
-    /// The names are this file's own.
+    /// Creates a database. The names are defined in this file.
     async fn create(&self, database: &str) -> Result<(), sqlx::Error> {
         let mut connection = connect(&self.url).await?;
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await?;
@@ -178,7 +180,7 @@ impl Server {
         url
     }
 
-    /// The address of the server's own database, for a connection that looks at the others.
+    /// Returns the URL of the server's own database, for a connection that inspects the others.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
@@ -189,11 +191,11 @@ async fn connect(url: &Url) -> Result<sqlx::PgConnection, sqlx::Error> {
     sqlx::postgres::PgConnectOptions::from_url(url)?.connect().await
 }
 
-/// The process that ends the server.
+/// Process that stops the server.
 #[derive(Debug)]
-struct Guard(Child);
+struct ServerGuard(Child);
 
-impl Guard {
+impl ServerGuard {
     fn start(
         machine: &Machine,
         folder: &Folder,
@@ -207,32 +209,32 @@ impl Guard {
             command.arg("-c").arg(setting);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // Apart from what the terminal or a runner ends together with the tests.
+        // Separate from the process group that the terminal or a test runner ends.
         command.process_group(0);
         Self(command.spawn()?).wait_until_ready()
     }
 
-    /// Reads the server's log until it says that it is ready, then goes on reading aside.
+    /// Reads the server's log until it is ready, then drains it in the background.
     fn wait_until_ready(mut self) -> Result<Self, StartError> {
         let Some(log) = self.0.stderr.take() else {
             return Err(StartError::new("the server has no log"));
         };
         let mut lines = BufReader::new(log).lines();
-        let mut said = String::new();
+        let mut output = String::new();
         for line in lines.by_ref().map_while(Result::ok) {
             if line.contains("ready to accept connections") {
-                // A log that nobody reads would stop the server.
+                // A log that is not read would block the server.
                 thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
                 return Ok(self);
             }
-            said.push_str(&line);
-            said.push('\n');
+            output.push_str(&line);
+            output.push('\n');
         }
-        Err(StartError::new(format!("the server ended at once:\n{said}")))
+        Err(StartError::new(format!("the server ended at once:\n{output}")))
     }
 }
 
-impl Drop for Guard {
+impl Drop for ServerGuard {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
@@ -250,7 +252,7 @@ fn settings(port: u16, durability: Durability) -> Vec<String> {
     ];
     let more: &[&str] = match durability {
         Durability::Off => &["fsync=off", "synchronous_commit=off", "full_page_writes=off"],
-        // The defaults of the rest are those of a small machine.
+        // All other defaults are those of a small machine.
         Durability::On => &["shared_buffers=1GB", "max_wal_size=4GB", "wal_compression=on"],
     };
     settings.extend(more.iter().map(|setting| (*setting).to_owned()));
@@ -262,14 +264,14 @@ fn free_port() -> Result<u16, StartError> {
     Ok(listener.local_addr()?.port())
 }
 
-/// A password or a name that nobody can guess.
+/// Returns an unguessable password or name.
 fn secret() -> String {
     let mut bytes = [0; 16];
     SystemRandom.fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Why there is no server.
+/// Reason why a server could not be started.
 #[derive(Debug)]
 pub struct StartError {
     what: String,
@@ -287,7 +289,7 @@ impl StartError {
         Self { what: what.to_owned(), missing: true }
     }
 
-    /// Whether the machine has no PostgreSQL.
+    /// Returns whether the machine has no PostgreSQL.
     #[must_use]
     pub fn missing(&self) -> bool {
         self.missing

@@ -1,52 +1,52 @@
-//! When a webhook that was not taken is sent again. Pure.
+//! Retry schedule of webhooks. Pure.
 //!
-//! When an Item is updated again is in the engine's schedule, not here.
+//! The schedule of Item updates is in [`crate::schedule`].
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The wait after the first attempt.
-const FIRST: TimeDelta = TimeDelta::seconds(30);
-/// Each wait is so many times the one before.
-const FACTOR: i32 = 4;
-/// A webhook is given up when it is that old.
-pub(super) const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
-/// The longest wait that an endpoint can ask for.
-const LONGEST_ASKED: TimeDelta = TimeDelta::hours(4);
+/// Delay after the first attempt.
+const FIRST_DELAY: TimeDelta = TimeDelta::seconds(30);
+/// Factor from each delay to the next.
+const DELAY_FACTOR: i32 = 4;
+/// Age at which a webhook is given up.
+pub(super) const MAX_WEBHOOK_AGE: TimeDelta = TimeDelta::hours(24);
+/// Maximum delay that an endpoint can request.
+const MAX_REQUESTED_DELAY: TimeDelta = TimeDelta::hours(4);
 
-/// The moment of the next attempt; `None` when there is none.
+/// Returns the time of the next attempt, or `None` if the webhook is given up.
 ///
-/// `attempts` were made, the last one ended `now`. `asked` is what a 429 said in `Retry-After`:
-/// it stands in for the planned wait, from 30 s to 4 h.
+/// `attempts` is the number of attempts so far; the last one ended `now`. `retry_after` is the time
+/// in the `Retry-After` header of a 429. It replaces the planned delay, within 30 s to 4 h.
 ///
 /// Contract: `px.md` section 9.
 pub(super) fn next_attempt(
     created_at: DateTime<Utc>,
     attempts: u32,
     now: DateTime<Utc>,
-    asked: Option<DateTime<Utc>>,
+    retry_after: Option<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
-    let wait = match asked {
-        Some(moment) => kept(moment, now),
-        None => planned(attempts),
+    let wait = match retry_after {
+        Some(at) => clamped_delay(at, now),
+        None => planned_delay(attempts),
     };
     let next = now.checked_add_signed(wait)?;
-    let end = created_at.checked_add_signed(GIVEN_UP)?;
+    let end = created_at.checked_add_signed(MAX_WEBHOOK_AGE)?;
     (next <= end).then_some(next)
 }
 
-/// How much of a `Retry-After` is kept.
-pub(super) fn kept(asked: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
-    asked.signed_duration_since(now).clamp(FIRST, LONGEST_ASKED)
+/// Returns the delay for a `Retry-After` time, within the limits.
+pub(super) fn clamped_delay(retry_after: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
+    retry_after.signed_duration_since(now).clamp(FIRST_DELAY, MAX_REQUESTED_DELAY)
 }
 
-/// The wait after so many attempts.
-fn planned(attempts: u32) -> TimeDelta {
-    let mut wait = FIRST;
+/// Returns the delay after a number of attempts.
+fn planned_delay(attempts: u32) -> TimeDelta {
+    let mut wait = FIRST_DELAY;
     for _ in 1..attempts {
-        if wait >= GIVEN_UP {
+        if wait >= MAX_WEBHOOK_AGE {
             break;
         }
-        wait = wait * FACTOR;
+        wait = wait * DELAY_FACTOR;
     }
     wait
 }
@@ -75,20 +75,20 @@ mod tests {
     #[test]
     fn one_that_was_first_sent_late_has_its_first_retry_all_the_same() {
         let now = created() + TimeDelta::hours(12);
-        assert_eq!(next_attempt(created(), 1, now, None), Some(now + FIRST));
+        assert_eq!(next_attempt(created(), 1, now, None), Some(now + FIRST_DELAY));
         let now = created() + TimeDelta::hours(24) - TimeDelta::seconds(30);
-        assert_eq!(next_attempt(created(), 1, now, None), Some(created() + GIVEN_UP));
+        assert_eq!(next_attempt(created(), 1, now, None), Some(created() + MAX_WEBHOOK_AGE));
         assert_eq!(next_attempt(created(), 1, now + TimeDelta::seconds(1), None), None);
     }
 
     #[test]
     fn what_a_429_asks_for_is_kept_up_to_four_hours() {
         let now = created() + TimeDelta::minutes(1);
-        for (asked, kept) in
+        for (retry_after, clamped_delay) in
             [(-5, 30), (0, 30), (30, 30), (600, 600), (14_400, 14_400), (90_000, 14_400)]
         {
-            let next = next_attempt(created(), 5, now, Some(now + TimeDelta::seconds(asked)));
-            assert_eq!(next, Some(now + TimeDelta::seconds(kept)), "{asked}");
+            let next = next_attempt(created(), 5, now, Some(now + TimeDelta::seconds(retry_after)));
+            assert_eq!(next, Some(now + TimeDelta::seconds(clamped_delay)), "{retry_after}");
         }
         let late = created() + TimeDelta::hours(21);
         assert_eq!(next_attempt(created(), 1, late, Some(late + TimeDelta::hours(4))), None);
@@ -99,12 +99,12 @@ mod tests {
         fn no_attempt_is_at_once_nor_after_a_day(
             attempts: u32,
             age in 0_i64..200_000,
-            asked in proptest::option::of(-100_000_000_i64..100_000_000),
+            retry_after in proptest::option::of(-100_000_000_i64..100_000_000),
         ) {
             let now = created() + TimeDelta::seconds(age);
-            let asked = asked.map(|seconds| now + TimeDelta::seconds(seconds));
-            if let Some(next) = next_attempt(created(), attempts, now, asked) {
-                prop_assert!(next >= now + FIRST && next <= created() + GIVEN_UP);
+            let retry_after = retry_after.map(|seconds| now + TimeDelta::seconds(seconds));
+            if let Some(next) = next_attempt(created(), attempts, now, retry_after) {
+                prop_assert!(next >= now + FIRST_DELAY && next <= created() + MAX_WEBHOOK_AGE);
             }
         }
     }

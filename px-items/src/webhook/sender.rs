@@ -1,16 +1,16 @@
-//! Sending webhooks: what is due in the outbox is signed, sent, and sent again until it is taken.
+//! Webhook sender: signs and sends the due webhooks of the outbox, and repeats failed ones.
 //!
-//! Which address is accepted is said in [`check_url`](super::check_url); where connections may
-//! go is the transport's matter.
+//! [`check_url`](super::check_url) decides which URLs are accepted. The transport decides where
+//! connections may go.
 
 mod circuit;
 mod delivery;
-mod desk;
+mod dispatcher;
 mod pace;
 
 use self::{
     circuit::Circuit,
-    desk::{Desk, Endpoint, Look},
+    dispatcher::{ClaimStatus, Dispatcher, Endpoint},
 };
 use super::Signer;
 use crate::{partners::Partners, skew::ClockGuard, store::Store};
@@ -24,69 +24,69 @@ use std::{
     time::Duration,
 };
 
-/// The most that is read of an answer's body, which says nothing.
-const BODY: usize = 1 << 20;
+/// Maximum number of bytes of a response body, which is ignored.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// How webhooks are sent.
+/// Settings of a webhook sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SenderSettings {
-    /// The time within which 200 must be answered: 10 s.
-    pub answer: Duration,
-    /// How many are sent at once: 512.
-    pub at_once: usize,
-    /// How many are sent at once to one endpoint: 4.
-    pub per_endpoint: usize,
-    /// How often the outbox is looked into when nobody says that there is something: each second.
+    /// Timeout of a response. Default: 10 s.
+    pub response_timeout: Duration,
+    /// Maximum number of concurrent requests. Default: 512.
+    pub max_concurrent: usize,
+    /// Maximum number of concurrent requests to one endpoint. Default: 4.
+    pub max_concurrent_per_endpoint: usize,
+    /// Interval of outbox polls without a notification. Default: 1 s.
     pub poll: Duration,
-    /// For how long this process takes a webhook: 2 minutes. When it stops without a word,
-    /// another one sends it after that.
+    /// Time for which this process claims a webhook. If the process dies, another one sends the
+    /// webhook after that. Default: 2 minutes.
     pub lease: Duration,
 }
 
 impl Default for SenderSettings {
     fn default() -> Self {
         Self {
-            answer: Duration::from_secs(10),
-            at_once: 512,
-            per_endpoint: 4,
+            response_timeout: Duration::from_secs(10),
+            max_concurrent: 512,
+            max_concurrent_per_endpoint: 4,
             poll: Duration::from_secs(1),
             lease: Duration::from_secs(120),
         }
     }
 }
 
-/// Sends the webhooks of the outbox. Any number may, in any number of processes.
+/// Sender of the webhooks of the outbox. Any number of senders may run, in any number of processes.
 ///
-/// A webhook is delivered when it was answered 200 within 10 s; any other answer, a redirect
-/// too, is a failure. It is sent again after 30 s and then after four times as long each
-/// time, for 24 hours. What a 429 says in `Retry-After` is kept up to 4 hours. Each attempt is
-/// signed again, with the same `jti`. So a webhook arrives at least once, or is given up; several
-/// arrive in any order.
+/// A webhook is delivered if the response has a 2xx status and comes within 10 s. Any other
+/// response, including a redirect, is a failure. The webhook is sent again after 30 s and then
+/// after four times as long each time, for 24 hours. A `Retry-After` of a 429 is respected up to 4
+/// hours. Each attempt is signed again, with the same `jti`. So a webhook arrives at least once or
+/// is given up, and webhooks may arrive in any order.
 ///
-/// What a partner is told (`POST /applications/notify`) goes by the partner's own client, at the
-/// same times. A partner that answers 404 does not offer it, and is left alone.
+/// Notifications of partners (`POST /applications/notify`) are sent by the partner's own client, on
+/// the same schedule. A 404 means that the partner does not offer the endpoint, and the
+/// notification is dropped.
 ///
-/// An endpoint (an application and its host, or a partner) that keeps failing is probed and not called for
-/// each of its webhooks; one that is slow has a few lanes of its own. Others wait for neither.
+/// An endpoint is an application and its host, or a partner. An endpoint that keeps failing is
+/// probed instead of called for each of its webhooks. A slow endpoint has a limited number of
+/// concurrent requests. Neither delays other endpoints.
 ///
-/// While the machine's clock and the store's differ by more than a quarter of
-/// [`lease`](SenderSettings::lease), nothing is sent.
+/// Nothing is sent while the machine's clock and the store's differ by more than a quarter of
+/// [`lease`](SenderSettings::lease).
 ///
-/// The transport is to reach public addresses only
-/// ([`public_addresses_only`](px_core::is_public)),
-/// since applications choose the addresses, and is to follow no redirect.
+/// The transport must reach public addresses only ([`public_addresses_only`](px_core::is_public)),
+/// since applications choose the URLs, and must not follow redirects.
 ///
-/// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed`, `given_up`
-/// or `not_offered`;
-/// `px_webhook_lag_seconds`, from the commit to the 200; `px_webhook_pending`, how many this
-/// process holds.
+/// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed`, `given_up` or
+/// `not_offered`; `px_webhook_lag_seconds`, from the commit to the delivery; `px_webhook_pending`,
+/// the number of webhooks that this process has claimed.
 ///
 /// Contract: `px.md` section 9.
 #[derive(Clone)]
 pub struct Sender(Arc<Inner>);
 
-/// Sets up a [`Sender`].
+/// Builder of a [`Sender`].
 #[derive(Debug)]
 pub struct SenderBuilder {
     store: Arc<dyn Store>,
@@ -114,7 +114,7 @@ struct Inner {
 }
 
 impl Sender {
-    /// Begins to set one up.
+    /// Returns a builder.
     #[must_use]
     pub fn builder(
         store: Arc<dyn Store>,
@@ -133,50 +133,51 @@ impl Sender {
         }
     }
 
-    /// Sends what is due, until `stop`; then ends what is under way and gives the rest back.
+    /// Sends due webhooks until `stop`. Then completes the requests under way and hands the rest
+    /// back.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
         let inner = &self.0;
         let mut stop = pin!(stop);
-        let mut desk = Desk::new(inner.clone());
+        let mut dispatcher = Dispatcher::new(inner.clone());
         let mut outbox = inner.store.signals().outbox.listen();
         let mut poll = inner.clock.sleep(inner.settings.poll);
-        let mut look = Look::More;
+        let mut status = ClaimStatus::More;
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                () = desk.landed() => look = desk.go_on(look).await,
-                () = outbox.raised() => look = Look::More,
+                () = dispatcher.attempt_ended() => status = dispatcher.refill(status).await,
+                () = outbox.raised() => status = ClaimStatus::More,
                 () = &mut poll => {
                     poll = inner.clock.sleep(inner.settings.poll);
-                    look = Look::More;
+                    status = ClaimStatus::More;
                 }
-                () = std::future::ready(()), if look == Look::More => {
-                    look = desk.take(inner.clock.now()).await;
+                () = std::future::ready(()), if status == ClaimStatus::More => {
+                    status = dispatcher.claim(inner.clock.now()).await;
                 }
             }
         }
-        desk.close().await;
+        dispatcher.close().await;
     }
 
-    /// Sends everything that is due now, once; answers how many attempts were made.
+    /// Sends everything that is due now, once. Returns the number of attempts.
     ///
-    /// What fails is due again later, and is not waited for; nor is what an endpoint cannot take
-    /// within seconds, or that waits for an endpoint which is down.
+    /// Does not wait for retries, for webhooks that an endpoint cannot take within seconds, or for
+    /// endpoints that are down.
     pub async fn deliver_due(&self) -> usize {
         let due = self.0.clock.now();
-        let mut desk = Desk::new(self.0.clone());
-        let mut look = Look::More;
-        while look == Look::More || !desk.is_idle() {
+        let mut dispatcher = Dispatcher::new(self.0.clone());
+        let mut status = ClaimStatus::More;
+        while status == ClaimStatus::More || !dispatcher.is_idle() {
             tokio::select! {
                 biased;
-                () = desk.landed() => look = desk.go_on(look).await,
-                () = std::future::ready(()), if look == Look::More => {
-                    look = desk.take(due).await;
+                () = dispatcher.attempt_ended() => status = dispatcher.refill(status).await,
+                () = std::future::ready(()), if status == ClaimStatus::More => {
+                    status = dispatcher.claim(due).await;
                 }
             }
         }
-        desk.sent()
+        dispatcher.sent()
     }
 }
 
@@ -190,17 +191,17 @@ impl fmt::Debug for Sender {
 }
 
 impl SenderBuilder {
-    /// The partners, which are told of applications that are connected and that leave. Their
-    /// clients need a signer ([`Signer::for_partner`]). What is queued for a partner that is not
-    /// among them is left to other senders, and given up after a day.
+    /// Sets the partners that are notified of applications that connect or leave. Their clients
+    /// need a signer ([`Signer::for_partner`]). Notifications for other partners are left to other
+    /// senders, and given up after a day.
     #[must_use]
     pub fn partners(mut self, partners: Arc<dyn Partners>) -> Self {
         self.partners = Some(partners);
         self
     }
 
-    /// The client ids of applications, which their webhooks name as the recipient. A webhook to
-    /// any other application names none.
+    /// Sets the client ids of applications, which their webhooks name as recipient. Webhooks to
+    /// other applications name no recipient.
     #[must_use]
     pub fn client_ids(
         mut self,
@@ -210,33 +211,33 @@ impl SenderBuilder {
         self
     }
 
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Takes randomness from elsewhere than the machine.
+    /// Sets the source of randomness.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// Other settings.
+    /// Sets the settings.
     #[must_use]
     pub fn settings(mut self, settings: SenderSettings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Makes the sender.
+    /// Builds the sender.
     #[must_use]
     pub fn build(self) -> Sender {
         let mut limits = HttpLimits::default();
-        limits.request_timeout = self.settings.answer;
-        limits.max_body_bytes = BODY;
+        limits.request_timeout = self.settings.response_timeout;
+        limits.max_body_bytes = MAX_RESPONSE_BYTES;
         let clock_guard = ClockGuard::new(Arc::clone(&self.store), Arc::clone(&self.clock));
         Sender(Arc::new(Inner {
             store: self.store,
@@ -255,8 +256,8 @@ impl SenderBuilder {
 }
 
 impl Inner {
-    /// Whether this machine's clock agrees with the store's. If not, nothing may be sent or planned:
-    /// a webhook that looks days old would be given up.
+    /// Returns whether this machine's clock agrees with the store's. If not, nothing may be sent or
+    /// scheduled: a webhook that seems to be days old would be given up.
     async fn clock_is_right(&self) -> bool {
         self.clock_guard.is_right(self.settings.lease).await
     }

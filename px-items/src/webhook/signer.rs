@@ -1,7 +1,7 @@
-//! Signing webhooks: the keys, and which of them signs when.
+//! Signatures of webhooks: the keys, and the choice of the key that signs.
 //!
-//! A signature is bound to the raw body and to a moment. Checking one is in
-//! `px_server::webhook`; sending is in [`Sender`](super::Sender).
+//! A signature is bound to the raw body and to a time. Verification is in `px_server::webhook`,
+//! sending in [`Sender`](super::Sender).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::{
@@ -27,11 +27,11 @@ use zeroize::Zeroizing;
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
 
-/// A private key that signs webhooks: ECDSA over P-256, with a name and a life.
+/// A private key that signs webhooks: ECDSA over P-256, with an id and a validity period.
 ///
-/// It signs from `created_at` on, unless a newer key does. Its public half is published before
-/// that and stays published; from [`expires_at`](Self::expires_at) on it is published as
-/// expired, and receivers refuse it.
+/// It signs from `created_at` on, unless a newer key does. Its public half is published before that
+/// and stays published. From [`expires_at`](Self::expires_at) on it is published as expired, and
+/// receivers refuse it.
 #[derive(Clone)]
 pub struct SigningKey {
     kid: KeyId,
@@ -43,29 +43,32 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Makes a new key. Keep it with [`to_pem`](Self::to_pem).
+    /// Generates a new key. Store it with [`to_pem`](Self::to_pem).
     ///
     /// # Errors
-    /// When the machine has no randomness.
+    /// Returns an error if the machine has no randomness.
     pub fn generate(kid: KeyId, created_at: DateTime<Utc>) -> Result<Self, SignError> {
         let random = aws_lc_rs::rand::SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-            .map_err(|_| SignError("no key could be made: the machine gave no randomness"))?;
+            .map_err(|_| {
+                SignError("a key could not be generated: the machine has no randomness")
+            })?;
         Self::from_pkcs8(kid, document.as_ref(), created_at)
     }
 
-    /// Reads a key of a PEM file in PKCS#8, `BEGIN PRIVATE KEY`.
+    /// Reads a key from a PEM file in PKCS#8 (`BEGIN PRIVATE KEY`).
     ///
-    /// `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one.
+    /// `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` generates one.
     ///
     /// # Errors
-    /// When it is no such key, or one of another curve.
+    /// Returns an error if the text is not such a PEM file, is damaged, or has a key of another
+    /// kind or curve.
     pub fn from_pem(kid: KeyId, pem: &str, created_at: DateTime<Utc>) -> Result<Self, SignError> {
         let body = pem.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
         let Some((body, _)) = body else {
             return Err(SignError(
-                "the signing key is no PEM file in PKCS#8 (`BEGIN PRIVATE KEY`); \
-                 `openssl pkcs8 -topk8 -nocrypt` turns other forms into it",
+                "the signing key is not a PEM file in PKCS#8 (`BEGIN PRIVATE KEY`); \
+                 `openssl pkcs8 -topk8 -nocrypt` converts other forms",
             ));
         };
         let body: Zeroizing<String> =
@@ -78,7 +81,7 @@ impl SigningKey {
     }
 
     fn from_pkcs8(kid: KeyId, der: &[u8], created_at: DateTime<Utc>) -> Result<Self, SignError> {
-        let unfit = SignError("the signing key is not an ECDSA key of the curve P-256");
+        let unfit = SignError("the signing key is not an ECDSA key on the curve P-256");
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
             .map_err(|_| SignError(unfit.0))?;
         // 0x04, then x and y: the uncompressed form of a point.
@@ -94,23 +97,23 @@ impl SigningKey {
         })
     }
 
-    /// Sets the moment from which the key is published as expired.
+    /// Sets the time from which the key is published as expired.
     ///
-    /// Leave at least ten minutes after the next key's `created_at`: what this one signed last
-    /// may still be under way.
+    /// Leave at least ten minutes after the next key's `created_at`: the last webhooks that this
+    /// key signed may still be under way.
     #[must_use]
     pub fn expires_at(mut self, moment: DateTime<Utc>) -> Self {
         self.expires_at = Some(moment);
         self
     }
 
-    /// Its name.
+    /// Returns the id of the key.
     #[must_use]
     pub fn kid(&self) -> &KeyId {
         &self.kid
     }
 
-    /// The key as a PEM file in PKCS#8. A secret.
+    /// Returns the key as a PEM file in PKCS#8. It is a secret.
     #[must_use]
     pub fn to_pem(&self) -> Zeroizing<String> {
         let body = Zeroizing::new(STANDARD.encode(self.pkcs8.as_slice()));
@@ -126,10 +129,10 @@ impl SigningKey {
         pem
     }
 
-    /// The public half, as `POST /webhook_verification_key/get` answers it.
+    /// Returns the public half in the form of `POST /webhook_verification_key/get`.
     ///
-    /// `expired_at` is there only when it has passed: receivers take a key that has one for
-    /// ended, as Plaid's own example does.
+    /// `expired_at` is present only once it has passed: receivers treat a key that has one as
+    /// expired, as Plaid's own example does.
     #[must_use]
     pub fn verification_key(&self, now: DateTime<Utc>) -> VerificationKey {
         let (x, y) = self.public.split_at(32);
@@ -169,11 +172,11 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Signs webhooks with the newest of its keys, and knows the public half of all.
+/// Signs webhooks with the newest of its keys, and publishes the public halves of all of them.
 ///
-/// To rotate: [`add`](Self::add) a key whose `created_at` lies a day ahead, and give the
-/// old one an [`expires_at`](SigningKey::expires_at) after that. Receivers find the new key by
-/// its name when they first see it.
+/// To rotate, [`add`](Self::add) a key with a `created_at` a day ahead, and give the old one an
+/// [`expires_at`](SigningKey::expires_at) after that. Receivers fetch the new key by its id when
+/// they first see it.
 ///
 /// ```
 /// use px_items::webhook::{Signer, SigningKey};
@@ -190,35 +193,36 @@ impl fmt::Debug for SigningKey {
 pub struct Signer(RwLock<Vec<SigningKey>>);
 
 impl Signer {
-    /// Signs with one key.
+    /// Creates a signer with one key.
     #[must_use]
     pub fn new(key: SigningKey) -> Self {
         Self(RwLock::new(vec![key]))
     }
 
-    /// Adds a key, or replaces the one of that name.
+    /// Adds a key, or replaces the one with the same id.
     pub fn add(&self, key: SigningKey) {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|known| known.kid != key.kid);
         keys.push(key);
     }
 
-    /// Signs a body, as it is sent: the value of the header `Plaid-Verification`.
+    /// Signs a body and returns the value of the header `Plaid-Verification`. The body must be sent
+    /// unchanged.
     ///
-    /// The signature has no id and names no recipient, as Plaid's own to applications;
-    /// [`sign_claims`](Self::sign_claims) takes both.
+    /// The signature has no id and no recipient, like Plaid's own to applications. Use
+    /// [`sign_claims`](Self::sign_claims) for both.
     ///
     /// # Errors
-    /// When every key has expired, or none is in force yet.
+    /// Returns an error if no key is valid at `now`: all have expired, or are not valid yet.
     pub fn sign(&self, body: &[u8], now: DateTime<Utc>) -> Result<String, SignError> {
         self.sign_claims(&SignatureClaims::of(body, now.timestamp()), now)
     }
 
-    /// Signs claims with the key that is in force `now`: the value of the header
+    /// Signs claims with the key that is valid at `now`, and returns the value of the header
     /// `Plaid-Verification`.
     ///
     /// # Errors
-    /// When every key has expired, or none is in force yet.
+    /// Returns an error if no key is valid at `now`: all have expired, or are not valid yet.
     pub fn sign_claims(
         &self,
         claims: &SignatureClaims,
@@ -230,18 +234,17 @@ impl Signer {
             .filter(|key| key.may_sign(now))
             .max_by_key(|key| (key.created_at, &key.kid));
         let Some(key) = newest else {
-            return Err(SignError("no webhook can be signed: no signing key is in force"));
+            return Err(SignError("the webhook cannot be signed: no signing key is valid now"));
         };
         let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
         header.kid = Some(key.kid.as_str().to_owned());
-        jsonwebtoken::encode(&header, claims, &key.key)
-            .map_err(|_| SignError("the signing key did not sign"))
+        jsonwebtoken::encode(&header, claims, &key.key).map_err(|_| SignError("signing failed"))
     }
 
-    /// Signs the notifications to one partner, for
+    /// Returns the signer of the notifications to one partner, for
     /// [`PartnerClientBuilder::signer`](px_client::PartnerClientBuilder::signer).
     ///
-    /// Each signature names the institution as its recipient, so that no other partner takes it,
+    /// Each signature names the institution as its recipient, so that no other partner accepts it,
     /// and has the notification's id.
     #[must_use]
     pub fn for_partner(
@@ -252,15 +255,15 @@ impl Signer {
         Arc::new(PartnerSigner { signer: Arc::clone(self), institution, clock })
     }
 
-    /// The public half of a key, for `POST /webhook_verification_key/get`; `None` when there is
-    /// none of that name.
+    /// Returns the public half of a key, for `POST /webhook_verification_key/get`, or `None` if no
+    /// key has that id.
     #[must_use]
     pub fn verification_key(&self, kid: &KeyId, now: DateTime<Utc>) -> Option<VerificationKey> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().find(|key| key.kid == *kid).map(|key| key.verification_key(now))
     }
 
-    /// The public halves of all keys, the expired ones too.
+    /// Returns the public halves of all keys, including expired ones.
     #[must_use]
     pub fn verification_keys(&self, now: DateTime<Utc>) -> Vec<VerificationKey> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -275,7 +278,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Signs the notifications to one partner.
+/// Signer of the notifications to one partner.
 #[derive(Debug)]
 struct PartnerSigner {
     signer: Arc<Signer>,
@@ -301,7 +304,7 @@ impl SignBody for PartnerSigner {
     }
 }
 
-/// Why a key cannot be used, or nothing was signed.
+/// Error of a signing key: it cannot be used, or signing failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SignError(&'static str);

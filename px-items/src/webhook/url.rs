@@ -1,54 +1,55 @@
-//! Addresses of webhooks: which ones are accepted, and how much of one may be logged. Pure.
+//! Rules for webhook URLs: which ones are accepted, and which part may be logged. Pure.
 //!
-//! What a name leads to is not known here. The transport's guard
-//! ([`public_addresses_only`](px_core::is_public))
-//! looks at that with each call.
+//! Host names are not resolved here. The transport checks the addresses with each call
+//! ([`public_addresses_only`](px_core::is_public)).
 
 use px_core::is_public;
 use url::{Host, Url};
 
-/// The longest address.
-const LONGEST: usize = 2048;
+/// Maximum length of a URL in bytes.
+const MAX_URL_BYTES: usize = 2048;
 
-/// Which addresses of webhooks are accepted.
+/// Set of accepted webhook URLs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Allow {
-    /// `https`, and no host that is plainly inside.
+pub enum UrlPolicy {
+    /// `https`, and no host that is obviously internal.
     #[default]
     Public,
-    /// Also loopback addresses and `localhost`, over `http` too: for demonstrations on one machine.
+    /// Also loopback addresses and `localhost`, also over `http`: for demonstrations on one
+    /// machine.
     LoopbackOrPublic,
     /// Also `http`, this machine and its networks: for tests.
     Anywhere,
 }
 
-/// Checks an address before it is stored.
+/// Checks a webhook URL before it is stored.
 ///
-/// A good address can still lead inside through its name: send with a transport that reaches
-/// public addresses only.
+/// A valid URL can still lead to an internal address through its host name. Send with a transport
+/// that reaches public addresses only.
 ///
 /// ```
-/// use px_items::webhook::{Allow, check_url};
-/// assert!(check_url("https://app.example/plaid?tenant=7", Allow::Public).is_ok());
-/// assert!(check_url("https://10.0.0.1/", Allow::Public).is_err());
-/// assert!(check_url("http://localhost:8080/", Allow::LoopbackOrPublic).is_ok());
-/// assert!(check_url("http://10.0.0.1/", Allow::LoopbackOrPublic).is_err());
+/// use px_items::webhook::{UrlPolicy, check_url};
+/// assert!(check_url("https://app.example/plaid?tenant=7", UrlPolicy::Public).is_ok());
+/// assert!(check_url("https://10.0.0.1/", UrlPolicy::Public).is_err());
+/// assert!(check_url("http://localhost:8080/", UrlPolicy::LoopbackOrPublic).is_ok());
+/// assert!(check_url("http://10.0.0.1/", UrlPolicy::LoopbackOrPublic).is_err());
 /// ```
 ///
 /// # Errors
-/// When nothing can or may be sent there; says why without showing the address.
-pub fn check_url(text: &str, allow: Allow) -> Result<(), UrlError> {
-    if text.len() > LONGEST {
+/// Returns an error if the URL is malformed, too long, has parts that webhooks may not have, or is
+/// not allowed by `allow`. The text gives the reason without the URL.
+pub fn check_url(text: &str, allow: UrlPolicy) -> Result<(), UrlError> {
+    if text.len() > MAX_URL_BYTES {
         return Err(UrlError("is longer than 2048 bytes"));
     }
-    let url = Url::parse(text).map_err(|_| UrlError("is no absolute URL"))?;
+    let url = Url::parse(text).map_err(|_| UrlError("is not an absolute URL"))?;
     if text.parse::<http::Uri>().is_err() {
         return Err(UrlError("has characters that must be percent-encoded"));
     }
     let is_inside = match allow {
-        Allow::Public => false,
-        Allow::LoopbackOrPublic => is_loopback(&url),
-        Allow::Anywhere => true,
+        UrlPolicy::Public => false,
+        UrlPolicy::LoopbackOrPublic => is_loopback(&url),
+        UrlPolicy::Anywhere => true,
     };
     match url.scheme() {
         "https" => {}
@@ -67,12 +68,12 @@ pub fn check_url(text: &str, allow: Allow) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// An address is no good for webhooks.
+/// Reason why a webhook URL is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the webhook address {0}")]
 pub struct UrlError(&'static str);
 
-/// Scheme, host and port: what may be logged. A path or a query may hold a token.
+/// Returns scheme, host and port, which may be logged. Path and query may contain a token.
 pub(super) fn origin(text: &str) -> String {
     Url::parse(text)
         .map_or_else(|_| "(no URL)".to_owned(), |url| url.origin().ascii_serialization())
@@ -93,7 +94,8 @@ fn may_be_public(url: &Url) -> bool {
         Some(Host::Ipv6(v6)) => is_public(v6.into()),
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');
-            // A name without a dot is of this network; so are these, by RFC 6761, 6762 and ICANN.
+            // A name without a dot belongs to this network; so do these suffixes, by RFC 6761, 6762
+            // and ICANN.
             let inside = [".localhost", ".local", ".internal"];
             name.contains('.') && !inside.iter().any(|suffix| name.ends_with(suffix))
         }
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_demonstration_reaches_loopback_but_not_the_network_of_its_machine() {
-        let check = |url| check_url(url, Allow::LoopbackOrPublic).is_ok();
+        let check = |url| check_url(url, UrlPolicy::LoopbackOrPublic).is_ok();
         for good in [
             "http://127.0.0.1:9200/hook",
             "http://127.1.2.3/",
@@ -144,7 +146,7 @@ mod tests {
             "HTTPS://APP.EXAMPLE/",
             "https://xn--bcher-kva.example/",
         ] {
-            assert_eq!(check_url(good, Allow::Public), Ok(()), "{good}");
+            assert_eq!(check_url(good, UrlPolicy::Public), Ok(()), "{good}");
         }
         for bad in [
             "",
@@ -182,15 +184,16 @@ mod tests {
             "https://app.example/a b",
             "https://app.example\\@10.0.0.1/",
         ] {
-            assert!(check_url(bad, Allow::Public).is_err(), "{bad}");
+            assert!(check_url(bad, UrlPolicy::Public).is_err(), "{bad}");
         }
         assert!(
-            check_url(&format!("https://app.example/{}", "a".repeat(2048)), Allow::Public).is_err()
+            check_url(&format!("https://app.example/{}", "a".repeat(2048)), UrlPolicy::Public)
+                .is_err()
         );
         for inside in ["http://127.0.0.1:8080/", "http://localhost/hook", "http://[::1]:1/"] {
-            assert_eq!(check_url(inside, Allow::Anywhere), Ok(()), "{inside}");
+            assert_eq!(check_url(inside, UrlPolicy::Anywhere), Ok(()), "{inside}");
         }
-        assert!(check_url("file:///etc/passwd", Allow::Anywhere).is_err());
+        assert!(check_url("file:///etc/passwd", UrlPolicy::Anywhere).is_err());
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
         let url = "https://user:pw@app.example:8443/secret?token=hunter2#x";
         assert_eq!(origin(url), "https://app.example:8443");
         assert_eq!(origin("hunter2"), "(no URL)");
-        let error = check_url(url, Allow::Public).unwrap_err();
+        let error = check_url(url, UrlPolicy::Public).unwrap_err();
         assert_eq!(error.to_string(), "the webhook address has a user name or a password");
     }
 }

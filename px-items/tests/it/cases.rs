@@ -1,6 +1,8 @@
-//! One test for each case in which others lost or doubled data; the name begins with its number.
+//! Tests for the cases in which other integrations lost or duplicated data. The number of the case
+//! begins the name of its test.
 //!
-//! Those that the merge settles. The others stand beside what settles them.
+//! These are the cases that the merge handles. The others are tested next to the code that handles
+//! them.
 
 mod accounts;
 mod money;

@@ -1,9 +1,9 @@
-//! The state machine as a whole: each pair is decided, and the diagram shows what the code does.
+//! The state machine as a whole: each pair is decided, and the diagram matches the code.
 
 use px_items::item::{Event, State, diagram, step};
 use std::{env, fmt::Write as _, fs, path::Path};
 
-/// Every pair of state and event: a move, or an error that says what is impossible.
+/// Every pair of state and event: a transition, or an error for an invalid one.
 #[test]
 fn every_pair_of_state_and_event_is_decided() {
     let mut table = String::new();
@@ -14,7 +14,7 @@ fn every_pair_of_state_and_event_is_decided() {
                     let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
                     format!("{from} | {event} | {to} | {}", effects.join(", "))
                 }
-                Err(impossible) => format!("{from} | {event} | impossible: {impossible}"),
+                Err(invalid) => format!("{from} | {event} | impossible: {invalid}"),
             };
             writeln!(table, "{line}").unwrap();
         }
@@ -32,7 +32,7 @@ fn an_item_can_always_be_left_and_never_comes_back() {
     }
 }
 
-/// No failure ends the next attempts; only a refused token does, and a new one ends that.
+/// No failure prevents further attempts; only a refused token does, and a new one ends that.
 #[test]
 fn every_state_but_removed_has_a_way_to_idle() {
     for state in State::ALL.into_iter().filter(|state| *state != State::Removed) {

@@ -6,12 +6,12 @@
 mod cases;
 mod engine;
 mod items;
-mod kept;
 mod lifecycle;
 mod merge_model;
 mod merge_styles;
 mod metrics;
 #[cfg(unix)]
 mod postgres;
+mod row_store;
 mod store;
 mod webhook;

@@ -1,9 +1,9 @@
-//! Banks of every style, over many days, and the Item that must show what they have.
+//! Banks of every style over many days, and an Item that must show the same rows.
 //!
-//! A style says by which date a bank files the rows of an account, in which time zone it reads that
-//! date, and which one it writes. The model knows which rows are one transaction, whatever the bank
-//! calls them, so it can tell a live row that was removed, one that is shown twice, and one that is
-//! gone and stays.
+//! A style defines the date by which a bank files the rows of an account, the time zone of that date,
+//! and the time zone of the written date. The model knows which rows are the same transaction under
+//! different ids. It therefore detects a live row that was removed, a row that is shown twice, and a
+//! removed row that is still shown.
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use futures_util::FutureExt as _;
@@ -26,29 +26,29 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 const ACCOUNTS: u8 = 3;
-/// Days at each edge of a window on which nothing needs to be judged.
+/// Number of days at each edge of a window on which rows need not be judged.
 const SLACK: u64 = 2;
 const HISTORY_DAYS: u64 = 120;
-/// Number of rows under new ids from which on rows may be put on hold.
+/// Number of rows with new ids from which rows may be put on hold.
 const MANY_RENUMBERED: usize = 3;
-/// Days after which a deep resync has seen every row under its new id.
+/// Number of days after which a deep resync has read every row under its new id.
 const RENUMBERED_DAYS: i64 = 14;
 
-/// How a bank treats the rows of one account.
+/// The filing style of one account.
 #[derive(Clone, Copy, Debug)]
 struct Style {
-    /// Whether it files a row by the date of purchase, also once it has posted.
+    /// Whether rows are filed by the transaction date even after posting.
     by_purchase: bool,
-    /// Whether it files by the date in UTC, not by the one that it writes.
+    /// Whether rows are filed by the UTC date, not by the written one.
     in_utc: bool,
-    /// The offset in which it writes times.
+    /// UTC offset of written times, in minutes.
     offset: i32,
-    /// Whether it writes dates without times.
+    /// Whether dates are written without times.
     plain: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     /// A purchase, posted at once or pending.
     Buy {
         account: u8,
@@ -56,20 +56,20 @@ enum Deed {
         hours_ago: i64,
         posted: bool,
     },
-    /// A row that appears days after it was made and posted.
+    /// A row that the bank adds days after it was made and posted.
     Late {
         account: u8,
         kind: u8,
         days_ago: i64,
         posts_after: i64,
     },
-    /// A pending row posts, under its id or another, with a tip or without.
+    /// A pending row posts, under its id or another one, with or without a tip.
     Post {
         which: usize,
         new_id: bool,
         tip: bool,
     },
-    /// A posted row gets another id, and another text or amount or neither.
+    /// A posted row gets another id. `edit`: 1 also changes the text, 2 the amount.
     Renumber {
         which: usize,
         edit: u8,
@@ -83,9 +83,9 @@ enum Deed {
 }
 
 #[derive(Clone, Debug)]
-struct Day {
+struct ScriptDay {
     hours: i64,
-    deeds: Vec<Deed>,
+    actions: Vec<Action>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,13 +97,13 @@ struct Script {
     unique: bool,
     window_days: u64,
     start_hour: i64,
-    /// Rows that are there when the Item is linked: account, kind, hours ago, hours to posting.
+    /// Rows that exist when the Item is linked: account, kind, hours ago, hours until posting.
     past: Vec<(u8, u8, i64, i64)>,
-    days: Vec<Day>,
+    days: Vec<ScriptDay>,
 }
 
 #[derive(Clone, Debug)]
-struct Row {
+struct BankRow {
     truth: usize,
     id: TransactionId,
     account: u8,
@@ -117,10 +117,10 @@ struct Bank {
     styles: Vec<Style>,
     unstable: bool,
     unique: bool,
-    rows: Vec<Row>,
+    rows: Vec<BankRow>,
     truths: usize,
     ids: usize,
-    /// Which transaction each id was given to.
+    /// Transaction that each id was assigned to.
     issued: BTreeMap<TransactionId, usize>,
 }
 
@@ -140,26 +140,34 @@ impl Bank {
             (cents, text) = (cents + 10 * truth as i64, format!("{text} {truth}"));
         }
         let id = self.new_id(truth);
-        self.rows.push(Row { truth, id, account: account % ACCOUNTS, cents, text, made, posted });
+        self.rows.push(BankRow {
+            truth,
+            id,
+            account: account % ACCOUNTS,
+            cents,
+            text,
+            made,
+            posted,
+        });
     }
 
-    fn pick(&self, which: usize, wanted: impl Fn(&Row) -> bool) -> Option<usize> {
+    fn pick(&self, which: usize, wanted: impl Fn(&BankRow) -> bool) -> Option<usize> {
         let fit: Vec<_> = (0..self.rows.len()).filter(|at| wanted(&self.rows[*at])).collect();
         (!fit.is_empty()).then(|| fit[which % fit.len()])
     }
 
-    fn does(&mut self, deed: &Deed, now: DateTime<Utc>) {
-        match *deed {
-            Deed::Buy { account, kind, hours_ago, posted } => {
+    fn apply(&mut self, action: &Action, now: DateTime<Utc>) {
+        match *action {
+            Action::Buy { account, kind, hours_ago, posted } => {
                 let made = now - TimeDelta::hours(hours_ago);
                 self.add(account, kind, made, posted.then_some(made));
             }
-            Deed::Late { account, kind, days_ago, posts_after } => {
+            Action::Late { account, kind, days_ago, posts_after } => {
                 let made = now - TimeDelta::days(days_ago);
                 let posted = (made + TimeDelta::hours(posts_after)).min(now);
                 self.add(account, kind, made, Some(posted));
             }
-            Deed::Post { which, new_id, tip } => {
+            Action::Post { which, new_id, tip } => {
                 let Some(at) = self.pick(which, |row| row.posted.is_none()) else { return };
                 self.rows[at].posted = Some(now);
                 if tip {
@@ -169,7 +177,7 @@ impl Bank {
                     self.rows[at].id = self.new_id(self.rows[at].truth);
                 }
             }
-            Deed::Renumber { which, edit } => {
+            Action::Renumber { which, edit } => {
                 let Some(at) = self.pick(which, |row| row.posted.is_some()) else { return };
                 self.rows[at].id = self.new_id(self.rows[at].truth);
                 match edit {
@@ -178,38 +186,38 @@ impl Bank {
                     _ => {}
                 }
             }
-            Deed::Correct { which } => {
+            Action::Correct { which } => {
                 let Some(at) = self.pick(which, |_| true) else { return };
                 self.rows[at].cents += 1;
             }
-            Deed::Delete { which } => {
+            Action::Delete { which } => {
                 let Some(at) = self.pick(which, |_| true) else { return };
                 self.rows.remove(at);
             }
         }
     }
 
-    fn style(&self, row: &Row) -> Style {
+    fn style(&self, row: &BankRow) -> Style {
         self.styles[usize::from(row.account)]
     }
 
-    /// The date under which the bank files a row.
-    fn filed(&self, row: &Row) -> Date {
+    /// Returns the date under which the bank files a row.
+    fn filed(&self, row: &BankRow) -> Date {
         let style = self.style(row);
         let at = if style.by_purchase { row.made } else { row.posted.unwrap_or(row.made) };
         let offset = if style.in_utc { 0 } else { style.offset };
         local(at, offset)
     }
 
-    /// The dates that a row is written with, earliest and latest.
-    fn written(&self, row: &Row) -> (Date, Date) {
+    /// Returns the earlier and the later of the written dates of a row.
+    fn written(&self, row: &BankRow) -> (Date, Date) {
         let offset = self.style(row).offset;
         let (made, posted) = (local(row.made, offset), row.posted.map(|at| local(at, offset)));
         let posted = posted.unwrap_or(made);
         (made.min(posted), made.max(posted))
     }
 
-    fn wire(&self, row: &Row) -> Transaction {
+    fn wire(&self, row: &BankRow) -> Transaction {
         let style = self.style(row);
         let write = |at: DateTime<Utc>| match style.plain {
             true => local(at, style.offset).to_string(),
@@ -224,7 +232,7 @@ impl Bank {
         .unwrap()
     }
 
-    fn answer(&mut self, window: Window) -> Vec<Transaction> {
+    fn response(&mut self, window: Window) -> Vec<Transaction> {
         if self.unstable {
             for at in 0..self.rows.len() {
                 if self.rows[at].posted.is_none() {
@@ -250,7 +258,7 @@ fn local(at: DateTime<Utc>, offset: i32) -> Date {
     Date::from(at.with_timezone(&zone(offset)).date_naive())
 }
 
-/// The first date of which a walk over the whole history judges what is gone.
+/// Returns the first date from which a scan of the whole history judges rows.
 fn first_judged(now: DateTime<Utc>) -> Date {
     px_items::plan::today(now).0.minus_days(HISTORY_DAYS).plus_days(SLACK)
 }
@@ -277,11 +285,11 @@ struct World {
     plan: PlanSettings,
     now: DateTime<Utc>,
     bank: Bank,
-    /// The times at which rows got other ids.
+    /// Times at which rows got other ids.
     renumbered: Vec<DateTime<Utc>>,
 }
 
-/// The outcome of one piece of work on an Item.
+/// The outcome of one unit of work on an Item.
 enum Work {
     Finished {
         counts: Counts,
@@ -328,25 +336,25 @@ impl World {
         Self { store, item, plan, now, bank, renumbered: Vec::new() }
     }
 
-    fn act(&mut self, deed: &Deed) {
-        if matches!(deed, Deed::Renumber { .. }) {
+    fn act(&mut self, action: &Action) {
+        if matches!(action, Action::Renumber { .. }) {
             self.renumbered.push(self.now);
         }
-        self.bank.does(deed, self.now);
+        self.bank.apply(action, self.now);
     }
 
-    /// Whether so many rows got other ids lately that they may be on hold.
+    /// Returns whether enough rows got other ids recently that rows may be on hold.
     fn renumbered_many(&self) -> bool {
         let since = self.now - TimeDelta::days(RENUMBERED_DAYS);
         self.renumbered.iter().filter(|at| **at >= since).count() >= MANY_RENUMBERED
     }
 
-    /// One piece of work on the Item, as an engine does it.
+    /// Performs one unit of work on the Item, as the engine does.
     fn work(&mut self) -> Work {
         let lease_until = self.now + TimeDelta::minutes(1);
         let record = self.store.claim_one(&self.item, self.now, lease_until);
         let record = record.now_or_never().unwrap().unwrap().unwrap();
-        let deep_at = record.life.deep_at;
+        let deep_at = record.sync_state.deep_at;
         let accounts = self.store.accounts(&self.item).now_or_never().unwrap().unwrap();
         let (plan, lengths) = (self.plan.clone(), PartnerLengths::default());
         let mut run = Run::begin(record, accounts, plan, lengths, self.now);
@@ -355,14 +363,14 @@ impl World {
             match run.next() {
                 Step::ReadUser => run.user_read(user(), self.now),
                 Step::ReadWindow(window) => {
-                    let rows = self.bank.answer(window);
+                    let rows = self.bank.response(window);
                     let (dates, ids) = run.known_query(window, &rows);
                     let known = self.store.known(&self.item, dates, &ids);
                     let known = known.now_or_never().unwrap().unwrap();
                     run.window_read(ReadWindow::new(window, rows, self.now), Vec::new(), &known);
                 }
                 Step::ReadAhead(window) => {
-                    let rows = self.bank.answer(window);
+                    let rows = self.bank.response(window);
                     run.ahead_read(rows, Vec::new());
                 }
                 Step::Store => {
@@ -377,12 +385,12 @@ impl World {
                         return Work::OnHold;
                     }
                     assert_eq!(run.suspicion(), None);
-                    let deep = run.record().life.deep_at != deep_at;
+                    let deep = run.record().sync_state.deep_at != deep_at;
                     return Work::Finished { counts: run.counts(), deep };
                 }
             }
         }
-        panic!("the work never ends: {:?}", run.next());
+        panic!("the update does not end: {:?}", run.next());
     }
 
     fn live(&self) -> Vec<KnownTransaction> {
@@ -395,8 +403,8 @@ impl World {
         Date::from(self.now.date_naive()).minus_days(ago)
     }
 
-    /// Compares what is shown, without ids, with what the bank has: of the dates that a walk over the
-    /// whole history judges, the first of which lie after the walk's edge.
+    /// Compares the shown rows, without ids, with the bank's rows, for all dates that a scan of the
+    /// whole history judges.
     fn assert_equal(&self) -> Result<(), TestCaseError> {
         let judged = first_judged(self.now);
         let is_judged = |row: &Transaction| {
@@ -427,33 +435,35 @@ fn play(script: &Script) -> Result<(), TestCaseError> {
     world.work();
     world.assert_equal()?;
     let mut shown: BTreeMap<usize, TransactionId> = BTreeMap::new();
-    // Whatever is shown, or was, since the first update.
+    // Transactions that are shown, or were shown since the first update.
     let mut ever: BTreeSet<_> = world.bank.rows.iter().map(|row| row.truth).collect();
     let mut may_move = 0;
-    // Where no window of a deep resync has a row and its earlier form, it gets another id.
+    // A deep resync with shorter windows may not have a row and its earlier form in one window. Such a
+    // row gets another id.
     let fits = script.window_days >= 60;
-    // Rows that are gone at the bank, with their dates and the updates that had them inside.
-    let mut gone: BTreeMap<usize, (Date, Date, u32)> = BTreeMap::new();
+    // Transactions that the bank removed: their dates, and the number of updates that covered these
+    // dates.
+    let mut removed: BTreeMap<usize, (Date, Date, u32)> = BTreeMap::new();
     for (number, day) in script.days.iter().enumerate() {
         world.now += TimeDelta::hours(day.hours);
         let before: BTreeMap<_, _> =
             world.bank.rows.iter().map(|row| (row.truth, world.bank.written(row))).collect();
-        for deed in &day.deeds {
-            world.act(deed);
+        for action in &day.actions {
+            world.act(action);
         }
         let now = world.now;
         let Work::Finished { counts, deep } = world.work() else { return Ok(()) };
         let alive: BTreeSet<_> = world.bank.rows.iter().map(|row| row.truth).collect();
         for (truth, (first, last)) in before {
             if !alive.contains(&truth) {
-                gone.insert(truth, (first, last, 0));
+                removed.insert(truth, (first, last, 0));
             }
         }
-        let mut homes = BTreeMap::new();
+        let mut shown_ids = BTreeMap::new();
         for known in world.live() {
             let truth = world.bank.truth_of(&known.partner_id);
-            let twice = homes.insert(truth, known.id.clone());
-            // Nothing is judged among the first days of the history.
+            let twice = shown_ids.insert(truth, known.id.clone());
+            // No row is judged on the first days of the history.
             let is_judged = known.transacted >= first_judged(now);
             prop_assert!(
                 twice.is_none() || !is_judged,
@@ -463,7 +473,7 @@ fn play(script: &Script) -> Result<(), TestCaseError> {
         for truth in shown.keys().filter(|truth| alive.contains(truth)) {
             let row = world.bank.rows.iter().find(|row| row.truth == *truth);
             prop_assert!(
-                homes.contains_key(truth),
+                shown_ids.contains_key(truth),
                 "update {number}: a live row was removed: {row:?}"
             );
         }
@@ -472,50 +482,52 @@ fn play(script: &Script) -> Result<(), TestCaseError> {
         for row in &world.bank.rows {
             let inside = world.bank.written(row).0 >= inside_since;
             prop_assert!(
-                !inside || homes.contains_key(&row.truth),
+                !inside || shown_ids.contains_key(&row.truth),
                 "update {number}: a row is not shown: {row:?}"
             );
         }
-        for (truth, (first, _, updates)) in &mut gone {
+        for (truth, (first, _, updates)) in &mut removed {
             *updates += u32::from(*first >= inside_since);
             prop_assert!(
-                *updates < 2 || !homes.contains_key(truth),
-                "update {number}: {truth} is gone at the bank and still shown"
+                *updates < 2 || !shown_ids.contains_key(truth),
+                "update {number}: {truth} was removed by the bank and is still shown"
             );
         }
         if deep {
             world.assert_equal()?;
         }
         if script.unique && fits {
-            // A row with another id and other contents may be a new one; that is decided by a
-            // window that has it in its middle, which can be days later.
+            // A row with another id and other contents may be a new one. A window that has it in its
+            // middle decides, which can be days later.
             may_move += moving(day, script.unstable);
-            let new = homes.keys().filter(|truth| !ever.contains(*truth)).count() as u64;
+            let new = shown_ids.keys().filter(|truth| !ever.contains(*truth)).count() as u64;
             let again = counts.added.saturating_sub(new);
-            let moved = |(truth, home): &(&usize, &TransactionId)| {
-                shown.get(*truth).is_some_and(|before| before != *home)
+            let moved = |(truth, shown_id): &(&usize, &TransactionId)| {
+                shown.get(*truth).is_some_and(|before| before != *shown_id)
             };
-            let moved = homes.iter().filter(moved).count() as u64;
+            let moved = shown_ids.iter().filter(moved).count() as u64;
             prop_assert!(
                 again.max(moved) <= may_move,
                 "update {number}: {counts:?}, {new} are new, {moved} have another id"
             );
             may_move -= again.max(moved);
         }
-        ever.extend(homes.keys().copied());
-        shown = homes;
+        ever.extend(shown_ids.keys().copied());
+        shown = shown_ids;
     }
     Ok(())
 }
 
-/// Rows that get other contents and another id at once on a day.
-fn moving(day: &Day, unstable: bool) -> u64 {
-    let moves = |deed: &&Deed| match deed {
-        Deed::Renumber { .. } => true,
-        Deed::Correct { .. } => unstable,
-        Deed::Buy { .. } | Deed::Late { .. } | Deed::Post { .. } | Deed::Delete { .. } => false,
+/// Returns the number of rows that may get other contents and another id at once on a day.
+fn moving(day: &ScriptDay, unstable: bool) -> u64 {
+    let moves = |action: &&Action| match action {
+        Action::Renumber { .. } => true,
+        Action::Correct { .. } => unstable,
+        Action::Buy { .. } | Action::Late { .. } | Action::Post { .. } | Action::Delete { .. } => {
+            false
+        }
     };
-    day.deeds.iter().filter(moves).count() as u64
+    day.actions.iter().filter(moves).count() as u64
 }
 
 fn styles() -> impl Strategy<Value = Vec<Style>> {
@@ -533,21 +545,21 @@ fn styles() -> impl Strategy<Value = Vec<Style>> {
 
 fn scripts(renumbers: bool) -> impl Strategy<Value = Script> {
     let which = || any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
-    let deed = prop_oneof![
+    let action = prop_oneof![
         6 => (any::<u8>(), 0_u8..6, 0_i64..30, any::<bool>()).prop_map(
-            |(account, kind, hours_ago, posted)| Deed::Buy { account, kind, hours_ago, posted }),
+            |(account, kind, hours_ago, posted)| Action::Buy { account, kind, hours_ago, posted }),
         2 => (any::<u8>(), 0_u8..6, 1_i64..9, 0_i64..100).prop_map(
             |(account, kind, days_ago, posts_after)|
-                Deed::Late { account, kind, days_ago, posts_after }),
+                Action::Late { account, kind, days_ago, posts_after }),
         4 => (which(), any::<bool>(), any::<bool>())
-            .prop_map(|(which, new_id, tip)| Deed::Post { which, new_id, tip: tip && !new_id }),
-        1 => which().prop_map(|which| Deed::Correct { which }),
-        2 => which().prop_map(|which| Deed::Delete { which }),
+            .prop_map(|(which, new_id, tip)| Action::Post { which, new_id, tip: tip && !new_id }),
+        1 => which().prop_map(|which| Action::Correct { which }),
+        2 => which().prop_map(|which| Action::Delete { which }),
         if renumbers { 2 } else { 0 } => (which(), 0_u8..3)
-            .prop_map(|(which, edit)| Deed::Renumber { which, edit }),
+            .prop_map(|(which, edit)| Action::Renumber { which, edit }),
     ];
-    let day = (24_i64..48, prop::collection::vec(deed, 0..4))
-        .prop_map(|(hours, deeds)| Day { hours, deeds });
+    let day = (24_i64..48, prop::collection::vec(action, 0..4))
+        .prop_map(|(hours, actions)| ScriptDay { hours, actions });
     let past = (any::<u8>(), 0_u8..6, 0_i64..(HISTORY_DAYS as i64 - 8) * 24, 0_i64..150);
     let past = prop::collection::vec(past, 0..60);
     let window_days = prop_oneof![2 => Just(90_u64), 1 => 20_u64..90, 1 => 1_u64..20];
@@ -565,13 +577,14 @@ fn scripts(renumbers: bool) -> impl Strategy<Value = Script> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Whatever date a bank files by: no live row goes, none comes twice, what is gone goes.
+    /// For every filing style: no live row is removed, no row is shown twice, and removed rows
+    /// disappear.
     #[test]
     fn an_item_follows_a_bank_of_any_style(script in scripts(false)) {
         play(&script)?;
     }
 
-    /// The same, where posted rows get other ids, with other contents or without.
+    /// The same if posted rows get other ids, with or without other contents.
     #[test]
     fn an_item_follows_a_bank_of_any_style_that_renumbers(script in scripts(true)) {
         play(&script)?;

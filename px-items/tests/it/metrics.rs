@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The crates that record metrics, and their lists.
+/// Crates that record metrics, and their lists.
 const CRATES: [(&str, &[Metric]); 2] =
     [("px-server", px_server::metrics::METRICS), ("px-items", px_items::metrics::METRICS)];
-/// The folders whose source is searched.
+/// Folders with the searched source code.
 const FOLDERS: [&str; 8] = [
     "px-core/src",
     "px-types/src",

@@ -1,4 +1,4 @@
-//! Webhooks: signed, checked, sent.
+//! Webhooks: signed, verified, sent.
 
 mod logs;
 mod partner;
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// A clock that stands until it is set.
+/// A clock that stands still until it is set.
 #[derive(Clone, Debug)]
 pub(crate) struct SetClock(Arc<Mutex<DateTime<Utc>>>);
 
@@ -57,7 +57,7 @@ pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// The claims of a signature.
+/// Returns the claims of a signature.
 pub(crate) fn claims(header: &str) -> SignatureClaims {
     let claims = header.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()

@@ -11,8 +11,8 @@ use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     items::{ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},
-    store::{Unlinked, Whose},
-    tickets::LINK_LIFE,
+    store::{ApplicationUser, Unlinked},
+    tickets::LINK_TOKEN_LIFETIME,
 };
 use px_types::{
     AccountId, ApplicationId, ItemAccessToken, ItemId, TransactionId, UserId,
@@ -25,19 +25,19 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Where an application is told that there is something to read.
+/// Notification of an application that there is something to read.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    news: Notify,
+    changes: Notify,
 }
 
 impl Mailbox {
     pub(crate) fn notify(&self) {
-        self.news.notify_waiters();
+        self.changes.notify_waiters();
     }
 }
 
-/// One user's use of one application.
+/// One user of one application.
 pub(crate) struct User {
     world: Arc<World>,
     bank: Arc<Bank>,
@@ -49,19 +49,19 @@ pub(crate) struct User {
     link: Option<Link>,
 }
 
-/// A connection, as the application knows it.
+/// Connection, as the application knows it.
 struct Link {
     item: ItemId,
     token: ItemAccessToken,
     replica: Replica,
 }
 
-/// What an application has, from following its cursor.
+/// Replica of an application that follows its cursor.
 #[derive(Default)]
 struct Replica {
     cursor: Option<String>,
     rows: BTreeMap<TransactionId, Transaction>,
-    /// Everything it ever had since it began anew.
+    /// All transactions since it last started over.
     ever: BTreeSet<TransactionId>,
 }
 
@@ -80,12 +80,12 @@ impl User {
         Self { world, bank, user, application, mailbox, products, dice, link: None }
     }
 
-    /// Uses the application until everyone stops. The first thing that happens is a connection.
+    /// Uses the application until the run stops. The first action is to connect.
     pub(crate) async fn live(mut self) -> Self {
         self.wait(1, if self.bank.style.crowded { 3600 } else { 36_000 }).await;
         while self.world.is_busy() {
             self.act().await;
-            let told = self.mailbox.news.notified();
+            let notified = self.mailbox.changes.notified();
             let crowded = self.bank.style.crowded;
             let until = self.dice.throw(|dice| match dice.below(4) {
                 _ if crowded => dice.between(20_000, 90_000),
@@ -96,7 +96,7 @@ impl User {
             tokio::select! {
                 biased;
                 () = self.world.until_calm() => {}
-                () = told, if !crowded => self.wait(1, 30).await,
+                () = notified, if !crowded => self.wait(1, 30).await,
                 () = self.world.clock.sleep(Duration::from_secs(until)) => {}
             }
         }
@@ -133,12 +133,12 @@ impl User {
         }
     }
 
-    /// A call was refused: whether that may be.
+    /// Checks whether a refusal is allowed.
     fn refused(&mut self, error: &ItemsError) {
         let kind = error.kind();
         self.say(format_args!("{kind:?}"));
         match kind {
-            // A link, a rotation or a leaving of which the answer was lost.
+            // The response to a link, a rotation or an unlink was lost.
             ItemsErrorKind::InvalidAccessToken
             | ItemsErrorKind::InvalidPublicToken
             | ItemsErrorKind::ItemNotFound => self.link = None,
@@ -146,9 +146,9 @@ impl User {
             | ItemsErrorKind::ProductNotReady
             | ItemsErrorKind::LoginRequired
             | ItemsErrorKind::SyncMutated => {}
-            // The user said so; maybe in a call of which the answer was lost.
+            // The user withdrew the product, possibly in a call with a lost response.
             ItemsErrorKind::ConsentRequired if !self.may_use_transactions() => {}
-            // For 72 hours already.
+            // The error has existed for 72 hours already.
             ItemsErrorKind::CannotFinish if !self.bank.has_transactions() => {}
             _ => self
                 .world
@@ -183,12 +183,12 @@ impl User {
         self.connected(result);
     }
 
-    /// The application mints a link token, and the user opens the page with it, sometimes twice.
-    /// Returns whether the page opened: of two who take the token, one gets it.
+    /// The application creates a link token, and the user opens the page with it, sometimes twice.
+    /// Returns whether the page opened: only one of two attempts gets the token.
     async fn may_open_page(&self) -> bool {
         let tickets = self.world.items.tickets();
         let text = format!("{} {}", self.application, self.user);
-        let Ok(minted) = tickets.mint_link(&text, LINK_LIFE).await else { return false };
+        let Ok(minted) = tickets.mint_link(&text, LINK_TOKEN_LIFETIME).await else { return false };
         self.wait(0, 300).await;
         let twice = self.dice.throw(|dice| dice.chance(400));
         let first = tickets.take_link::<String>(&minted.token);
@@ -239,7 +239,7 @@ impl User {
     ) -> Result<LinkedApplication, ItemsError> {
         let (items, bank) = (&self.world.items, &self.bank.id);
         let joined = match self.link.as_ref().filter(|_| self.dice.throw(|dice| dice.chance(500))) {
-            Some(link) => items.join(&link.item, connection, Whose::default()).await?,
+            Some(link) => items.join(&link.item, connection, ApplicationUser::default()).await?,
             None => items.link_for_exchange(bank, &self.user, tokens, connection, None).await?,
         };
         self.wait(0, 600).await;
@@ -300,7 +300,7 @@ impl User {
         Ok(())
     }
 
-    /// Sees that the bank wants the user, who comes or does not.
+    /// Checks whether the bank requires a sign-in. The user signs in or does not.
     async fn look_after(&mut self) -> Result<(), ItemsError> {
         let Some(link) = &self.link else { return Ok(()) };
         let status = self.world.items.status(&link.token).await?;
@@ -313,7 +313,8 @@ impl User {
 
     // ---- reading -----------------------------------------------------------------------------
 
-    /// What it may see of those accounts; a choice that grows meanwhile may count already.
+    /// Returns the accounts among those given that it may see. A choice that grows meanwhile may
+    /// count already.
     fn check_seen<'a>(
         &self,
         link: &Link,
@@ -337,9 +338,9 @@ impl User {
     async fn read_accounts(&mut self) -> Result<(), ItemsError> {
         let Some(link) = &self.link else { return Ok(()) };
         let before = self.world.witness.visible(&link.item, &self.application);
-        let answer = self.world.items.accounts(&link.token).await?;
-        self.say(format_args!("reads {} accounts", answer.data.len()));
-        let ids = answer.data.iter().map(|account| &account.id);
+        let response = self.world.items.accounts(&link.token).await?;
+        self.say(format_args!("reads {} accounts", response.data.len()));
+        let ids = response.data.iter().map(|account| &account.id);
         self.check_seen(link, "in the list", ids, before.as_ref());
         Ok(())
     }
@@ -354,8 +355,8 @@ impl User {
         request.limit = usize::try_from(self.dice.throw(|dice| dice.between(1, 30))).unwrap_or(1);
         let mut ids = BTreeSet::new();
         loop {
-            let answer = self.world.items.transactions(&link.token, &request).await?;
-            let rows = &answer.data.transactions;
+            let response = self.world.items.transactions(&link.token, &request).await?;
+            let rows = &response.data.transactions;
             self.check_seen(
                 link,
                 "by date",
@@ -367,7 +368,7 @@ impl User {
                     self.world.trace.wrong(format!("{} came on two pages by date", row.id));
                 }
             }
-            request.cursor = answer.data.next_cursor;
+            request.cursor = response.data.next_cursor;
             if request.cursor.is_none() {
                 self.say(format_args!("reads {} rows by date", ids.len()));
                 return Ok(());
@@ -375,7 +376,7 @@ impl User {
         }
     }
 
-    /// One pass of the reader, begun again when the Item changes under it.
+    /// Makes one pass of the reader, and restarts it when the Item changes meanwhile.
     async fn follow(&mut self) -> Result<(), ItemsError> {
         for _ in 0..6 {
             match self.pass(false).await {
@@ -407,9 +408,9 @@ impl User {
         let mut pages = 0;
         loop {
             let count = usize::try_from(self.dice.throw(|dice| dice.between(1, 40))).unwrap_or(1);
-            let answer =
+            let response =
                 items.transactions_sync(&link.token, cursor.as_deref(), Some(count)).await?;
-            let page = answer.data;
+            let page = response.data;
             pages += 1;
             let shown = page.added.iter().chain(&page.modified).map(|row| &row.account_id);
             let shown = shown.chain(page.removed.iter().map(|gone| &gone.account_id));
@@ -425,7 +426,8 @@ impl User {
                 }
             }
             for gone in page.removed {
-                // One that came back and went again may be told to who came in between.
+                // A row that came back and was removed again may be reported to a reader that
+                // joined in between.
                 let returned = self.world.witness.returned(&link.item, &gone.transaction_id);
                 if !ever.contains(&gone.transaction_id) && !returned {
                     let id = &gone.transaction_id;
@@ -452,12 +454,12 @@ impl User {
 
     // ---- the end -----------------------------------------------------------------------------
 
-    /// The Item that it is connected to, as far as the application knows.
+    /// Returns the Item that it is connected to, as far as the application knows.
     pub(crate) fn item(&self) -> Option<&ItemId> {
         self.link.as_ref().map(|link| &link.item)
     }
 
-    /// Finds the connection again, if the answer to the link was lost.
+    /// Finds the connection again if the response to the link was lost.
     pub(crate) async fn find_again(&mut self) {
         let found = self.world.store.find(&self.bank.id, &self.user).await.ok().flatten();
         let connected = match &found {
@@ -479,7 +481,7 @@ impl User {
         }
     }
 
-    /// Reads to the end, and says what it has; `None` when it reads no transactions.
+    /// Reads to the end and returns the transactions, or `None` if it reads none.
     pub(crate) async fn finish(&mut self) -> Option<BTreeMap<TransactionId, Transaction>> {
         let link = self.link.as_ref()?;
         if !self.world.witness.wants_transactions(&link.item, &self.application) {
@@ -518,7 +520,7 @@ impl User {
     }
 }
 
-/// Some of several, at least one if there are any.
+/// Returns some of several accounts, at least one if there are any.
 fn some_of(accounts: &[AccountId], dice: &mut Dice) -> BTreeSet<AccountId> {
     let mut some: BTreeSet<_> = accounts.iter().filter(|_| dice.chance(500)).cloned().collect();
     if some.is_empty() {

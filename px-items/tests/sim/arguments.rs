@@ -1,8 +1,8 @@
-//! The arguments, read without a library: there are few.
+//! Argument parser without a library, for few arguments.
 
 use crate::{backend::StoreKind, bank::Habit, sabotage::Sabotage};
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub(crate) const HELP: &str = "\
 The simulation: banks, workers, applications and faults from a seed.
 
@@ -28,7 +28,7 @@ Exit codes:
   2  the arguments are wrong
 ";
 
-/// What to run.
+/// Arguments of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Arguments {
     pub(crate) first: u64,
@@ -42,14 +42,14 @@ pub(crate) struct Arguments {
     pub(crate) crowd: bool,
 }
 
-/// What is wanted of the program.
+/// Requested action.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     Run(Arguments),
     Say(String),
 }
 
-/// Reads the arguments. Those that `cargo test` passes on to every test are taken and do nothing.
+/// Parses the arguments. Those that `cargo test` passes on to every test are accepted and ignored.
 pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = Arguments {
@@ -86,7 +86,7 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
             "--habit" => arguments.habit = Some(habit(&value()?)?),
             "--crowd" => arguments.crowd = true,
             "--sabotage" => arguments.sabotage = Some(sabotage(&value()?)?),
-            // What the test harness would take.
+            // Arguments of the test harness.
             "--nocapture" | "--no-capture" | "--include-ignored" | "--ignored" | "--exact"
             | "-q" | "--quiet" | "--show-output" => {}
             "--test-threads" | "--format" | "--color" | "--skip" | "-Z" => drop(value()?),
@@ -101,7 +101,7 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
         (arguments.threads, arguments.twice) = (1, 0);
     }
     if arguments.store != StoreKind::Memory {
-        // Threads and sockets take as long as they take.
+        // Virtual time does not apply to threads and sockets.
         arguments.twice = 0;
     }
     arguments.threads = arguments.threads.max(1);

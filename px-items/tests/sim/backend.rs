@@ -1,8 +1,8 @@
-//! The store under a run: in memory, in an SQLite file, or on PostgreSQL.
+//! Store of a run: in memory, in an SQLite file, or on PostgreSQL.
 //!
-//! SQLite has a thread and PostgreSQL a socket, and tokio's paused clock jumps to the next timer
-//! while either is waited for, so leases would run out by themselves. A [`Hold`] stops virtual time
-//! for as long as a call lasts: the store costs no virtual time at all, whatever the machine does.
+//! SQLite uses a thread and PostgreSQL a socket, and tokio's paused clock jumps to the next timer
+//! during such a wait, so that leases would run out. A [`Hold`] stops virtual time during a call:
+//! the store takes no virtual time, whatever the machine does.
 
 use crate::{
     sabotage::{Sabotage, Saboteur},
@@ -19,11 +19,11 @@ use px_items::{
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
+        Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, MemoryStore,
         NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, PostgresStore,
-        QueuedWebhook, ResealPosition, Resealed, Result, Review, Revocation, RevocationStart,
-        Ruling, Signals, SqliteStore, Store, StoreOptions, Ticket, TicketDigest, TicketKind,
-        TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
+        QueuedWebhook, ResealPosition, Resealed, Result, Review, Revocation, RevocationDecision,
+        RevocationStart, Ruling, Signals, SqliteStore, Store, StoreOptions, Ticket, TicketDigest,
+        TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
     testing::postgres,
     vault::FileKeys,
@@ -39,10 +39,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
-/// Connections of a run to PostgreSQL; all of its machines share them.
+/// Number of PostgreSQL connections of a run, shared by all of its machines.
 const CONNECTIONS: u32 = 6;
 
-/// The kinds of store.
+/// Kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     Memory,
@@ -50,7 +50,7 @@ pub(crate) enum StoreKind {
     Postgres,
 }
 
-/// The store of a run, and what must outlive it.
+/// Store of a run, and the resources that must outlive it.
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
     base: Arc<BaseStore>,
@@ -58,15 +58,15 @@ pub(crate) struct Backend {
     end: End,
 }
 
-/// A second way into the database.
+/// A separate connection to the database.
 enum Sql {
-    /// The store in memory has no rows that could not be read.
+    /// The store in memory has no rows that could be unreadable.
     Nothing,
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
 
-/// How long an Item that cannot be read is deferred by the store in memory.
+/// Deferral of an unreadable Item by the store in memory.
 const DEFERRED_FOR: TimeDelta = TimeDelta::hours(1);
 
 enum End {
@@ -76,7 +76,7 @@ enum End {
 }
 
 impl Backend {
-    /// Opens an empty store. `None` if the machine has no PostgreSQL.
+    /// Opens an empty store. Returns `None` if the machine has no PostgreSQL.
     pub(crate) async fn open(
         kind: StoreKind,
         sabotage: Option<Sabotage>,
@@ -84,7 +84,7 @@ impl Backend {
     ) -> Option<Self> {
         let environment = Environment::Sandbox;
         let _hold = Hold::begin();
-        // A store whose time is years ahead caps nothing.
+        // A store with a time years ahead caps nothing.
         let ahead = match sabotage {
             Some(Sabotage::Clock) => TimeDelta::days(3000),
             _ => TimeDelta::zero(),
@@ -124,7 +124,7 @@ impl Backend {
         Some(Self { store: base.clone(), base, sql, end })
     }
 
-    /// Makes Items unreadable, as those are that a later version of the program stored.
+    /// Makes Items unreadable, like those that a later version of the program stored.
     pub(crate) async fn spoil(&self, items: &[ItemId]) {
         let _hold = Hold::begin();
         for item in items {
@@ -156,9 +156,9 @@ impl Backend {
     }
 }
 
-/// Holds virtual time until it is dropped.
+/// Stops virtual time until it is dropped.
 ///
-/// Tokio does not move a paused clock on by itself while a task of its blocking pool runs.
+/// Tokio does not advance a paused clock while a task of its blocking pool runs.
 struct Hold(#[allow(dead_code, reason = "dropped, it ends the task")] mpsc::Sender<()>);
 
 impl Hold {
@@ -171,13 +171,13 @@ impl Hold {
     }
 }
 
-/// A store that virtual time waits for, and that a sabotage breaks.
+/// Store that virtual time waits for, and that a sabotage breaks.
 #[derive(Debug)]
 struct BaseStore {
     inner: Arc<dyn Store>,
     holds: bool,
     saboteur: Option<Saboteur>,
-    /// Items that cannot be read. The databases know it by themselves.
+    /// Items that are unreadable. The databases have unreadable rows instead.
     unreadable: Mutex<BTreeSet<ItemId>>,
 }
 
@@ -190,7 +190,7 @@ impl BaseStore {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims from the store in memory as the others do: Items that cannot be read are deferred, and
+    /// Claims from the store in memory like from the databases: unreadable Items are deferred, and
     /// those after them are claimed.
     async fn claim_readable(
         &self,
@@ -218,7 +218,7 @@ impl BaseStore {
     }
 }
 
-/// Writes the calls that are passed on as they are; the others are in `own`.
+/// Implements the calls that are only forwarded; the others are in `own`.
 macro_rules! store {
     (
         $(fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> $result:ty;)*
@@ -237,18 +237,18 @@ macro_rules! store {
 
 store! {
     fn time() -> Option<DateTime<Utc>>;
-    fn leave(leave: &Leave) -> Unlinked;
+    fn leave(leave: &Disconnection) -> Unlinked;
     fn change(change: &ConnectionChange) -> Changed;
     fn connections(item: &ItemId) -> Vec<Connection>;
     fn access(token: &AccessDigest) -> Option<Access>;
     fn replace_access(old: &AccessDigest, new: &AccessDigest) -> bool;
-    fn give_access(
+    fn set_access(
         item: &ItemId, application: Option<&ApplicationId>, new: &AccessDigest,
     ) -> bool;
     fn activities(
         item: &ItemId, after: Option<&ActivityId>, limit: usize,
     ) -> Option<Vec<Activity>>;
-    fn note_reads(reads: &[DataRead]) -> ();
+    fn record_reads(reads: &[DataRead]) -> ();
     fn last_reads(item: &ItemId) -> Vec<DataRead>;
     fn put_ticket(ticket: &Ticket) -> ();
     fn ticket(digest: &TicketDigest, kind: TicketKind, now: DateTime<Utc>) -> Option<Ticket>;
@@ -365,11 +365,11 @@ store! {
             self.inner.claim_refreshes(now, lease_until, limit).await
         }
 
-        async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
             let _hold = self.hold();
             let saboteur = self.saboteur.as_ref();
             if saboteur.is_some_and(|saboteur| saboteur.revokes_blindly(start.revocation)) {
-                return Ok(MayRevoke::Yes);
+                return Ok(RevocationDecision::Yes);
             }
             self.inner.begin_revocation(start).await
         }

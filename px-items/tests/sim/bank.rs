@@ -1,11 +1,11 @@
-//! A bank that lives in memory: users, their accounts and transactions, and tokens by the real
-//! OAuth kit, behind the real service.
+//! A bank in memory: users, their accounts and transactions, and tokens by the real OAuth kit,
+//! behind the real service.
 //!
 //! The demo bank of `examples` keeps its ledger in SQLite, which has threads of its own, so that
-//! no run of it repeats exactly. This one has the same habits (what is pending posts, changes or
-//! vanishes; rows come late) and no thread.
+//! its runs are not reproducible. This bank has the same habits (pending rows post, change or
+//! vanish; rows come late) and no thread.
 
-mod desk;
+mod api;
 mod habit;
 mod ledger;
 
@@ -34,44 +34,44 @@ use std::{
     time::Duration,
 };
 
-/// Where the bank sends users back to.
+/// Redirect URI of the sign-in.
 pub(crate) const REDIRECT_URI: &str = "https://plaid.example/back";
 
-/// Who calls.
+/// Returns the credentials of the caller.
 pub(crate) fn credentials() -> (ClientId, ClientSecret) {
     (ClientId::new("plaid").unwrap(), ClientSecret::new("a long random secret"))
 }
 
-/// What kind of bank it is.
+/// Properties of a bank.
 #[derive(Clone, Debug)]
 pub(crate) struct Style {
-    /// Pages by cursor; else by offset.
+    /// Pages by cursor, otherwise by offset.
     pub(crate) by_cursor: bool,
-    /// A cursor walks the window as it was; else it expires when the window changes.
+    /// A cursor pages over a snapshot of the window. Otherwise it expires when the window changes.
     pub(crate) snapshots: bool,
-    /// Rows on a page.
+    /// Maximum number of rows of a page.
     pub(crate) page: usize,
-    /// The longest window that it serves, in days.
+    /// Maximum length of a window, in days.
     pub(crate) longest: Option<u64>,
-    /// How often of a thousand a transaction gets another id when it posts.
+    /// Number of transactions of a thousand that get another id when they post.
     pub(crate) new_id_on_posting: u64,
-    /// How long an access token lives, in seconds.
+    /// Lifetime of an access token, in seconds.
     pub(crate) token_life: u64,
-    /// Hours that its calendar is ahead of UTC.
+    /// Hours by which its calendar is ahead of UTC.
     pub(crate) ahead: i64,
     pub(crate) habits: BTreeSet<Habit>,
-    /// Whether it has many users, each with little.
+    /// Whether it has many users with little data each.
     pub(crate) crowded: bool,
-    /// On how many Items one process works at once.
+    /// Maximum number of Items that one process works on at the same time.
     pub(crate) at_once: usize,
-    /// What is added to the total of a window.
+    /// Error of the total of a window.
     pub(crate) total_off: i64,
-    /// Seconds from the beginning after which no transaction can be read.
+    /// Seconds from the start after which no transaction can be read.
     pub(crate) transactions_end: Option<u64>,
 }
 
 impl Style {
-    /// Some kind of bank.
+    /// Returns random properties of a bank.
     pub(crate) fn random(wanted: Option<Habit>, crowded: bool, dice: &mut Dice) -> Self {
         let habits = Habit::random(wanted, dice);
         let token_life = dice.between(20, 900);
@@ -84,7 +84,7 @@ impl Style {
             page: usize::try_from(dice.between(2, 20)).unwrap_or(2),
             longest: dice.chance(300).then(|| dice.between(5, 40)),
             new_id_on_posting: if dice.chance(300) { dice.between(100, 1000) } else { 0 },
-            // A token that is given out twice has no refresh token, so it must last.
+            // A token that is returned twice has no refresh token, so it must last.
             token_life: if habits.contains(&Habit::ReusesTokens) {
                 40 * 86_400
             } else {
@@ -103,7 +103,7 @@ impl Style {
         self.habits.contains(&habit)
     }
 
-    /// The date by which a window has a transaction or has it not.
+    /// Returns the date by which windows are filtered.
     pub(crate) fn filed(&self, row: &Transaction) -> Date {
         let by_purchase = self.has(Habit::DatesByPurchase)
             || (self.has(Habit::DatesPerAccount)
@@ -120,7 +120,7 @@ impl Style {
         }
     }
 
-    /// A date as the bank writes it.
+    /// Returns a date as the bank writes it.
     pub(crate) fn written(&self, date: Date, dice: &mut Dice) -> Iso8601 {
         let timed = self.has(Habit::Offsets) || self.has(Habit::DatesInUtc);
         if !timed || dice.chance(100) {
@@ -131,7 +131,7 @@ impl Style {
         format!("{date}T{hour:02}:{minute:02}:00{sign}{ahead:02}:00").parse().unwrap()
     }
 
-    /// Whether everything that it serves keeps the contract.
+    /// Whether all responses follow the contract.
     fn is_exact(&self) -> bool {
         let loose =
             [Habit::DatesInUtc, Habit::DatesByPurchase, Habit::DatesPerAccount, Habit::WrongTotal];
@@ -139,32 +139,32 @@ impl Style {
     }
 }
 
-/// What a bank is opened with.
+/// Parameters of a new bank.
 pub(crate) struct NewBank<'a> {
     pub(crate) name: &'a str,
     pub(crate) users: &'a [UserId],
-    /// A habit that it has in any case.
+    /// Habit that it has in any case.
     pub(crate) habit: Option<Habit>,
     pub(crate) crowded: bool,
 }
 
-/// A bank.
+/// A simulated bank.
 pub(crate) struct Bank {
     pub(crate) id: InstitutionId,
     pub(crate) style: Style,
     pub(crate) clock: SimClock,
     pub(crate) oauth: OAuth,
     grants: Arc<MemoryGrantStore>,
-    /// Grants that someone ended on purpose, and who.
+    /// Grants that were ended on purpose, and by whom.
     ended: Mutex<BTreeMap<String, &'static str>>,
     ledgers: Mutex<BTreeMap<UserId, Ledger>>,
-    cursors: Mutex<desk::Cursors>,
+    cursors: Mutex<api::Cursors>,
     opened: DateTime<Utc>,
     trace: Arc<Trace>,
 }
 
 impl Bank {
-    /// A bank with its users.
+    /// Creates a bank with its users.
     pub(crate) fn open(
         seed: u64,
         new: NewBank<'_>,
@@ -207,9 +207,9 @@ impl Bank {
         Arc::new(bank)
     }
 
-    /// The API of it.
+    /// Returns the API of the bank.
     pub(crate) fn service(self: &Arc<Self>, seed: u64) -> PartnerService {
-        PartnerService::builder(desk::Desk(self.clone()))
+        PartnerService::builder(api::BankApi(self.clone()))
             .oauth(self.oauth.clone())
             .clock(Arc::new(self.clock))
             .random(Arc::new(SharedDice::new(seed, "request ids")))
@@ -222,23 +222,24 @@ impl Bank {
             .unwrap()
     }
 
-    /// The date in the bank's own zone.
+    /// Returns the date in the bank's own zone.
     pub(crate) fn today(&self) -> Date {
         Date::from((self.clock.now() + TimeDelta::hours(self.style.ahead)).date_naive())
     }
 
-    /// Whether transactions can still be read.
+    /// Returns whether transactions can still be read.
     pub(crate) fn has_transactions(&self) -> bool {
         let open = (self.clock.now() - self.opened).num_seconds().unsigned_abs();
         self.style.transactions_end.is_none_or(|end| open < end)
     }
 
-    /// What the bank knows of its users.
+    /// Returns the ledgers of its users.
     pub(crate) fn ledgers(&self) -> MutexGuard<'_, BTreeMap<UserId, Ledger>> {
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something happens on a user's accounts. Answers what; `None` when nothing could.
+    /// Makes a random event happen on a user's accounts. Returns its description, or `None` if no
+    /// event was possible.
     pub(crate) fn live(&self, user: &UserId, dice: &mut Dice) -> Option<String> {
         let (today, now) = (self.today(), self.clock.now());
         let what = self.ledgers().get_mut(user)?.live(today, now, &self.style, dice)?;
@@ -246,13 +247,13 @@ impl Bank {
         Some(what)
     }
 
-    /// The user signs in and consents: where the browser is sent then.
+    /// The user signs in and consents. Returns the redirect of the browser.
     pub(crate) async fn authorize(&self, user: &UserId, query: &str) -> Option<String> {
-        let Authorization::Ask(request) = self.oauth.authorize(query).await else { return None };
+        let Authorization::Prompt(request) = self.oauth.authorize(query).await else { return None };
         self.oauth.approve(&request, user.clone(), PermittedAccounts::All).await.ok()
     }
 
-    /// The user takes back every consent.
+    /// The user revokes every consent.
     pub(crate) async fn revoke_all(&self, user: &UserId) {
         for grant in self.live_grants(user).await {
             self.note_end(&grant, "the user");
@@ -260,9 +261,9 @@ impl Bank {
         self.oauth.revoke_principal(user).await.unwrap();
     }
 
-    /// The grants of a user that live.
+    /// Returns the active grants of a user.
     pub(crate) async fn live_grants(&self, user: &UserId) -> BTreeSet<String> {
-        let grants = self.grants.of_principal(user).await.unwrap();
+        let grants = self.grants.find_by_principal(user).await.unwrap();
         grants
             .iter()
             .filter(|grant| grant.record.revoked_at.is_none() && grant.record.refresh.is_some())
@@ -270,18 +271,18 @@ impl Bank {
             .collect()
     }
 
-    /// The grant that an access token is of.
+    /// Returns the grant of an access token.
     pub(crate) async fn grant_of(&self, token: &AccessToken) -> Option<String> {
         let found = self.grants.find(&Digest::of(token.expose())).await.unwrap();
         found.map(|found| found.record.id.clone())
     }
 
-    /// Whether an access token opens anything.
+    /// Returns whether an access token is valid.
     pub(crate) async fn is_good(&self, token: &AccessToken) -> bool {
         self.oauth.verifier().verify(token).await.is_ok()
     }
 
-    /// The grant that a token of either kind is of.
+    /// Returns the grant of an access or refresh token.
     pub(crate) async fn grant_of_any(&self, token: &str) -> Option<String> {
         let family = token.split_once('.').map_or(token, |(family, _)| family);
         for text in [token, family] {
@@ -292,19 +293,19 @@ impl Bank {
         None
     }
 
-    /// Whether a grant has not ended.
+    /// Returns whether a grant has not ended.
     pub(crate) async fn is_alive(&self, grant: &str) -> bool {
         let found = self.grants.find_by_id(grant).await.unwrap();
         found.is_some_and(|found| found.record.revoked_at.is_none())
     }
 
-    /// Someone ends a grant on purpose.
+    /// Records that a grant was ended on purpose.
     pub(crate) fn note_end(&self, grant: &str, who: &'static str) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.entry(grant.to_owned()).or_insert(who);
     }
 
-    /// Who ended a grant on purpose.
+    /// Returns who ended a grant on purpose.
     pub(crate) fn ended_by(&self, grant: &str) -> Option<&'static str> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(grant).copied()
     }

@@ -1,5 +1,5 @@
-//! What must be true in the end, when nothing goes wrong any more and everything was read once
-//! more: the Items have what the banks have, and the readers have what they may.
+//! Final checks, after a period without faults in which everything was read once more: the Items
+//! have the data of the banks, and the readers have what they may see.
 
 use crate::{
     application::User,
@@ -19,12 +19,12 @@ use std::{
     sync::Arc,
 };
 
-/// All dates.
+/// Returns the window of all dates.
 fn always() -> Window {
     Window::new(Date::from_ymd(2000, 1, 1).unwrap(), Date::from_ymd(2100, 1, 1).unwrap()).unwrap()
 }
 
-/// Checks everything about all Items, and what their readers have.
+/// Checks all Items, and the data of their readers.
 pub(crate) async fn everything(world: &World, users: &mut [User]) {
     for (item, institution, user) in world.witness.items() {
         let Some(bank) = world.witness.bank(&institution) else { continue };
@@ -55,7 +55,7 @@ async fn one(
         world.trace.wrong(format!("{item} of {user} is {} in the end", record.state));
         return;
     }
-    if let Some(suspicion) = record.life.suspicion {
+    if let Some(suspicion) = record.sync_state.suspicion {
         world.trace.wrong(format!("{item} of {user} is under suspicion: {suspicion:?}"));
     }
     let accounts = world.store.accounts(item).await.unwrap();
@@ -78,7 +78,8 @@ async fn stored_rows(world: &World, item: &ItemId) -> BTreeMap<TransactionId, Tr
     page.rows.into_iter().map(|row| (row.id.clone(), row)).collect()
 }
 
-/// Every account of the bank is there once, as it is; what the bank lists no more is closed.
+/// Checks that every account of the bank is stored once and unchanged, and that accounts which the
+/// bank no longer lists are closed.
 fn same_accounts(world: &World, bank: &Bank, user: &UserId, known: &[KnownAccount]) {
     let ledgers = bank.ledgers();
     let Some(ledger) = ledgers.get(user) else { return };
@@ -125,7 +126,7 @@ async fn same_identities(world: &World, bank: &Bank, user: &UserId, item: &ItemI
     }
 }
 
-/// Every security that is held is there, as it is.
+/// Checks that every held security is stored unchanged.
 async fn same_securities(world: &World, bank: &Bank, user: &UserId, item: &ItemId) {
     let stored = world.store.securities(item).await.unwrap();
     let ledgers = bank.ledgers();
@@ -142,7 +143,8 @@ async fn same_securities(world: &World, bank: &Bank, user: &UserId, item: &ItemI
     }
 }
 
-/// Every transaction of the bank's listed accounts is there once, as it is, and no other.
+/// Checks that every transaction of the bank's listed accounts is stored once and unchanged, and no
+/// other.
 fn same_rows(
     world: &World,
     bank: &Bank,
@@ -172,8 +174,8 @@ fn same_rows(
             continue;
         }
         let id = stable(&known.partner_id);
-        // What a pending row became may be uncertain, and nothing is judged gone by windows of which
-        // the total is wrong.
+        // The fate of a pending row may be uncertain, and windows with a wrong total remove
+        // nothing.
         let is_left_over = ledger
             .rows
             .get(&id)
@@ -203,7 +205,7 @@ fn same_rows(
             ));
         }
     }
-    // Nothing is judged gone by windows of which the total is wrong.
+    // Windows with a wrong total remove nothing.
     if bank.style.has(Habit::WrongTotal) {
         return;
     }
@@ -213,7 +215,7 @@ fn same_rows(
     }
 }
 
-/// A reader has the transactions of the accounts that it sees, as they are stored.
+/// Checks that a reader has the stored transactions of the accounts that it may see.
 async fn same_replica(
     world: &World,
     item: &ItemId,
@@ -243,7 +245,8 @@ async fn same_replica(
     }
 }
 
-/// An Item has one authorization; every other one that it was given was revoked at the bank.
+/// Checks that an Item has one authorization, and that all others that it was given were revoked at
+/// the bank.
 async fn authorizations(world: &World) {
     let mut present = BTreeSet::new();
     for (item, institution, _) in world.witness.items() {
@@ -254,7 +257,7 @@ async fn authorizations(world: &World) {
         };
         present.extend(grant_of(&bank, &tokens).await);
     }
-    // Where a token is given out again, that one alone is revoked, and not the grant.
+    // If a token is issued again, only that token is revoked, and not the grant.
     for bank in world.banks.iter().filter(|bank| !bank.style.has(Habit::ReusesTokens)) {
         let users: Vec<_> = bank.ledgers().keys().cloned().collect();
         for user in users {

@@ -1,8 +1,8 @@
-//! A bank that serves damaged responses: rows, accounts and whole responses that cannot be read, the
-//! same ones for hours, and mended later.
+//! A bank that serves damaged responses: rows, accounts and whole responses that cannot be read,
+//! the same ones for hours, and later repaired.
 //!
-//! What can be read is as ever, so the other checks hold: nothing that the bank has is taken for
-//! gone, and when all is mended the Items have what the bank has.
+//! The readable parts are unchanged, so the other checks still apply: no data of the bank is
+//! treated as removed, and after the repair the Items have the data of the bank.
 
 use crate::dice::Dice;
 use bytes::Bytes;
@@ -11,23 +11,23 @@ use http::Response;
 use px_types::{AccountId, TransactionId};
 use serde_json::{Value, json};
 
-/// The time for which the same elements are damaged in the same way, in seconds.
+/// Seconds during which the same elements are damaged in the same way.
 const SPELL: i64 = 5 * 3600;
 
-/// How much is damaged.
+/// Amount of damage.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Damage {
     seed: u64,
-    /// Of a thousand elements.
+    /// Number of elements of a thousand that are damaged.
     elements: u64,
-    /// Of a thousand spells, those in which no response of a kind can be read.
+    /// Number of periods of a thousand in which no response of a kind can be read.
     whole: u64,
-    /// Whether damaged elements are not there at all: as if what was set aside was gone.
+    /// Whether damaged elements are dropped: as if what was set aside was removed.
     drops: bool,
 }
 
 impl Damage {
-    /// Some bank; in half of all runs one that damages nothing.
+    /// Returns a random amount of damage; none in half of all runs.
     pub(crate) fn random(seed: u64, drops: bool) -> Self {
         let mut dice = Dice::new(seed, "damage");
         let elements = dice.pick(&[0, 0, 0, 5, 30, 120]).copied().unwrap_or_default();
@@ -36,7 +36,7 @@ impl Damage {
         Self { seed, elements, whole, drops }
     }
 
-    /// The response as it arrives.
+    /// Returns the response as it arrives.
     pub(crate) fn apply(
         &self,
         path: &str,
@@ -106,7 +106,7 @@ impl Damage {
     }
 }
 
-/// A response of which nothing can be read.
+/// Returns an unreadable response.
 fn whole(bytes: &Bytes, dice: &mut Dice) -> Bytes {
     match dice.below(4) {
         0 => Bytes::from_static(b"[]"),

@@ -1,19 +1,19 @@
-//! Chance from a seed. Each part of a run has dice of its own, so that what one part asks does
-//! not shift what another one gets.
+//! Random numbers from a seed. Each part of a run has its own generator, so that draws in one part
+//! do not shift those in another.
 
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
 };
 
-/// A source of chance that repeats itself exactly (splitmix64).
+/// Reproducible random number generator (splitmix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// The dice of one part of a run.
+    /// Creates the generator of one part of a run.
     pub(crate) fn new(seed: u64, part: &str) -> Self {
-        // FNV-1a over the part's name, so that its place in the code does not matter.
+        // FNV-1a over the name of the part, so that its position in the code does not matter.
         let name = part.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -30,29 +30,29 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// From 0 to `end`, `end` not included.
+    /// Returns a number from 0 to `end`, excluding `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.bits() % end.max(1)
     }
 
-    /// From one number to another, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True that many times of a thousand.
+    /// Returns `true` in that many cases of a thousand.
     pub(crate) fn chance(&mut self, of_thousand: u64) -> bool {
         self.below(1000) < of_thousand
     }
 
-    /// One of several.
+    /// Returns one of several values.
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         let index = self.below(of.len() as u64);
         of.get(usize::try_from(index).unwrap_or_default())
     }
 }
 
-/// Dice that several tasks share, and the randomness of the parts under test.
+/// Generator that several tasks share, also the source of randomness of the tested parts.
 pub(crate) struct SharedDice(Mutex<Dice>);
 
 impl SharedDice {
@@ -60,7 +60,7 @@ impl SharedDice {
         Self(Mutex::new(Dice::new(seed, part)))
     }
 
-    /// Throws them.
+    /// Draws from the generator.
     pub(crate) fn throw<T>(&self, throw: impl FnOnce(&mut Dice) -> T) -> T {
         throw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

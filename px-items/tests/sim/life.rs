@@ -1,5 +1,5 @@
-//! Whether a machine runs, stands still or is gone. Everything that a worker does outside of its
-//! own memory passes a gate here, on its way there and on its way back. So a machine can end
+//! State of a machine: running, standing still or ended. Everything that a worker does outside of
+//! its own memory passes a gate here, on its way there and on its way back. So a machine can end
 //! between any two of its steps, and a task that outlives its machine does nothing more.
 
 use crate::{time::SimClock, trace::Trace};
@@ -11,12 +11,12 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The name of what reads everything once more when nothing goes wrong any more.
+/// Name of the machine that reads everything once more after the faults.
 pub(crate) const THE_END: &str = "the end";
 
-/// One start of a machine, up to its end.
+/// One start of a machine, until its end.
 pub(crate) struct Life {
-    /// Its name, with the number of the start.
+    /// Name with the number of the start.
     pub(crate) name: String,
     clock: SimClock,
     trace: Arc<Trace>,
@@ -27,14 +27,14 @@ pub(crate) struct Life {
 #[derive(Default)]
 struct State {
     dead: bool,
-    /// So many gates, then it is dead.
+    /// Number of gates until it ends.
     gates_left: Option<u64>,
-    /// So many gates, then it stands still for that long.
+    /// Number of gates until it stands still, and for how long.
     gates_to_stand: Option<(u64, Duration)>,
     /// Whether it ever stood still.
     stood: bool,
     stands_until: Duration,
-    /// Its network does not reach anyone before that.
+    /// Time until which its network is cut.
     cut_off_until: Duration,
 }
 
@@ -47,23 +47,23 @@ impl Life {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on it does nothing.
+    /// Ends the machine: it does nothing from now on.
     pub(crate) fn end(&self) {
         self.state().dead = true;
         self.ended.notify_one();
     }
 
-    /// It ends at that gate from now on.
+    /// Ends the machine at a later gate.
     pub(crate) fn end_at_gate(&self, gate: u64) {
         self.state().gates_left = Some(gate);
     }
 
-    /// Waits for its end.
+    /// Waits until the machine has ended.
     pub(crate) async fn until_end(&self) {
         self.ended.notified().await;
     }
 
-    /// It stands still for a while, as a virtual machine that is moved does.
+    /// Makes it stand still for a while, like a virtual machine that is migrated.
     fn stand(&self, time: Duration) {
         self.trace.note(&self.name, format_args!("stands still for {time:?}"));
         let until = self.clock.elapsed() + time;
@@ -71,39 +71,39 @@ impl Life {
         (state.stood, state.stands_until) = (true, until);
     }
 
-    /// It stands still for a while from that gate on.
+    /// Makes it stand still for a while from a later gate on.
     pub(crate) fn stand_at_gate(&self, gate: u64, time: Duration) {
         self.state().gates_to_stand = Some((gate, time));
     }
 
-    /// Nothing that was planned for a gate happens any more.
+    /// Cancels everything that was planned for a gate.
     pub(crate) fn spare(&self) {
         let mut state = self.state();
         (state.gates_left, state.gates_to_stand) = (None, None);
     }
 
-    /// Its network is cut for a while.
+    /// Cuts its network for a while.
     pub(crate) fn cut_off(&self, time: Duration) {
         self.state().cut_off_until = self.clock.elapsed() + time;
     }
 
-    /// Whether its network is cut.
+    /// Returns whether its network is cut.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.clock.elapsed() < self.state().cut_off_until
     }
 
-    /// Whether it was ended.
+    /// Returns whether it was ended.
     pub(crate) fn is_dead(&self) -> bool {
         self.state().dead
     }
 
-    /// Whether it ever stood still.
+    /// Returns whether it ever stood still.
     pub(crate) fn stood(&self) -> bool {
         self.state().stood
     }
 
-    /// Passes when it runs; never, once it is dead. Gates on the way to a look for work, of which
-    /// there are many, are not counted.
+    /// Passes if the machine runs, and never if it has ended. Frequent gates on the way to a poll
+    /// are not counted.
     pub(crate) async fn gate(&self, counts: bool) {
         if counts {
             self.count_gate();

@@ -1,5 +1,5 @@
-//! Machines that workers and senders run on: they are killed at any step, stand still, lose their
-//! network, stop in good order, and start again.
+//! Machines of workers and senders: they are killed at any step, stand still, lose their network,
+//! shut down, and start again.
 
 use crate::{
     bank,
@@ -28,29 +28,29 @@ use std::{
     time::Duration,
 };
 
-/// How bad things are in a run.
+/// Intensity of the faults of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Badness {
     pub(crate) network: Rates,
     pub(crate) damage: Damage,
     pub(crate) store: StoreRates,
-    /// How often of a thousand starts end by a kill.
+    /// Number of starts of a thousand that end by a kill.
     pub(crate) kills: u64,
-    /// How often of a thousand starts stand still at times.
+    /// Number of starts of a thousand that stand still at times.
     pub(crate) stalls: u64,
-    /// How often of a thousand webhooks their receiver fails.
+    /// Number of webhooks of a thousand that their receiver fails.
     pub(crate) receivers: u64,
-    /// How far clocks of machines are off at most, in milliseconds.
+    /// Maximum error of machine clocks, in milliseconds.
     pub(crate) skew: i64,
-    /// How often of a thousand looks a clock is set.
+    /// Number of polls of a thousand at which a clock is set.
     pub(crate) steps: u64,
-    /// How often of a thousand looks a clock is set to minutes or days off, for a while.
+    /// Number of polls of a thousand at which a clock is set wrong by minutes or days, for a while.
     pub(crate) wrong_clocks: u64,
 }
 
-/// The shortest time by which a clock is wrong: beyond a quarter of the longest lease.
+/// Minimum error of a wrong clock: more than a quarter of the longest lease.
 const WRONG_CLOCK_MIN: Duration = Duration::from_secs(40);
-/// The longest one.
+/// Maximum error of a wrong clock.
 const WRONG_CLOCK_MAX: Duration = Duration::from_secs(4 * 86_400);
 
 impl Badness {
@@ -59,7 +59,7 @@ impl Badness {
         TimeDelta::milliseconds(dice.between(0, span).cast_signed() - self.skew)
     }
 
-    /// A time by which no machine's clock may be off that works.
+    /// Returns an error that no working machine's clock may have.
     fn far_ahead(dice: &mut Dice) -> TimeDelta {
         let longest = match dice.below(3) {
             0 => Duration::from_secs(600),
@@ -71,7 +71,7 @@ impl Badness {
     }
 }
 
-/// A machine.
+/// A simulated machine.
 pub(crate) struct Machine {
     pub(crate) world: Arc<World>,
     pub(crate) name: String,
@@ -80,7 +80,7 @@ pub(crate) struct Machine {
     clock: MachineClock,
 }
 
-/// How a start of a machine ends.
+/// End of a start of a machine.
 #[derive(Clone, Copy, Debug)]
 enum End {
     KilledAtGate(u64),
@@ -98,7 +98,7 @@ impl Machine {
 
     /// Starts again and again until the run is over.
     ///
-    /// `run` runs what the machine is for, until the future that it is given is over.
+    /// `run` runs the program of the machine until the given future completes.
     pub(crate) async fn live<F: Future<Output = ()>>(
         self,
         run: impl Fn(&Self, Arc<Life>, StopSignal) -> F,
@@ -152,7 +152,7 @@ impl Machine {
             }
             std::future::pending::<()>().await;
         };
-        // Nothing kills or stops it any more once all is well, not even what was planned before.
+        // Faults that were planned earlier are cancelled, too, once the faults are over.
         let spared = async {
             self.world.until_calm().await;
             life.spare();
@@ -193,7 +193,7 @@ impl Machine {
         })
     }
 
-    /// It stands still or loses its network, now and then.
+    /// Makes it stand still or lose its network at times.
     async fn trouble(&self, life: &Life) {
         loop {
             let wait = self.dice.throw(|dice| dice.between(10, 20_000));
@@ -214,7 +214,7 @@ impl Machine {
             }
             match which {
                 _ if !stall => {}
-                // At work, which is when it matters.
+                // While it works, when it matters.
                 true => life.stand_at_gate(gate, time),
                 false => {
                     self.world.trace.note(&life.name, format_args!("is cut off for {time:?}"));
@@ -229,14 +229,14 @@ impl Machine {
         self.clock.set_ahead(ahead);
     }
 
-    /// The clock is as right again as clocks are.
+    /// Resets the clock to its normal error.
     fn set_right(&self, life: &Life) {
         if self.clock.is_far_off() {
             self.set_clock(life, self.dice.throw(|dice| self.badness.ahead(dice)));
         }
     }
 
-    /// The store as this start of the machine reaches it.
+    /// Returns the store as this start of the machine reaches it.
     pub(crate) fn store(&self, life: &Arc<Life>) -> Arc<dyn Store> {
         Arc::new(WatchedStore {
             inner: self.world.store.clone(),
@@ -253,7 +253,7 @@ impl Machine {
         })
     }
 
-    /// The banks as this start of the machine reaches them.
+    /// Returns the banks as this start of the machine reaches them.
     fn partners(&self, life: &Arc<Life>) -> FixedPartners {
         let mut partners = FixedPartners::new();
         for bank in &self.world.banks {
@@ -289,7 +289,7 @@ impl Machine {
         partners
     }
 
-    /// A sender of webhooks on this start of the machine.
+    /// Returns a webhook sender on this start of the machine.
     pub(crate) fn sender(&self, life: &Arc<Life>, applications: &Applications) -> Sender {
         let receivers = Receivers {
             applications: applications.clone(),
@@ -310,7 +310,7 @@ impl Machine {
             .build()
     }
 
-    /// A worker's engine on this start of the machine.
+    /// Returns an engine on this start of the machine.
     pub(crate) fn engine(&self, life: &Arc<Life>, settings: Settings) -> Engine {
         Engine::builder(self.store(life), Arc::new(self.partners(life)))
             .clock(Arc::new(self.clock.clone()))
@@ -320,11 +320,11 @@ impl Machine {
     }
 }
 
-/// When what runs on a machine is to stop in good order.
+/// Signal to shut down the program of a machine.
 pub(crate) struct StopSignal {
     world: Arc<World>,
     after: Option<Duration>,
-    /// Whether the machine started while things go wrong: it starts once more when they do not.
+    /// Whether the machine started during the faults. It starts once more after them.
     busy: bool,
 }
 

@@ -1,11 +1,11 @@
-//! Everything at once, from a seed: banks, a bad network, workers that crash, applications and
-//! their readers, virtual days. In the end everyone must have what the banks have.
+//! Simulation of a whole system from a seed: banks, a bad network, workers that crash, applications
+//! and their readers, virtual days. In the end all of them must have the data of the banks.
 //!
-//! One seed is one runtime of one thread under tokio's paused time, so that it repeats exactly
-//! (over the store in memory; the others are held to the same promises); threads run different
-//! seeds. What happens is in `run`; who takes part in `bank`, `machine`,
-//! `application`, `receiver`; what makes it hard in `network` and `store`; what is promised in
-//! `witness` (all along) and `check` (in the end).
+//! One seed is one single-threaded runtime under tokio's paused time, so that it repeats exactly
+//! over the store in memory. Other stores must keep the same promises. Threads run different seeds.
+//! `run` controls the events; `bank`, `machine`, `application` and `receiver` are the participants;
+//! `network` and `store` inject faults; `witness` (all the time) and `check` (in the end) verify
+//! the promises.
 
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::unwrap_used, reason = "a test, though its harness is its own")]
@@ -15,6 +15,7 @@ mod arguments;
 mod backend;
 mod bank;
 mod check;
+mod customer;
 mod damage;
 mod dice;
 mod life;
@@ -26,7 +27,6 @@ mod run;
 mod sabotage;
 mod store;
 mod time;
-mod town;
 mod trace;
 mod witness;
 mod world;

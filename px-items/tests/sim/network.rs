@@ -1,7 +1,8 @@
-//! The network between a machine and a bank: it delays, loses, doubles, cuts and lies.
+//! Network between a machine and a bank: it delays, loses, duplicates and cuts messages, and
+//! returns errors of its own.
 //!
-//! Two things it never does, for no client could survive them: it invents no 401, and of two
-//! refreshes of a grant that follow each other it lets one through (a refresh token that is used
+//! It never does two things that no client could survive: it never invents a 401, and of two
+//! consecutive refreshes of a grant it lets at least one through (a refresh token that is used
 //! again after 30 s ends the user's authorization, by the contract).
 
 use crate::{
@@ -32,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-/// How bad a network is; per thousand calls.
+/// Fault rates of a network, per thousand calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) slow: u64,
@@ -48,7 +49,7 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Some network; in one run of five a good one.
+    /// Returns random rates; in one of five runs a network without faults.
     pub(crate) fn random(dice: &mut Dice) -> Self {
         let worst = match dice.below(5) {
             0 => 0,
@@ -71,22 +72,22 @@ impl Rates {
     }
 }
 
-/// The network of one machine to one bank.
+/// Network from one machine to one bank.
 pub(crate) struct Network {
     pub(crate) bank: Arc<Bank>,
     pub(crate) service: InProcessTransport<PartnerService>,
     pub(crate) life: Arc<Life>,
     pub(crate) rates: Rates,
     pub(crate) damage: Damage,
-    /// Whether it is bad at all; all networks of a run share it.
+    /// Whether there are faults at all; shared by all networks of a run.
     pub(crate) bad: Arc<AtomicBool>,
     pub(crate) dice: SharedDice,
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
     pub(crate) witness: Arc<Witness>,
-    /// To see whether an Item has the token that is revoked.
+    /// Used to check whether an Item has a revoked token.
     pub(crate) store: Arc<dyn Store>,
-    /// The families of refresh tokens of which the last refresh went wrong.
+    /// Families of refresh tokens with a failed last refresh.
     pub(crate) spare_next_refresh: Mutex<BTreeSet<String>>,
 }
 
@@ -96,7 +97,7 @@ impl std::fmt::Debug for Network {
     }
 }
 
-/// What the network does to one call.
+/// Fate of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -151,17 +152,17 @@ impl HttpTransport for Network {
             self.trace.note(&self.life.name, format_args!("{what}: {fate:?}"));
         }
         self.wait(1, 60).await;
-        let answer = self.send_with(fate, request, limits).await;
+        let response = self.send_with(fate, request, limits).await;
         self.wait(1, 60).await;
         self.life.gate(true).await;
-        match &answer {
-            Ok(answer) => {
-                let status = answer.status().as_u16();
+        match &response {
+            Ok(response) => {
+                let status = response.status().as_u16();
                 self.trace.note(&self.life.name, format_args!("{what}: {status}"));
             }
             Err(error) => self.trace.note(&self.life.name, format_args!("{what}: {error}")),
         }
-        answer
+        response
     }
 }
 
@@ -192,35 +193,35 @@ impl Network {
     ) -> Result<Response<Bytes>, TransportError> {
         let now = self.clock.now();
         match fate {
-            Fate::Fine => self.ask(request, limits).await,
+            Fate::Fine => self.call_bank(request, limits).await,
             Fate::Slow => {
-                // On both ways together it can be longer than the client waits.
+                // The delays of both ways together may exceed the client's timeout.
                 self.wait(1000, 20_000).await;
-                let answer = self.ask(request, limits).await;
+                let response = self.call_bank(request, limits).await;
                 self.wait(1000, 20_000).await;
-                answer
+                response
             }
             Fate::NeverSent => {
                 Err(TransportError::new(TransportErrorKind::Connect, "no connection"))
             }
             Fate::LostBefore => std::future::pending().await,
             Fate::LostAfter => {
-                self.ask(request, limits).await?;
+                self.call_bank(request, limits).await?;
                 std::future::pending().await
             }
             Fate::Doubled => {
-                let first = self.ask(request.clone(), limits).await;
-                self.ask(request, limits).await.ok();
+                let first = self.call_bank(request.clone(), limits).await;
+                self.call_bank(request, limits).await.ok();
                 first
             }
             Fate::Cut => self.cut(request, limits).await,
             Fate::TooMany { header } => {
-                let mut answer = error(429, "too_many_requests");
+                let mut response = error(429, "too_many_requests");
                 if header {
                     let seconds = self.dice.throw(|dice| dice.between(1, 900));
-                    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
                 }
-                Ok(answer)
+                Ok(response)
             }
             Fate::Broken => Ok(error(500, "internal_error")),
             Fate::Unavailable { at } => {
@@ -235,36 +236,36 @@ impl Network {
                 Ok(json(503, body.to_string()))
             }
             Fate::Html => {
-                // RFC 7009: of the answer to a revocation the status alone counts.
+                // RFC 7009: only the status of a revocation response counts.
                 let revocation = revoked_token(&request).is_some();
                 let statuses: &[u16] = if revocation { &[502, 504] } else { &[200, 502, 504] };
                 let status = self.dice.throw(|dice| dice.pick(statuses).copied().unwrap_or(502));
-                let mut answer = Response::new(Bytes::from_static(b"<html>Maintenance</html>"));
-                *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                let mut response = Response::new(Bytes::from_static(b"<html>Maintenance</html>"));
+                *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
                 let html = header::HeaderValue::from_static("text/html");
-                answer.headers_mut().insert(header::CONTENT_TYPE, html);
-                Ok(answer)
+                response.headers_mut().insert(header::CONTENT_TYPE, html);
+                Ok(response)
             }
         }
     }
 
-    /// The answer breaks off: noticed by the transport, or only by the reader.
+    /// Cuts the response: noticed by the transport, or only by the reader.
     async fn cut(
         &self,
         request: Request<Bytes>,
         limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
-        let answer = self.ask(request, limits).await?;
+        let response = self.call_bank(request, limits).await?;
         if self.dice.throw(|dice| dice.chance(500)) {
-            return Err(TransportError::new(TransportErrorKind::Cut, "cut off"));
+            return Err(TransportError::new(TransportErrorKind::Truncated, "cut off"));
         }
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = response.into_parts();
         let length = self.dice.throw(|dice| dice.below(body.len() as u64));
         let length = usize::try_from(length).unwrap_or_default();
         Ok(Response::from_parts(parts, body.slice(..length)))
     }
 
-    async fn ask(
+    async fn call_bank(
         &self,
         request: Request<Bytes>,
         limits: &HttpLimits,
@@ -281,21 +282,21 @@ impl Network {
         };
         let Some(grant) = refreshed else {
             let path = request.uri().path().to_owned();
-            let answer = self.service.send(request, limits).await?;
+            let response = self.service.send(request, limits).await?;
             let is_damaged = self.bad.load(Ordering::Relaxed);
             return Ok(match is_damaged {
-                true => self.damage.apply(&path, self.clock.now(), answer),
-                false => answer,
+                true => self.damage.apply(&path, self.clock.now(), response),
+                false => response,
             });
         };
         let lived = self.bank.is_alive(&grant).await;
-        let answer = self.service.send(request, limits).await;
+        let response = self.service.send(request, limits).await;
         if lived && !self.bank.is_alive(&grant).await {
             self.witness.reused(&self.life, grant);
-        } else if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+        } else if response.as_ref().is_ok_and(|response| response.status().is_success()) {
             self.witness.refreshed(&self.life, grant);
         }
-        answer
+        response
     }
 
     async fn wait(&self, shortest: u64, longest: u64) {
@@ -304,7 +305,7 @@ impl Network {
     }
 }
 
-/// The end of the path with the dates: enough to follow a trace.
+/// Returns the end of the path with the dates, for the trace.
 fn short(request: &Request<Bytes>) -> String {
     let path = request.uri().path();
     match request.uri().query() {
@@ -313,7 +314,7 @@ fn short(request: &Request<Bytes>) -> String {
     }
 }
 
-/// The part of a refresh token that stays, of a request that refreshes.
+/// Returns the constant part of a refresh token in a refresh request.
 fn family(request: &Request<Bytes>) -> Option<String> {
     if !request.uri().path().ends_with("/oauth2/token") {
         return None;
@@ -322,7 +323,7 @@ fn family(request: &Request<Bytes>) -> Option<String> {
     Some(token.split_once('.').map_or(token.as_str(), |(family, _)| family).to_owned())
 }
 
-/// The token that a request asks to be revoked.
+/// Returns the token of a revocation request.
 fn revoked_token(request: &Request<Bytes>) -> Option<String> {
     if !request.uri().path().ends_with("/oauth2/revoke") {
         return None;
@@ -330,7 +331,7 @@ fn revoked_token(request: &Request<Bytes>) -> Option<String> {
     field(request, "token=")
 }
 
-/// A field of a form.
+/// Returns a field of a form.
 fn field(request: &Request<Bytes>, name: &str) -> Option<String> {
     let body = std::str::from_utf8(request.body()).ok()?;
     body.split('&').find_map(|pair| pair.strip_prefix(name)).map(str::to_owned)
@@ -341,9 +342,9 @@ fn error(status: u16, id: &str) -> Response<Bytes> {
 }
 
 fn json(status: u16, body: String) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::from(body));
-    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
     let json = header::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(header::CONTENT_TYPE, json);
-    answer
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }

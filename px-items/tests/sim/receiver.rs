@@ -1,5 +1,5 @@
-//! Where webhooks arrive: applications that check the signature, and fail, are slow or ask for
-//! patience.
+//! Receivers of webhooks: applications that verify the signature, and fail, are slow or request a
+//! delay.
 
 use crate::{
     application::Mailbox, dice::SharedDice, life::Life, time::SimClock, trace::Trace,
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use px_core::{Clock as _, HttpLimits, HttpTransport, TransportError, TransportErrorKind};
 use px_items::webhook::{Signer, SigningKey};
-use px_server::webhook::{FixedKeys, Verifier, VerifyErrorKind};
+use px_server::webhook::{FixedKeys, Verifier, WebhookErrorKind};
 use px_types::{ApplicationId, KeyId, webhook::VERIFICATION_HEADER};
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-/// The applications, and the key by which they know who sends.
+/// Applications, and the key that identifies the sender.
 #[derive(Clone)]
 pub(crate) struct Applications {
     pub(crate) mailboxes: BTreeMap<ApplicationId, Arc<Mailbox>>,
@@ -45,7 +45,7 @@ impl Applications {
     }
 }
 
-/// The network between a sender of webhooks and all applications.
+/// Network between a webhook sender and all applications.
 pub(crate) struct Receivers {
     pub(crate) applications: Applications,
     pub(crate) witness: Arc<Witness>,
@@ -54,7 +54,7 @@ pub(crate) struct Receivers {
     pub(crate) dice: SharedDice,
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
-    /// How often of a thousand an application fails in some way.
+    /// Number of webhooks of a thousand that an application fails in some way.
     pub(crate) fails: u64,
 }
 
@@ -75,16 +75,20 @@ impl HttpTransport for Receivers {
         self.wait(1, 200).await;
         let fails =
             self.bad.load(Ordering::Relaxed) && self.dice.throw(|dice| dice.chance(self.fails));
-        let answer = if fails { self.badly(request).await } else { self.take(&request).await };
+        let response = if fails {
+            self.receive_with_fault(request).await
+        } else {
+            self.accept(&request).await
+        };
         self.wait(1, 200).await;
         self.life.gate(true).await;
-        answer
+        response
     }
 }
 
 impl Receivers {
-    /// The application checks the webhook and takes it.
-    async fn take(&self, request: &Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+    /// Verifies the webhook and accepts it.
+    async fn accept(&self, request: &Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
         let name = request.uri().path().trim_start_matches('/');
         let mailbox = self.applications.mailboxes.get_key_value(name);
         let verifier = self.applications.verifiers.get(name);
@@ -95,8 +99,8 @@ impl Receivers {
         let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
         match verifier.verify(signature, request.body(), None).await {
             Ok(_) => {}
-            // The very same one.
-            Err(error) if error.kind() == VerifyErrorKind::Replay => {}
+            // The same webhook again.
+            Err(error) if error.kind() == WebhookErrorKind::Replay => {}
             Err(error) => {
                 let what = format!("{id} got a webhook that is not to be trusted: {error}");
                 self.trace.wrong(what);
@@ -112,25 +116,28 @@ impl Receivers {
         Ok(status(200))
     }
 
-    async fn badly(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+    async fn receive_with_fault(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, TransportError> {
         match self.dice.throw(|dice| dice.below(6)) {
             0 => Ok(status(500)),
             1 => {
-                let mut answer = status(429);
+                let mut response = status(429);
                 let seconds = self.dice.throw(|dice| dice.between(1, 7200));
-                answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-                Ok(answer)
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                Ok(response)
             }
             2 => Err(TransportError::new(TransportErrorKind::Connect, "no connection")),
             3 => {
-                // Taken, but too late for who sent it.
+                // Accepted, but too late for the sender.
                 self.wait(11_000, 60_000).await;
-                self.take(&request).await
+                self.accept(&request).await
             }
             4 => {
-                // Taken, and the answer is lost.
-                self.take(&request).await?;
-                Err(TransportError::new(TransportErrorKind::Cut, "cut off"))
+                // Accepted, and the response is lost.
+                self.accept(&request).await?;
+                Err(TransportError::new(TransportErrorKind::Truncated, "cut off"))
             }
             _ => Ok(status(302)),
         }
@@ -143,7 +150,7 @@ impl Receivers {
 }
 
 fn status(code: u16) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::new());
-    *answer.status_mut() = StatusCode::from_u16(code).unwrap();
-    answer
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
 }

@@ -1,10 +1,10 @@
-//! Runs the seeds on a few threads, and says how it goes: a bar on a terminal, lines elsewhere.
+//! Runs the seeds on a few threads and reports progress: a bar on a terminal, lines elsewhere.
 
 use crate::{
     arguments::Arguments,
     backend::StoreKind,
     run::{self, Outcome},
-    trace::Keep,
+    trace::TraceLevel,
     witness::Stats,
 };
 use std::{
@@ -16,19 +16,19 @@ use std::{
     },
 };
 
-/// A line to whoever runs it.
+/// Prints a line to the user.
 #[allow(clippy::print_stdout, reason = "a program's own output")]
 pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
-/// A line about wrong usage.
+/// Prints a line about wrong usage.
 #[allow(clippy::print_stderr, reason = "a program's own output")]
 pub(crate) fn complaint(text: &str) {
     eprintln!("{text}");
 }
 
-/// How the seeds went so far.
+/// Results of the seeds so far.
 #[derive(Default)]
 struct Tally {
     done: u64,
@@ -43,7 +43,7 @@ struct Failed {
     wrong: Vec<String>,
 }
 
-/// Runs what is wanted.
+/// Runs the requested seeds.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if arguments.store == StoreKind::Postgres && !run::has_postgres() {
         line("skipped: this machine has no PostgreSQL");
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                     let (outcome, twice) = one(arguments, seed, place);
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     tally.add(seed, outcome, twice);
-                    // With a fault built in one find is enough; else a few tell more than one.
+                    // One failure is enough with a sabotage; otherwise a few are more informative.
                     let enough = if arguments.sabotage.is_some() { 1 } else { 5 };
                     if tally.failed.len() >= enough {
                         stop.store(true, Ordering::Relaxed);
@@ -80,17 +80,17 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     tally.finish(arguments, terminal, started.seconds())
 }
 
-/// One seed, and whether it ran twice.
+/// Runs one seed. Returns whether it ran twice.
 fn one(arguments: &Arguments, seed: u64, place: u64) -> (Outcome, bool) {
     let twice = arguments.twice > 0 && place.is_multiple_of(arguments.twice);
-    let keep = match (arguments.trace, twice) {
-        (true, _) => Keep::Print,
-        (false, true) => Keep::Lines,
-        (false, false) => Keep::Hash,
+    let level = match (arguments.trace, twice) {
+        (true, _) => TraceLevel::Print,
+        (false, true) => TraceLevel::Lines,
+        (false, false) => TraceLevel::Hash,
     };
-    let mut outcome = run::seed(seed, arguments, keep);
+    let mut outcome = run::seed(seed, arguments, level);
     if twice {
-        let again = run::seed(seed, arguments, keep);
+        let again = run::seed(seed, arguments, level);
         if again.hash != outcome.hash {
             outcome.wrong.push(difference(&outcome, &again));
         }
@@ -98,7 +98,7 @@ fn one(arguments: &Arguments, seed: u64, place: u64) -> (Outcome, bool) {
     (outcome, twice)
 }
 
-/// Where two runs of a seed part.
+/// Returns the first difference between two runs of a seed.
 fn difference(one: &Outcome, other: &Outcome) -> String {
     let none = String::from("(the end)");
     let length = one.lines.len().max(other.lines.len());
@@ -134,7 +134,7 @@ impl Tally {
             let bar = format!("{:<40}", "#".repeat(filled));
             let failed = self.failed.len();
             let mut out = std::io::stdout().lock();
-            // A terminal that is gone is no reason to stop.
+            // A closed terminal is no reason to stop.
             let _ = write!(out, "\r[{bar}] {done}/{all} seeds, {failed} failed");
             let _ = out.flush();
         } else if done.is_multiple_of((all / 10).max(1)) && all > 1 {

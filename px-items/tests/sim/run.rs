@@ -1,4 +1,4 @@
-//! One seed, from its beginning to its end.
+//! Run of one seed, from start to end.
 
 use crate::{
     application::User,
@@ -6,6 +6,7 @@ use crate::{
     backend::{Backend, StoreKind},
     bank::{Bank, Habit, NewBank},
     check,
+    customer::{self, Customer},
     damage::Damage,
     dice::{Dice, SharedDice},
     life::{Life, THE_END},
@@ -15,8 +16,7 @@ use crate::{
     sabotage::Sabotage,
     store::StoreRates,
     time::SimClock,
-    town::{self, Customer},
-    trace::{Keep, Trace},
+    trace::{Trace, TraceLevel},
     witness::Stats,
     world::{Phase, World},
 };
@@ -28,8 +28,8 @@ use px_items::{
     connection::Connection,
     engine::{Outcome as Ended, Settings},
     items::ReviewScope,
-    life::Suspicion,
     store::{AccessDigest, NewHolder, NewLink},
+    sync_state::Suspicion,
     testing::postgres,
 };
 use px_types::{
@@ -38,7 +38,7 @@ use px_types::{
 use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
-/// What became of a seed.
+/// Outcome of a seed.
 pub(crate) struct Outcome {
     pub(crate) hash: u64,
     pub(crate) events: u64,
@@ -48,24 +48,24 @@ pub(crate) struct Outcome {
 }
 
 thread_local! {
-    /// The panics of the seed that runs on this thread.
+    /// Panics of the seed that runs on this thread.
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes panics with the seed that they are of, and prints none.
+/// Records panics for their seed instead of printing them.
 pub(crate) fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANICS.with_borrow_mut(|panics| panics.push(format!("a panic: {panic}")));
     }));
 }
 
-/// Whether there is a PostgreSQL for tests on this machine.
+/// Returns whether this machine has a PostgreSQL for tests.
 pub(crate) fn has_postgres() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { postgres::database().await.is_some() })
 }
 
-/// Measures real time, which nothing within a run does.
+/// Measures real time, which is not used within a run.
 pub(crate) struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {
@@ -80,7 +80,7 @@ impl Stopwatch {
 }
 
 /// Runs a seed.
-pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
+pub(crate) fn seed(seed: u64, arguments: &Arguments, level: TraceLevel) -> Outcome {
     PANICS.take();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true);
@@ -91,7 +91,7 @@ pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
     let outcome = runtime.block_on(async {
         let start: DateTime<Utc> = "2026-03-02T08:00:00Z".parse().unwrap();
         let clock = SimClock::starting_at(start);
-        let trace = Arc::new(Trace::new(clock, keep));
+        let trace = Arc::new(Trace::new(clock, level));
         let run = AssertUnwindSafe(async {
             let backend = Backend::open(arguments.store, arguments.sabotage, clock).await.unwrap();
             let mut run = Run::new(seed, arguments, &backend, (clock, trace.clone()));
@@ -107,12 +107,12 @@ pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
         let (hash, events, wrong, lines) = trace.finish();
         Outcome { hash, events, wrong, lines, stats }
     });
-    // What still runs belongs to machines that are gone.
+    // The remaining tasks belong to machines that have ended.
     runtime.shutdown_background();
     outcome
 }
 
-/// A run of a seed.
+/// Run of a seed.
 struct Run {
     world: Arc<World>,
     dice: Dice,
@@ -142,7 +142,7 @@ impl Run {
             wrong_clocks: if dice.chance(300) { dice.below(400) } else { 0 },
         };
         if crowded {
-            // A crowd is bad enough, and a worker that is killed in it worse.
+            // A large number of Items is bad enough, and a killed worker makes it worse.
             (badness.network, badness.store) = Default::default();
             badness.damage = Damage::default();
             badness.kills = 1000;
@@ -167,7 +167,7 @@ impl Run {
         Self { world, dice, badness, settings }
     }
 
-    /// Some stores have Items that a later version stored, and that are the first that are due.
+    /// Adds Items that a later version stored to some stores. They are the first that are due.
     async fn add_unreadable(&mut self, backend: &Backend) {
         if !self.dice.chance(200) {
             return;
@@ -200,22 +200,22 @@ impl Run {
         let count = if crowded { 1 } else { self.dice.between(1, 3) };
         let applications = Applications::new(count, self.world.clock);
         let machines = self.machines(&applications);
-        let users = self.people(&applications);
+        let users = self.start_users(&applications);
         let days = if crowded { 2 } else { self.dice.between(2, 5) };
         self.sleep(TimeDelta::days(days.cast_signed())).await;
         self.world.set_phase(Phase::Calm);
-        let mut people = Vec::new();
+        let mut all_users = Vec::new();
         for user in users {
-            people.extend(user.await.ok());
+            all_users.extend(user.await.ok());
         }
-        // What is under way ends, leases run out, and what partners asked for passes.
+        // Work under way ends, leases run out, and requested delays pass.
         self.sleep(TimeDelta::minutes(5)).await;
-        self.authorize_again(&mut people).await;
-        // So long every Item is updated at least once, and every webhook was tried to the end.
+        self.authorize_again(&mut all_users).await;
+        // Long enough for at least one update of every Item, and all attempts of every webhook.
         self.sleep(TimeDelta::hours(49)).await;
         self.accept_ids().await;
-        // Some noticed only now that their authorization had ended.
-        self.authorize_again(&mut people).await;
+        // Some Items notice only now that their authorization has ended.
+        self.authorize_again(&mut all_users).await;
         self.sleep(TimeDelta::hours(2)).await;
         self.nothing_is_stuck().await;
         self.world.set_phase(Phase::Over);
@@ -225,7 +225,7 @@ impl Run {
         self.sleep(TimeDelta::minutes(2)).await;
         self.read_everything().await;
         self.deliver_everything(&applications).await;
-        check::everything(&self.world, &mut people).await;
+        check::everything(&self.world, &mut all_users).await;
         self.world.witness.stats()
     }
 
@@ -260,13 +260,13 @@ impl Run {
         machines
     }
 
-    /// The users of every bank, at the bank and at the applications.
-    fn people(&mut self, applications: &Applications) -> Vec<JoinHandle<User>> {
+    /// Starts the users of every bank, at the bank and at the applications.
+    fn start_users(&mut self, applications: &Applications) -> Vec<JoinHandle<User>> {
         let mut users = Vec::new();
         for bank in &self.world.banks {
             let names: Vec<_> = bank.ledgers().keys().cloned().collect();
             if bank.style.crowded {
-                tokio::spawn(town::notify_crowd(self.world.clone(), bank.clone()));
+                tokio::spawn(customer::notify_crowd(self.world.clone(), bank.clone()));
             }
             for name in names {
                 let customer = Customer::new(self.world.clone(), bank.clone(), name.clone());
@@ -281,9 +281,9 @@ impl Run {
         users
     }
 
-    /// Users who are asked to sign in at their bank again do so.
-    async fn authorize_again(&self, people: &mut [User]) {
-        for user in people.iter_mut() {
+    /// Users sign in at their bank again if it is required.
+    async fn authorize_again(&self, all_users: &mut [User]) {
+        for user in all_users.iter_mut() {
             user.find_again().await;
         }
         for (item, institution, name) in self.world.witness.items() {
@@ -291,7 +291,7 @@ impl Run {
             if !record.is_some_and(|record| record.state.login_required()) {
                 continue;
             }
-            match people.iter_mut().find(|user| user.item() == Some(&item)) {
+            match all_users.iter_mut().find(|user| user.item() == Some(&item)) {
                 Some(user) => user.authorize_again().await,
                 None => {
                     let Some(bank) = self.world.witness.bank(&institution) else { continue };
@@ -306,19 +306,22 @@ impl Run {
         }
     }
 
-    /// Every Item was updated by itself since nothing goes wrong any more.
+    /// Checks that every Item was updated by itself since the end of the faults.
     async fn nothing_is_stuck(&self) {
         let since = self.world.clock.now() - TimeDelta::hours(51);
         for (item, _, user) in self.world.witness.items() {
             let Some(record) = self.world.store.item(&item).await.unwrap() else { continue };
-            // One that nobody reads is updated once a month.
+            // An Item without a reader is updated once a month.
             if self.world.store.connections(&item).await.unwrap().is_empty() {
                 continue;
             }
-            if record.life.fresh.accounts.is_none_or(|at| at < since) {
+            if record.sync_state.fresh.accounts.is_none_or(|at| at < since) {
                 self.world.trace.wrong(format!(
                     "{item} of {user} is stuck: {}, due {:?}, leased until {:?}, last failure {:?}",
-                    record.state, record.due_at, record.leased_until, record.life.last_failure
+                    record.state,
+                    record.due_at,
+                    record.leased_until,
+                    record.sync_state.last_failure
                 ));
             }
         }
@@ -328,11 +331,11 @@ impl Run {
         self.world.witness.bank(institution).is_none_or(|bank| bank.has_transactions())
     }
 
-    /// A person says that the ids of an Item's transactions are others now.
+    /// An operator accepts that an Item's transaction ids changed.
     async fn accept_ids(&self) {
         for (item, _, user) in self.world.witness.items() {
             let record = self.world.store.item(&item).await.unwrap();
-            let suspicion = record.and_then(|record| record.life.suspicion);
+            let suspicion = record.and_then(|record| record.sync_state.suspicion);
             if suspicion != Some(Suspicion::TransactionIdsChanged) {
                 continue;
             }
@@ -344,7 +347,7 @@ impl Run {
         }
     }
 
-    /// Senders that stopped gave back what they held, or it was taken from them by now.
+    /// Delivers all webhooks. Senders that stopped handed theirs back, or their leases have ended.
     async fn deliver_everything(&self, applications: &Applications) {
         let machine = Machine::new(&self.world, THE_END.to_owned(), self.badness);
         let life = Arc::new(Life::new(
@@ -355,8 +358,8 @@ impl Run {
         machine.sender(&life, applications).deliver_due().await;
     }
 
-    /// A deep resync of everything, three times: what is missing is gone with the second one that
-    /// lacks it, and ids that are found to have changed are accepted in between.
+    /// Makes three deep resyncs of all Items: a missing account is closed by the second one that
+    /// lacks it, and changed ids are accepted in between.
     async fn read_everything(&self) {
         let machine = Machine::new(&self.world, THE_END.to_owned(), self.badness);
         let life =
@@ -364,7 +367,7 @@ impl Run {
         let mut settings = self.settings.clone();
         settings.plan.deep_every = TimeDelta::zero();
         let engine = machine.engine(&life, settings);
-        // A total that is wrong is known to be so after three attempts over an hour.
+        // A wrong total is only established after three attempts over an hour.
         let counts_wrongly = |bank: &Arc<Bank>| bank.style.has(Habit::WrongTotal);
         let before = if self.world.banks.iter().any(counts_wrongly) { 2 } else { 0 };
         for pass in 0..before + 3 {
@@ -391,16 +394,17 @@ impl Run {
                     }
                 }
             }
-            // An account that the first pass found missing is closed by a later one, at least 6 h after it.
+            // An account that the first pass found missing is closed by a later one, at least 6 h
+            // after it.
             let pause = if pass <= before { TimeDelta::hours(7) } else { TimeDelta::minutes(1) };
             self.sleep(pause).await;
-            // What was in question may be found so only now.
+            // Data may be put on hold only now.
             self.accept_ids().await;
         }
     }
 }
 
-/// The same, with a look for work now and then where nothing happens any more.
+/// Returns the same settings with rare polls, for a time without events.
 fn settings_now(settings: &Settings, world: &World) -> Settings {
     let mut settings = settings.clone();
     if !world.is_busy() {
@@ -409,8 +413,8 @@ fn settings_now(settings: &Settings, world: &World) -> Settings {
     settings
 }
 
-/// How far the clocks of machines are off at most, in milliseconds: each machine less than an
-/// eighth of a lease, so that no two of them are a quarter of it apart.
+/// Returns the maximum error of machine clocks, in milliseconds: less than an eighth of a lease, so
+/// that no two of them are a quarter of it apart.
 fn skew(settings: &Settings, dice: &mut Dice) -> i64 {
     let most = u64::try_from(settings.lease.as_millis() / 8).unwrap_or_default();
     if dice.chance(500) { dice.below(most).cast_signed() } else { 0 }
@@ -421,7 +425,7 @@ fn settings(crowded: bool, dice: &mut Dice) -> Settings {
     settings.lease = Duration::from_secs(dice.between(10, 60));
     settings.poll = Duration::from_secs(dice.between(5, 120));
     if crowded {
-        // So that an Item whose worker is gone can be rescued in time.
+        // So that an Item of a dead worker can be rescued in time.
         settings.lease = Duration::from_secs(dice.between(6, 15));
         settings.poll = Duration::from_secs(dice.between(1, 3));
     }

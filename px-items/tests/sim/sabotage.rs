@@ -1,10 +1,10 @@
-//! What is broken on purpose, to see that the simulation finds it. All of it is done from outside,
-//! between the store and its callers: the program that is tested has no part in it.
+//! Deliberate faults, to verify that the simulation finds them. They are injected between the store
+//! and its callers: the tested program is unchanged.
 
 use px_client::Window;
 use px_items::{
+    changes::ItemChanges,
     merge::{DATE_SLACK_DAYS, KnownTransaction},
-    news::News,
     store::{Commit, NewLink, Result, Revocation, Store, StoreError, StoreErrorKind},
 };
 use px_types::{AccountId, Date, TransactionId};
@@ -16,10 +16,10 @@ use std::{
     },
 };
 
-/// Of how many commits with news the outbox loses those of one.
+/// One of this number of commits with notifications loses them.
 const LOSES_ONE_OF: u64 = 4;
 
-/// What is broken.
+/// Deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     /// Rows that vanished at a bank are not noticed.
@@ -28,25 +28,25 @@ pub(crate) enum Sabotage {
     Fencing,
     /// The webhooks of some commits are lost.
     Outbox,
-    /// An Item that cannot be read stops all claims.
+    /// An unreadable Item stops all claims.
     Unreadable,
-    /// Refreshes that were cut off are not claimed before other work.
+    /// Interrupted refreshes are not claimed before other work.
     Refresh,
     /// Rows near the edges of a window count as inside.
     Edges,
-    /// An account that is filed by the date of posting decides for all of its Item.
+    /// An account that is filed by posting date decides for its whole Item.
     Filing,
-    /// A machine's clock is compared with itself, and the store caps no times by its own.
+    /// A machine's clock is compared with itself, and the store does not cap times by its own.
     Clock,
-    /// A link does not take back the revocation of the token that it brings, nor is it looked for
-    /// in use when it is sent.
+    /// A link does not cancel the revocation of the token that it brings, and the token's use is
+    /// not checked when the revocation is sent.
     Revocation,
-    /// Elements that cannot be read are taken for gone: see [`Damage`](crate::damage::Damage).
+    /// Elements that cannot be read are treated as removed: see [`Damage`](crate::damage::Damage).
     SetAside,
 }
 
 impl Sabotage {
-    /// All of them.
+    /// All sabotages.
     pub(crate) const ALL: [Self; 10] = [
         Self::Merge,
         Self::Fencing,
@@ -104,7 +104,7 @@ impl Saboteur {
     ) -> Vec<KnownTransaction> {
         match self.what {
             Sabotage::Merge => {
-                // Rows that were not read are unknown, so that nobody misses them.
+                // Rows that were not read are unknown, so that their absence is not noticed.
                 let read: HashSet<_> = ids.iter().collect();
                 known.retain(|known| read.contains(&known.partner_id));
             }
@@ -122,10 +122,10 @@ impl Saboteur {
                     commit.fence = present.fence;
                 }
             }
-            Sabotage::Outbox if commit.news != News::default() => {
+            Sabotage::Outbox if commit.changes != ItemChanges::default() => {
                 let number = self.commits.fetch_add(1, Ordering::Relaxed);
                 if number % LOSES_ONE_OF == LOSES_ONE_OF - 1 {
-                    commit.news = News::default();
+                    commit.changes = ItemChanges::default();
                 }
             }
             _ => {}
@@ -133,7 +133,7 @@ impl Saboteur {
         Ok(())
     }
 
-    /// Whether Items are claimed at all, where some cannot be read.
+    /// Returns an error if Items cannot be claimed because some are unreadable.
     pub(crate) fn claim(&self, has_unreadable: bool) -> Result<()> {
         if self.what == Sabotage::Unreadable && has_unreadable {
             return Err(StoreError::new(StoreErrorKind::Corrupt, "an Item cannot be read"));
@@ -145,10 +145,10 @@ impl Saboteur {
         self.what != Sabotage::Refresh
     }
 
-    /// Takes what waits to be revoked, so that the link does not find it; it is sent all the same.
+    /// Hides pending revocations from a link, and sends them nevertheless.
     pub(crate) async fn before_link(&self, store: &dyn Store, new: &NewLink) -> Result<()> {
         if self.what == Sabotage::Revocation && new.tokens.is_some() {
-            // No revocation is due later than that, and none comes back before it.
+            // No revocation is due later than that, and none returns before it.
             let (late, later) =
                 (new.now + chrono::TimeDelta::days(60), new.now + chrono::TimeDelta::days(90));
             let claimed = store.claim_revocations(late, later, 100).await?;
@@ -163,7 +163,7 @@ impl Saboteur {
         claimed.append(&mut self.revocations().waiting);
     }
 
-    /// Whether a revocation is sent without a look whether an Item uses its tokens.
+    /// Returns whether a revocation is sent without a check whether an Item uses its tokens.
     pub(crate) fn revokes_blindly(&self, revocation: &Revocation) -> bool {
         self.revocations().ids.contains(&revocation.id)
     }
@@ -189,8 +189,7 @@ fn move_inside(row: &mut KnownTransaction, reach: Window) {
     }
 }
 
-/// Lets the date of posting count alone for all rows, once one was read that can only be filed by
-/// it.
+/// Treats all rows as filed by posting date, once one row was read that can only be filed by it.
 fn file_by_posting(known: &mut [KnownTransaction], reach: Window, ids: &[TransactionId]) {
     let read: HashSet<_> = ids.iter().collect();
     let starts = reach.start().plus_days(DATE_SLACK_DAYS);

@@ -1,9 +1,9 @@
-//! The store as a machine reaches it: slow at times, out of reach at times, before a call took
-//! effect or after.
+//! Store as a machine reaches it: slow at times, unreachable at times, before or after a call took
+//! effect.
 //!
-//! A call and what the witness notes of it are one step: no other such call comes between, and a
-//! caller that is dropped does not divide it. Otherwise the witness would see the effects of calls
-//! in another order than a database, or miss one.
+//! A call and its record by the witness are one step: no other such call comes between, and
+//! dropping the caller does not divide it. Otherwise the witness would see the effects of calls in
+//! another order than a database, or miss one.
 
 use crate::{
     dice::{Dice, SharedDice},
@@ -23,11 +23,11 @@ use px_items::{
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+        Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, NewLink,
         NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
-        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
-        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
-        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
+        ResealPosition, Resealed, Result, Review, Revocation, RevocationDecision, RevocationStart,
+        Ruling, Signals, Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind,
+        TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
 };
 use px_types::{
@@ -44,7 +44,7 @@ use std::{
     time::Duration,
 };
 
-/// How bad the way to the store is; per thousand calls.
+/// Fault rates of the way to the store, per thousand calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StoreRates {
     pub(crate) slow: u64,
@@ -53,7 +53,7 @@ pub(crate) struct StoreRates {
 }
 
 impl StoreRates {
-    /// Some store; in one run of three a good one.
+    /// Returns random rates; in one of three runs a store without faults.
     pub(crate) fn random(dice: &mut Dice) -> Self {
         let worst = dice.pick(&[0, 4, 20]).copied().unwrap_or_default();
         Self {
@@ -65,13 +65,13 @@ impl StoreRates {
 }
 
 impl StoreRates {
-    /// Whether nothing ever fails.
+    /// Returns whether calls never fail.
     pub(crate) fn is_good(&self) -> bool {
         self.fails_before == 0 && self.fails_after == 0
     }
 }
 
-/// The store as one machine reaches it.
+/// Store as one machine reaches it.
 pub(crate) struct WatchedStore {
     pub(crate) inner: Arc<dyn Store>,
     pub(crate) witness: Arc<Witness>,
@@ -81,16 +81,17 @@ pub(crate) struct WatchedStore {
     pub(crate) dice: SharedDice,
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
-    /// The last saving of tokens failed: the next one must not, for tokens that nobody keeps end
-    /// the user's authorization, and no program can help that.
+    /// Whether the last save of tokens failed. The next one must not fail: tokens that are never
+    /// saved end the user's authorization, and no program can prevent that.
     pub(crate) spare_next_save: AtomicBool,
-    /// The clock of the machine, if it has one of its own.
+    /// Clock of the machine, if it has its own.
     pub(crate) machine: Option<MachineClock>,
-    /// Whether a sabotage gives the machine its own time for the store's.
+    /// Whether a sabotage returns the machine's own time as the store's.
     pub(crate) compares_with_itself: bool,
 }
 
-/// How long a machine may work on after its clock was set, for it may not have noticed.
+/// Time for which a machine may continue to work after its clock was set, because it may not have
+/// noticed.
 const UNNOTICED: Duration = Duration::from_secs(900);
 
 impl std::fmt::Debug for WatchedStore {
@@ -104,7 +105,7 @@ impl WatchedStore {
         self.bad.load(Ordering::Relaxed)
     }
 
-    /// The way there. An error: the call took no effect.
+    /// Simulates the way there. On an error the call took no effect.
     async fn before(&self, what: &str) -> Result<()> {
         self.life.gate(is_work(what)).await;
         let (fails, slow, wait) = self.dice.throw(|dice| {
@@ -123,7 +124,7 @@ impl WatchedStore {
         Ok(())
     }
 
-    /// A call that the witness sees: the way there, the call with its note, the way back.
+    /// Makes a call that the witness sees: the way there, the call with its record, the way back.
     async fn step<T: Send + 'static>(
         &self,
         what: &str,
@@ -139,12 +140,12 @@ impl WatchedStore {
         self.after(what, result).await
     }
 
-    /// Owned handles for a step, which may outlive its caller.
+    /// Returns owned handles for a step, which may outlive its caller.
     fn watch(&self) -> (Arc<dyn Store>, Arc<Witness>, Arc<Life>) {
         (self.inner.clone(), self.witness.clone(), self.life.clone())
     }
 
-    /// The way back. An error: the call took effect, and the machine does not learn of it.
+    /// Simulates the way back. On an error the call took effect, and the machine does not know it.
     async fn after<T>(&self, what: &str, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             let kind = error.kind();
@@ -163,7 +164,7 @@ impl WatchedStore {
         result
     }
 
-    /// Notes that a machine works by a clock that has been wrong for long.
+    /// Reports a machine that works by a clock that has been wrong for long.
     fn check_clock(&self, what: &str) {
         let Some(machine) = &self.machine else { return };
         if machine.is_far_off_for(UNNOTICED) {
@@ -177,7 +178,7 @@ impl WatchedStore {
     }
 }
 
-/// Whether a call is more than a look for work.
+/// Returns whether a call is more than a poll.
 fn is_work(what: &str) -> bool {
     !what.starts_with("claim")
 }
@@ -210,7 +211,7 @@ impl Store for WatchedStore {
         .await
     }
 
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked> {
         let ((store, witness, life), leave) = (self.watch(), leave.clone());
         self.step("leave", async move {
             let unlinked = store.leave(&leave).await?;
@@ -251,14 +252,14 @@ impl Store for WatchedStore {
         self.after("replace_access", result).await
     }
 
-    async fn give_access(
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
         self.before("give_access").await?;
-        let result = self.inner.give_access(item, application, new).await;
+        let result = self.inner.set_access(item, application, new).await;
         self.after("give_access", result).await
     }
 
@@ -273,9 +274,9 @@ impl Store for WatchedStore {
         self.after("activities", result).await
     }
 
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()> {
         self.before("note_reads").await?;
-        let result = self.inner.note_reads(reads).await;
+        let result = self.inner.record_reads(reads).await;
         self.after("note_reads", result).await
     }
 
@@ -537,7 +538,7 @@ impl Store for WatchedStore {
         self.after("claim_revocations", result).await
     }
 
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
         self.before("begin_revocation").await?;
         let result = self.inner.begin_revocation(start).await;
         self.after("begin_revocation", result).await

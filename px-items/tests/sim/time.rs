@@ -1,4 +1,4 @@
-//! The virtual time of a run, and what the clocks of machines make of it.
+//! Virtual time of a run, and the clocks of machines.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-/// A calendar that moves with the runtime's paused time.
+/// Calendar that moves with the runtime's paused time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SimClock(SystemClock);
 
 impl SimClock {
-    /// A clock that stands at that moment now. Only within a runtime.
+    /// Creates a clock that shows a given time now. Only within a runtime.
     pub(crate) fn starting_at(now: DateTime<Utc>) -> Self {
         Self(SystemClock::starting_at(now))
     }
@@ -37,17 +37,17 @@ impl Clock for SimClock {
     }
 }
 
-/// The clock of one machine: its calendar is ahead of the run's, or behind, and can be set.
+/// Clock of one machine. Its calendar is ahead of the run's or behind it, and can be set.
 #[derive(Clone, Debug)]
 pub(crate) struct MachineClock {
     run: SimClock,
     ahead_millis: Arc<AtomicI64>,
-    /// When it was set, by the run's elapsed time.
+    /// Time at which it was set, by the run's elapsed time.
     set_at_millis: Arc<AtomicU64>,
 }
 
-/// A clock that is further off than this is wrong: no machine may work by it. A quarter of the
-/// longest lease, which is that of the webhook sender.
+/// Error above which a clock is wrong: no machine may work by it. A quarter of the longest lease, which
+/// is that of the webhook sender.
 const FAR_OFF: TimeDelta = TimeDelta::seconds(30);
 
 impl MachineClock {
@@ -60,19 +60,19 @@ impl MachineClock {
         TimeDelta::milliseconds(self.ahead_millis.load(Ordering::Relaxed))
     }
 
-    /// Sets the calendar; time goes on as before.
+    /// Sets the calendar. Elapsed time continues.
     pub(crate) fn set_ahead(&self, ahead: TimeDelta) {
         self.ahead_millis.store(ahead.num_milliseconds(), Ordering::Relaxed);
         let now = u64::try_from(self.run.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.set_at_millis.store(now, Ordering::Relaxed);
     }
 
-    /// Whether it is wrong.
+    /// Returns whether it is wrong.
     pub(crate) fn is_far_off(&self) -> bool {
         self.ahead().abs() > FAR_OFF
     }
 
-    /// Whether it is wrong, and was for so long already.
+    /// Returns whether it has been wrong for a given time.
     pub(crate) fn is_far_off_for(&self, time: Duration) -> bool {
         let set_at = Duration::from_millis(self.set_at_millis.load(Ordering::Relaxed));
         self.is_far_off() && self.run.elapsed() > set_at + time

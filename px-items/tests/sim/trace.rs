@@ -1,5 +1,4 @@
-//! What happened in a run, in order: a hash over all of it, the text on demand, and what was
-//! found wrong.
+//! Trace of a run in order: a hash over all events, their text on demand, and the violations.
 
 use crate::time::SimClock;
 use px_core::Clock as _;
@@ -8,9 +7,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// How much of the trace is kept.
+/// Extent of the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum TraceLevel {
     /// The hash alone.
     Hash,
     /// Every line, to be compared with those of another run.
@@ -19,11 +18,11 @@ pub(crate) enum Keep {
     Print,
 }
 
-/// What happened in a run.
+/// Trace of a run.
 #[derive(Debug)]
 pub(crate) struct Trace {
     clock: SimClock,
-    keep: Keep,
+    level: TraceLevel,
     inner: Mutex<Inner>,
 }
 
@@ -36,18 +35,18 @@ struct Inner {
 }
 
 impl Trace {
-    pub(crate) fn new(clock: SimClock, keep: Keep) -> Self {
-        Self { clock, keep, inner: Mutex::default() }
+    pub(crate) fn new(clock: SimClock, level: TraceLevel) -> Self {
+        Self { clock, level, inner: Mutex::default() }
     }
 
-    /// Notes an event. Nothing in it may differ between two runs of a seed.
+    /// Records an event. Its text must not differ between two runs of a seed.
     pub(crate) fn note(&self, who: &str, what: fmt::Arguments<'_>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.count += 1;
         let at = self.clock.elapsed().as_millis();
         // Writing to a hash or to a string cannot fail.
         let _ = writeln!(inner.hash, "{at} {who} {what}");
-        if self.keep != Keep::Hash {
+        if self.level != TraceLevel::Hash {
             let seconds = at / 1000;
             let line = format!(
                 "day {} {:02}:{:02}:{:02}.{:03}  {who:<10} {what}",
@@ -57,21 +56,21 @@ impl Trace {
                 seconds % 60,
                 at % 1000
             );
-            match self.keep {
-                Keep::Print => crate::report::line(&line),
+            match self.level {
+                TraceLevel::Print => crate::report::line(&line),
                 _ => inner.lines.push(line),
             }
         }
     }
 
-    /// Notes that a promise was broken.
+    /// Records a violation of a promise.
     pub(crate) fn wrong(&self, what: String) {
         self.note("WRONG", format_args!("{what}"));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.wrong.push(what);
     }
 
-    /// The hash, how many events there were, what was wrong, and the lines that were kept.
+    /// Returns the hash, the number of events, the violations, and the stored lines.
     pub(crate) fn finish(&self) -> (u64, u64, Vec<String>, Vec<String>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (wrong, lines) = (std::mem::take(&mut inner.wrong), std::mem::take(&mut inner.lines));

@@ -1,8 +1,8 @@
-//! Sees every change that took effect in the store, in order, and holds it against the promises:
-//! fences, permissions, webhooks, authorizations.
+//! Witness of every change that took effect in the store, in order. Checks the promises about
+//! fences, permissions, webhooks and authorizations.
 //!
-//! It knows nothing of how a store or a worker is made. What it says of permissions it works out
-//! itself, from what users chose.
+//! It does not depend on the implementation of stores or workers. It computes permissions itself,
+//! from the choices of users.
 
 mod connections;
 pub(crate) mod rows;
@@ -21,23 +21,23 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokens::ClaimMade;
-use webhooks::{Delivery, Promise, Subject, Told};
+use webhooks::{Delivery, Promise, Subject, WebhookKey};
 
-/// The shortest lease of a worker.
+/// Minimum lease of a worker.
 const LEASE: TimeDelta = TimeDelta::seconds(10);
-/// How long a webhook is tried before it may be given up.
+/// Time for which attempts of a webhook continue before it may be given up.
 const TRIED_FOR: TimeDelta = TimeDelta::hours(24);
 
-/// Sees everything.
+/// Witness of a run.
 pub(crate) struct Witness {
     banks: BTreeMap<InstitutionId, Arc<Bank>>,
     clock: SimClock,
     trace: Arc<Trace>,
-    /// How far the clocks of two machines are apart at most.
+    /// Maximum difference between the clocks of two machines.
     skew: TimeDelta,
-    /// The damage of what the banks serve.
+    /// Damage of the responses of the banks.
     damage: Damage,
-    /// Held for as long as a call takes that it sees.
+    /// Lock that is held for the duration of a watched call.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     facts: Mutex<Facts>,
 }
@@ -45,14 +45,14 @@ pub(crate) struct Witness {
 #[derive(Default)]
 struct Facts {
     items: BTreeMap<ItemId, ItemFacts>,
-    webhooks: BTreeMap<Told, Delivery>,
+    webhooks: BTreeMap<WebhookKey, Delivery>,
     promises: BTreeMap<Subject, Promise>,
-    /// The numbers of those that left the outbox.
+    /// Numbers of the webhooks that left the outbox.
     settled: BTreeSet<i64>,
-    /// Refreshes that a bank answered and no store has, or had late: the grant, who asked, and
-    /// when.
+    /// Refreshes that succeeded at a bank and that are not stored, or were stored late: the grant, the
+    /// requesting machine, and the time.
     unsaved: BTreeMap<String, Vec<Refresh>>,
-    /// Who used a refresh token too late, so that the bank ended the grant.
+    /// Machines that used a refresh token too late, so that the bank ended the grant.
     reused: BTreeMap<String, Arc<Life>>,
     /// The latest claims.
     claims: VecDeque<ClaimMade>,
@@ -60,10 +60,10 @@ struct Facts {
     stats: Stats,
 }
 
-/// Who asked for a pair of tokens, and when.
+/// Machine that requested a pair of tokens, and the time.
 type Refresh = (Arc<Life>, DateTime<Utc>);
 
-/// What a run did; to see that seeds do something.
+/// Statistics of a run, to verify that seeds cause activity.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stats {
     pub(crate) commits: u64,
@@ -91,32 +91,34 @@ impl std::ops::AddAssign for Stats {
     }
 }
 
-/// What is known of an Item.
+/// Facts about an Item.
 struct ItemFacts {
     institution: InstitutionId,
     user: UserId,
     fence: Fence,
-    held: Option<Held>,
+    lease: Option<Lease>,
     accounts: BTreeSet<AccountId>,
-    /// Whether the bank's first answer is stored, be there accounts in it or not.
-    answered: bool,
+    /// Whether the bank's first response is stored, even one without accounts.
+    has_response: bool,
     choices: BTreeMap<ApplicationId, Choice>,
-    /// The account of each transaction that was ever stored.
+    /// Account of each transaction that was ever stored.
     rows: BTreeMap<TransactionId, AccountId>,
-    /// The bank's id of each.
+    /// The bank's id of each transaction.
     partner_ids: BTreeMap<TransactionId, TransactionId>,
-    /// Those that were gone and came back.
+    /// Transactions that were removed and restored.
     returned: BTreeSet<TransactionId>,
-    /// What each application may be told is gone: it could see it when it went.
+    /// Removed transactions that each application may be notified of: it could see them when they
+    /// were removed.
     gone_rows: BTreeMap<ApplicationId, BTreeSet<TransactionId>>,
-    /// The grants that it was given.
+    /// Grants that it was given.
     grants: BTreeSet<String>,
-    /// When it was taken over from a worker that did not release it, and since when it was free.
+    /// Times at which it was taken over from a worker that did not release it, and since when it
+    /// was free.
     takeovers: Vec<(DateTime<Utc>, DateTime<Utc>)>,
     gone: bool,
 }
 
-struct Held {
+struct Lease {
     by: String,
     until: DateTime<Utc>,
 }
@@ -140,12 +142,12 @@ impl Witness {
         self.banks.get(id).cloned()
     }
 
-    /// What the run did.
+    /// Returns the statistics of the run.
     pub(crate) fn stats(&self) -> Stats {
         self.facts().stats
     }
 
-    /// Counts something.
+    /// Updates the statistics.
     pub(crate) fn count(&self, count: impl FnOnce(&mut Stats)) {
         count(&mut self.facts().stats);
     }

@@ -1,4 +1,4 @@
-//! What everyone in a run shares.
+//! Shared state of a run.
 
 use crate::{
     bank::{self, Bank, Habit},
@@ -29,43 +29,43 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What everyone in a run shares.
+/// Shared state of a run.
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
     pub(crate) witness: Arc<Witness>,
-    /// As it is, without faults.
+    /// Store without faults.
     pub(crate) store: Arc<dyn Store>,
-    /// The service that applications and banks call.
+    /// Service that applications and banks call.
     pub(crate) items: Items,
-    /// The same without faults, for the end.
+    /// Service without faults, for the end of the run.
     pub(crate) good_items: Items,
     pub(crate) banks: Vec<Arc<Bank>>,
     pub(crate) sabotage: Option<Sabotage>,
-    /// Whether anything is bad: network, store, receivers, machines.
+    /// Whether there are faults: network, store, receivers, machines.
     pub(crate) bad: Arc<AtomicBool>,
-    /// The last token of each user that was given out, where a bank gives it out again.
-    given: Mutex<BTreeMap<(InstitutionId, UserId), TokenSet>>,
-    /// What the partners call their Items by.
+    /// Last token of each user that was issued, at banks that issue it again.
+    issued_tokens: Mutex<BTreeMap<(InstitutionId, UserId), TokenSet>>,
+    /// Tokens by which the partners name their Items.
     names: Mutex<BTreeMap<(InstitutionId, UserId), ItemAccessToken>>,
     phase: Mutex<Phase>,
     next_phase: Notify,
 }
 
-/// How far a run is.
+/// Phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Things happen, and go wrong.
+    /// Events and faults.
     Busy,
-    /// Nothing happens and nothing goes wrong; workers catch up.
+    /// No events and no faults; workers catch up.
     Calm,
-    /// Machines stop.
+    /// Machines shut down.
     Over,
 }
 
 impl World {
-    /// A world in which things go wrong; the service reaches its store that well.
+    /// Creates a world with faults, also on the way from the service to its store.
     pub(crate) fn new(
         (seed, sabotage): (u64, Option<Sabotage>),
         (clock, trace): (SimClock, Arc<Trace>),
@@ -109,14 +109,14 @@ impl World {
             banks,
             sabotage,
             bad,
-            given: Mutex::default(),
+            issued_tokens: Mutex::default(),
             names: Mutex::default(),
             phase,
             next_phase,
         }
     }
 
-    /// Whether a bank of the run has many users.
+    /// Returns whether a bank of the run has many users.
     pub(crate) fn is_crowded(&self) -> bool {
         self.banks.iter().any(|bank| bank.style.crowded)
     }
@@ -136,18 +136,18 @@ impl World {
         self.next_phase.notify_waiters();
     }
 
-    /// Waits until nothing goes wrong any more.
+    /// Waits until the faults are over.
     pub(crate) async fn until_calm(&self) {
         self.until(Phase::Calm).await;
     }
 
-    /// Waits until machines are to stop.
+    /// Waits until machines have to shut down.
     pub(crate) async fn until_over(&self) {
         self.until(Phase::Over).await;
     }
 
     async fn until(&self, phase: Phase) {
-        // Not a `watch` of tokio, which wakes those who wait in an order that differs.
+        // Not a `watch` of tokio, which wakes its waiters in a varying order.
         while self.phase() < phase {
             let next = self.next_phase.notified();
             if self.phase() < phase {
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// Waits; if all is calm before, for ever or until the caller is dropped.
+    /// Sleeps. If the faults end meanwhile, waits forever or until the caller is dropped.
     pub(crate) async fn sleep_while_busy(&self, time: Duration) {
         self.clock.sleep(time).await;
         if !self.is_busy() {
@@ -164,7 +164,8 @@ impl World {
         }
     }
 
-    /// A user authorizes, on a good network; some banks give out the token that they gave before.
+    /// The user authorizes on a network without faults. Some banks return the token that they
+    /// issued before.
     pub(crate) async fn authorize(
         &self,
         bank: &Arc<Bank>,
@@ -172,20 +173,20 @@ impl World {
         dice: &SharedDice,
     ) -> TokenSet {
         if !bank.style.has(Habit::ReusesTokens) {
-            return self.authorize_anew(bank, user, dice).await;
+            return self.sign_in(bank, user, dice).await;
         }
         let key = (bank.id.clone(), user.clone());
-        let given = self.given().get(&key).cloned();
-        if let Some(given) = given
+        let issued_tokens = self.issued_tokens().get(&key).cloned();
+        if let Some(issued_tokens) = issued_tokens
             && dice.throw(|dice| dice.chance(700))
-            && bank.is_good(&given.access_token).await
+            && bank.is_good(&issued_tokens.access_token).await
         {
             self.trace.note(bank.id.as_str(), format_args!("{user}: gets the token from before"));
-            return given;
+            return issued_tokens;
         }
-        let mut tokens = self.authorize_anew(bank, user, dice).await;
+        let mut tokens = self.sign_in(bank, user, dice).await;
         tokens.refresh_token = None;
-        self.given().insert(key, tokens.clone());
+        self.issued_tokens().insert(key, tokens.clone());
         tokens
     }
 
@@ -195,11 +196,11 @@ impl World {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn given(&self) -> MutexGuard<'_, BTreeMap<(InstitutionId, UserId), TokenSet>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    fn issued_tokens(&self) -> MutexGuard<'_, BTreeMap<(InstitutionId, UserId), TokenSet>> {
+        self.issued_tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn authorize_anew(&self, bank: &Arc<Bank>, user: &UserId, dice: &SharedDice) -> TokenSet {
+    async fn sign_in(&self, bank: &Arc<Bank>, user: &UserId, dice: &SharedDice) -> TokenSet {
         let (id, secret) = bank::credentials();
         let client = PartnerClient::builder(
             "https://bank.example",

@@ -1,12 +1,12 @@
-//! What a service tells about itself: a span per call and the HTTP metrics of
-//! OpenTelemetry. Neither has a token, a query value or a user's id.
+//! Observability of a call: a span, and the HTTP metrics of OpenTelemetry. Neither contains a
+//! token, a query value or a user id.
 
 use http::{Method, StatusCode};
 use px_types::Meta;
 use std::{borrow::Cow, error::Error as StdError, future::Future, sync::Arc};
 use tracing::{Instrument as _, Span, field};
 
-/// One call, from its first line to its answer.
+/// A call from its start to its response.
 pub(crate) struct Call {
     span: Span,
     request_id: Arc<str>,
@@ -24,7 +24,7 @@ impl Call {
             http.response.status_code = field::Empty,
             duration_ms = field::Empty,
         );
-        // OpenTelemetry keeps the number of values bounded.
+        // OpenTelemetry requires a bounded number of values.
         let method = match *method {
             Method::GET => "GET",
             Method::POST => "POST",
@@ -46,7 +46,7 @@ impl Call {
         }
     }
 
-    /// Says which operation it is.
+    /// Records the operation.
     pub(crate) fn operation(&self, meta: &Meta) {
         self.span.record("operation", meta.id);
         let _ = self.route.set(meta.path);
@@ -57,20 +57,20 @@ impl Call {
         work.instrument(self.span.clone())
     }
 
-    /// The code behind the endpoint panicked; the panic's own text went where the program sends
-    /// panics.
+    /// Logs that the code behind the endpoint panicked. The panic hook has reported the panic
+    /// message itself.
     pub(crate) fn panicked(&self) {
-        // A field of the line: a log of errors alone has no spans.
+        // A field of the event, because a log filtered to errors has no spans.
         let request_id = &*self.request_id;
         self.span.in_scope(|| tracing::error!(request_id, "the code behind the endpoint panicked"));
     }
 
-    /// Says how it ended.
+    /// Records the outcome.
     pub(crate) fn end(&self, status: StatusCode) {
         let elapsed = self.began.elapsed();
         self.span.record("http.response.status_code", status.as_u16());
         self.span.record("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        self.span.in_scope(|| tracing::debug!("answered"));
+        self.span.in_scope(|| tracing::debug!("responded"));
         let status_text: Cow<'static, str> = match status {
             StatusCode::OK => "200".into(),
             other => other.as_u16().to_string().into(),
@@ -86,14 +86,15 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// Here and not in `end`, because a caller that hangs up drops the call halfway.
+    /// Decrements the gauge here and not in `end`, because a caller that disconnects drops the
+    /// call early.
     fn drop(&mut self) {
         metrics::gauge!("http.server.active_requests", "http.request.method" => self.method.clone())
             .decrement(1);
     }
 }
 
-/// Logs a failure with everything that led to it. Called once per failure.
+/// Logs a failure with its causes. Call it once per failure.
 pub(crate) fn failed(error: &(dyn StdError + 'static), request_id: &str) {
     let mut causes = String::new();
     let mut source = error.source();
@@ -105,8 +106,8 @@ pub(crate) fn failed(error: &(dyn StdError + 'static), request_id: &str) {
         source = cause.source();
     }
     if causes.is_empty() {
-        tracing::debug!(request_id, %error, "refused");
+        tracing::debug!(request_id, %error, "the request was refused");
     } else {
-        tracing::error!(request_id, %error, causes, "failed");
+        tracing::error!(request_id, %error, causes, "the request failed");
     }
 }

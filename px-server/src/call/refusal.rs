@@ -1,33 +1,33 @@
-//! Why a request is refused before any endpoint sees it. Each service words it in its own form
-//! of an error.
+//! Reasons to refuse a request before any endpoint runs. Each service renders them in its own error
+//! format.
 
 use http::{HeaderValue, StatusCode};
 use std::time::Duration;
 
-/// A refusal that both services share. It holds no value of the request.
+/// A refusal that both services share. It contains no value of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The path with its query is longer than this.
+pub(crate) enum RequestRefusal {
+    /// The path with its query exceeds this limit.
     TargetTooLong { limit: usize },
     /// The headers are too large, or too many.
     HeadersTooLarge,
-    /// HTTP/1.1 without exactly one `Host`.
+    /// HTTP/1.1 without exactly one `Host` header.
     Hosts,
-    /// There is no such path.
+    /// The path does not exist.
     NotFound,
-    /// The path takes other methods.
+    /// The path does not support the method.
     Method { allow: String },
-    /// The body is not what it must be, or does not say so.
+    /// The media type, charset or encoding of the body is not supported or not declared.
     MediaType,
-    /// The body is larger than this.
+    /// The body exceeds this limit.
     TooLarge { limit: usize },
-    /// The body ended too soon, or came too late.
+    /// The body ended early or arrived too late.
     CutOff,
-    /// There is no memory for the body, or too many calls are open.
+    /// No memory is left for the body, or too many calls are open.
     Busy,
 }
 
-impl Refusal {
+impl RequestRefusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
@@ -47,24 +47,24 @@ impl Refusal {
                 format!("The path with its query is longer than {limit} bytes.")
             }
             Self::HeadersTooLarge => "The headers are too large, or too many.".into(),
-            Self::Hosts => "HTTP/1.1 asks for exactly one `Host` header.".into(),
-            Self::NotFound => "There is nothing at this path.".into(),
-            Self::Method { allow } => format!("This path takes {allow}."),
+            Self::Hosts => "HTTP/1.1 requires exactly one `Host` header.".into(),
+            Self::NotFound => "This path does not exist.".into(),
+            Self::Method { allow } => format!("This path supports {allow}."),
             Self::MediaType => {
                 "The body must be `application/json`, in UTF-8 and not compressed.".into()
             }
             Self::TooLarge { limit } => format!("The body is larger than {limit} bytes."),
-            Self::CutOff => "The body was cut off.".into(),
-            Self::Busy => "There are too many requests at the moment. Try again later.".into(),
+            Self::CutOff => "The body is incomplete or arrived too late.".into(),
+            Self::Busy => "The server is handling too many requests. Try again later.".into(),
         }
     }
 
-    /// How long the caller is to wait, where that is known.
+    /// Returns how long the caller should wait, if known.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         matches!(self, Self::Busy).then_some(Duration::from_secs(1))
     }
 
-    /// The value of `Allow`, where it belongs.
+    /// Returns the value of `Allow`, for a refused method.
     pub(crate) fn allow(&self) -> Option<HeaderValue> {
         match self {
             Self::Method { allow } => HeaderValue::from_str(allow).ok(),

@@ -1,13 +1,13 @@
-//! What a service asks of a request before any endpoint sees it.
+//! Checks of a request before any endpoint runs.
 
-use super::{Limits, Refusal};
+use super::{Limits, RequestRefusal};
 use crate::{budget::RequestBudget, guard::CallerAddr};
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use std::{fmt, pin::pin, sync::Arc};
 
-/// Maximum size of a form that is read before it is known who sends it.
+/// Maximum size of a form that is read before its sender is authenticated.
 pub(crate) const MAX_FORM_BYTES: usize = 16 << 10;
 
 /// A request without its body.
@@ -15,45 +15,45 @@ pub(crate) const MAX_FORM_BYTES: usize = 16 << 10;
 pub(crate) struct Incoming {
     pub(crate) parts: Parts,
     pub(crate) request_id: Arc<str>,
-    /// The address of the caller, where it is known.
+    /// The address of the caller, if known.
     pub(crate) address: Option<CallerAddr>,
-    /// Counts what is read of the body.
+    /// Counts the bytes of the body.
     pub(crate) budget: RequestBudget,
 }
 
-/// Size of the request line, size and number of headers, and the one `Host` of HTTP/1.1.
-pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Refusal> {
+/// Checks the size of the target, the size and number of headers, and that HTTP/1.1 has one `Host`.
+pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), RequestRefusal> {
     let headers = &parts.headers;
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes {
-        return Err(Refusal::TargetTooLong { limit: limits.target_bytes });
+        return Err(RequestRefusal::TargetTooLong { limit: limits.target_bytes });
     }
     let line = |(name, value): (&header::HeaderName, &HeaderValue)| {
         name.as_str().len() + value.len() + ": \r\n".len()
     };
     let bytes: usize = headers.iter().map(line).sum();
     if headers.len() > limits.header_fields || bytes > limits.header_bytes {
-        return Err(Refusal::HeadersTooLarge);
+        return Err(RequestRefusal::HeadersTooLarge);
     }
     let hosts = headers.get_all(header::HOST).iter().count();
     if parts.version == Version::HTTP_11 && hosts != 1 {
-        return Err(Refusal::Hosts);
+        return Err(RequestRefusal::Hosts);
     }
     Ok(())
 }
 
-/// The text of a header that is there once.
+/// Returns the text of a header that occurs exactly once.
 pub(crate) fn one_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
     only.to_str().ok()
 }
 
-/// A JSON body must say so, be in UTF-8 and not be compressed. Clients spell that in several ways:
-/// `charset=utf8`, `Content-Encoding: identity`.
-pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let refuse = || Refusal::MediaType;
-    if !headers.get_all(header::CONTENT_ENCODING).iter().all(px_core::is_unpacked) {
+/// Checks that a JSON body is declared as such, is in UTF-8 and is not compressed. Different
+/// spellings are accepted, such as `charset=utf8` and `Content-Encoding: identity`.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), RequestRefusal> {
+    let refuse = || RequestRefusal::MediaType;
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(px_core::is_identity_encoding) {
         return Err(refuse());
     }
     let mut all = headers.get_all(header::CONTENT_TYPE).iter();
@@ -73,32 +73,32 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
     if json && utf8 { Ok(()) } else { Err(refuse()) }
 }
 
-/// The whole body, or a refusal once it is too large or there is no memory for it.
+/// Reads the whole body. Refuses it if it is too large or if no memory is left for it.
 pub(crate) async fn read_body<B>(
     body: B,
     limit: usize,
     budget: &RequestBudget,
-) -> Result<Bytes, Refusal>
+) -> Result<Bytes, RequestRefusal>
 where
     B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
 {
     if body.size_hint().lower() > limit as u64 {
-        return Err(Refusal::TooLarge { limit });
+        return Err(RequestRefusal::TooLarge { limit });
     }
     let mut body = pin!(body);
     let mut collected = budget.collect();
     while let Some(frame) = body.frame().await {
-        // The text of the cause is of no use to the caller.
+        // The caller gets the kind of the failure, not its text.
         let frame = frame.map_err(|_| match budget.is_over() {
-            true => Refusal::Busy,
-            false => Refusal::CutOff,
+            true => RequestRefusal::Busy,
+            false => RequestRefusal::CutOff,
         })?;
         let Ok(mut data) = frame.into_data() else { continue };
         if collected.len() + data.remaining() > limit {
-            return Err(Refusal::TooLarge { limit });
+            return Err(RequestRefusal::TooLarge { limit });
         }
         let data = data.copy_to_bytes(data.remaining());
-        collected.push(data).map_err(|_| Refusal::Busy)?;
+        collected.push(data).map_err(|_| RequestRefusal::Busy)?;
     }
     Ok(collected.finish())
 }

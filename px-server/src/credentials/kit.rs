@@ -1,8 +1,8 @@
-//! The endpoints of credentials mode for a bank that brings passwords and factors.
+//! Credentials mode for a bank that supplies passwords and factors.
 
 use super::{
     Credentials,
-    state::{CHALLENGE_LIFE, Closed, State},
+    challenges::{CHALLENGE_LIFETIME, ChallengeError, ChallengeTable},
     totp::TotpSecret,
 };
 use crate::{Error, PermittedAccounts, guard::CallerAddr, oauth::OAuth};
@@ -25,40 +25,40 @@ use std::{
     time::Duration,
 };
 
-/// How many challenges, and how many users' tries, are remembered.
-const CAPACITY: usize = 10_000;
-/// How long a lock-out lasts by default.
-const LOCK_TIME: TimeDelta = TimeDelta::minutes(15);
+/// Maximum number of challenges, and of users with attempts, that are stored in memory.
+const MAX_ENTRIES: usize = 10_000;
+/// Default duration of a lock-out.
+const DEFAULT_LOCK_TIME: TimeDelta = TimeDelta::minutes(15);
 
-/// Something that a user must show beside the password.
+/// A second factor that a user must present after the password.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Factor {
-    /// A code that the bank sends, by one of these ways.
+    /// A one-time code that the bank sends, by one of these deliveries.
     Otp(Vec<Delivery>),
     /// An answer to each of these questions.
     Kba(Vec<Question>),
-    /// A code that the user's device makes.
+    /// A time-based code from the user's device.
     Totp,
 }
 
 /// The origin of a sign-in.
 ///
-/// A challenge can be answered only where it was given: by the client that got it, or on the
+/// A challenge can be answered only where it was issued: by the client that received it, or on the
 /// institution's own pages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignInOrigin {
     /// The endpoints of credentials mode, called by this client. The address of the call is the
-    /// client's and says nothing of the user.
+    /// client's and gives no information about the user.
     Client(ClientId),
-    /// The institution's own pages, with the address of the browser if it is known.
+    /// The institution's own pages, with the address of the browser if known.
     OwnPages(Option<CallerAddr>),
 }
 
 impl SignInOrigin {
-    /// Returns the party to which a challenge is bound: the client, or `None` for the institution's
-    /// own pages, since a browser's address may change between two steps.
+    /// Returns the client that a challenge is bound to. Returns `None` for the institution's
+    /// own pages, because a browser's address may change between two steps.
     fn client(&self) -> Option<&ClientId> {
         match self {
             Self::Client(client) => Some(client),
@@ -71,29 +71,29 @@ impl SignInOrigin {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SignInStep {
-    /// The user must answer this next.
+    /// The next challenge that the user must answer.
     Challenge(Challenge),
     /// The user has signed in.
     SignedIn(UserId),
 }
 
-/// What the bank brings: its users, their passwords and their factors.
+/// The bank's users, passwords and factors.
 #[async_trait]
 pub trait SignInMethods: Send + Sync + 'static {
-    /// The user whose name and password these are; `None` for an unknown user and for a
-    /// wrong password alike.
+    /// Returns the user with this name and password. Returns `None` both for an unknown user
+    /// and for a wrong password.
     ///
-    /// The bank sees to it that both take the same time, for instance by hashing the
-    /// password against a fixed hash where there is no user, and that passwords cannot be
-    /// guessed without end. Neither name nor password may be kept or logged. Count attempts by
-    /// `origin` and name together: a count by name alone lets anybody keep the user out.
+    /// The implementation must take the same time in both cases, for example by hashing the
+    /// password against a fixed hash if the user does not exist, and must limit the number of
+    /// guesses. It must not store or log the name or the password. Count attempts by `origin`
+    /// and name together: a count by name alone would let anyone lock a user out.
     ///
-    /// For a user whom the bank itself has locked out it returns `None` whatever the password
-    /// is. Another response to the right password would confirm it.
+    /// For a user whom the bank itself has locked out, return `None` whatever the password is.
+    /// Any other response to the right password would confirm it.
     ///
     /// # Errors
-    /// [`Error::too_many_requests`] after too many wrong passwords, [`Error::unavailable`] when
-    /// it cannot tell.
+    /// [`Error::too_many_requests`] after too many wrong passwords; [`Error::unavailable`] if
+    /// the password cannot be checked now.
     async fn check_password(
         &self,
         origin: &SignInOrigin,
@@ -101,60 +101,69 @@ pub trait SignInMethods: Send + Sync + 'static {
         password: &Password,
     ) -> Result<Option<UserId>, Error>;
 
-    /// What the user must show beside the password, in this order; often nothing.
+    /// Returns the factors that the user must present after the password, in order. Often there
+    /// are none.
     ///
     /// # Errors
-    /// When the bank cannot tell.
+    /// If the factors cannot be read.
     async fn factors(&self, user: &UserId) -> Result<Vec<Factor>, Error>;
 
-    /// Sends a code to the user. Needed for [`Factor::Otp`]. The code may not be logged.
+    /// Sends a code to the user. Required for [`Factor::Otp`]. Do not log the code.
     ///
     /// # Errors
-    /// When it cannot be sent; it is then worthless.
+    /// If the code cannot be sent; it is then discarded.
     async fn send_otp(
         &self,
         _user: &UserId,
         _delivery: &Delivery,
         _code: &OneTimeCode,
     ) -> Result<(), Error> {
-        Err(Error::internal("the bank offers OTP and does not send codes"))
+        Err(Error::internal(
+            "`Factor::Otp` is used, but `SignInMethods::send_otp` is not implemented",
+        ))
     }
 
-    /// Whether all the answers are right. Needed for [`Factor::Kba`].
+    /// Returns whether all the answers are right. Required for [`Factor::Kba`].
     ///
-    /// Exactly one answer comes for each question that the factor asked. Compare all of
-    /// them, in constant time.
+    /// There is exactly one answer for each question of the factor. Compare all of them, in
+    /// constant time.
     ///
     /// # Errors
-    /// When the bank cannot tell.
+    /// If the answers cannot be checked.
     async fn check_kba(&self, _user: &UserId, _answers: &[KbaAnswerEntry]) -> Result<bool, Error> {
-        Err(Error::internal("the bank offers KBA and checks no answers"))
+        Err(Error::internal(
+            "`Factor::Kba` is used, but `SignInMethods::check_kba` is not implemented",
+        ))
     }
 
-    /// The secret that the user's device shares with the bank. Needed for [`Factor::Totp`].
+    /// Returns the secret that the user's device shares with the bank. Required for
+    /// [`Factor::Totp`].
     ///
     /// # Errors
-    /// When the bank cannot tell.
+    /// If the secret cannot be read.
     async fn totp_secret(&self, _user: &UserId) -> Result<TotpSecret, Error> {
-        Err(Error::internal("the bank offers TOTP and has no secrets"))
+        Err(Error::internal(
+            "`Factor::Totp` is used, but `SignInMethods::totp_secret` is not implemented",
+        ))
     }
 
-    /// A user's tries are spent. The bank may tell the user, or keep the lock for longer.
+    /// Handles the lock-out of a user after too many wrong answers. The bank may notify the
+    /// user, or extend the lock.
     async fn locked_out(&self, _user: &UserId) {}
 }
 
-/// Gives the token of a user who signed in.
+/// Issues the token of a user who signed in.
 #[async_trait]
 pub trait TokenIssuer: Send + Sync + 'static {
-    /// A token for a client and a user.
+    /// Issues a token for a client and a user.
     ///
     /// # Errors
-    /// When there is none to give.
+    /// If no token can be issued.
     async fn issue(&self, client: &ClientId, user: &UserId) -> Result<AccessToken, Error>;
 }
 
-/// Gives tokens over all accounts and all scopes but `offline_access`, which this mode does
-/// not have. See [`OAuth::issue_for`] for how long they live.
+/// Issues tokens over all accounts and all scopes except `offline_access`, which this mode does not
+/// have. See [`OAuth::issue_for`] for their lifetime.
 #[async_trait]
 impl TokenIssuer for OAuth {
     async fn issue(&self, client: &ClientId, user: &UserId) -> Result<AccessToken, Error> {
@@ -166,19 +175,18 @@ impl TokenIssuer for OAuth {
 
 /// Credentials mode over a bank's [`SignInMethods`].
 ///
-/// The kit makes and checks challenges. A challenge lives 5 minutes, is bound to its user
-/// and its client, and is spent by the right answer. The fifth wrong answer locks it: from
-/// then on it is refused with `user_locked`. Wrong answers also count per user, over all
-/// challenges: after the twentieth everything of that user is refused with `user_locked`, a
-/// new sign-in too, until no answer was given for 15 minutes. Only a finished sign-in resets
-/// that count.
+/// The kit creates and checks challenges. A challenge lives 5 minutes, is bound to its user and its
+/// client, and ends with the right answer. The fifth wrong answer locks it; it is then refused with
+/// `user_locked`. Wrong answers also count per user, over all challenges. After the twentieth,
+/// everything of that user is refused with `user_locked`, including a new sign-in, until 15 minutes
+/// have passed since the last wrong answer. Otherwise only a completed sign-in resets that count.
 ///
-/// A bank whose own pages sign users in as well uses the same kit there ([`begin`](Self::begin),
-/// [`send_code`](Self::send_code), [`answer`](Self::answer)): with two kits, each would have locks
-/// of its own, and a code of a device would serve once at each.
+/// If the bank's own pages sign users in too, use the same kit there ([`begin`](Self::begin),
+/// [`send_code`](Self::send_code), [`answer`](Self::answer)). Two kits would have separate locks,
+/// and each would accept the same code of a device once.
 ///
-/// Challenges and tries are kept in memory. Where several processes serve one bank, each
-/// counts its own, and a challenge must come back to the process that made it.
+/// Challenges and attempts are stored in memory. If several processes serve one bank, each counts
+/// separately, and a challenge must return to the process that created it.
 ///
 /// Contract: `px.md` section 5.
 pub struct CredentialsKit {
@@ -186,7 +194,7 @@ pub struct CredentialsKit {
     tokens: Arc<dyn TokenIssuer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    state: Mutex<State>,
+    challenges: Mutex<ChallengeTable>,
 }
 
 impl fmt::Debug for CredentialsKit {
@@ -196,7 +204,8 @@ impl fmt::Debug for CredentialsKit {
 }
 
 impl CredentialsKit {
-    /// Serves a bank's users; tokens come from the issuer, an [`OAuth`] as a rule.
+    /// Creates a kit for a bank's users. `tokens` issues the tokens; usually it is an
+    /// [`OAuth`].
     #[must_use]
     pub fn new(methods: Arc<dyn SignInMethods>, tokens: Arc<dyn TokenIssuer>) -> Self {
         Self {
@@ -204,42 +213,44 @@ impl CredentialsKit {
             tokens,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            state: Mutex::new(new_state(LOCK_TIME)),
+            challenges: Mutex::new(new_table(DEFAULT_LOCK_TIME)),
         }
     }
 
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Takes randomness from elsewhere than the operating system: for tests alone.
+    /// Sets the source of randomness; the operating system's generator by default. For tests
+    /// only.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// How long a lock-out lasts after the last wrong answer; 15 minutes by default.
+    /// Sets the duration of a lock-out after the last wrong answer; 15 minutes by default.
     #[must_use]
     pub fn lock_time(mut self, lock_time: Duration) -> Self {
         let lock_time = TimeDelta::from_std(lock_time).unwrap_or(TimeDelta::MAX);
-        self.state = Mutex::new(new_state(lock_time));
+        self.challenges = Mutex::new(new_table(lock_time));
         self
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn challenges(&self) -> MutexGuard<'_, ChallengeTable> {
         // Each change is complete before anything can panic, so a poisoned lock is sound.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks a name and a password, on the institution's own pages or for a client.
     ///
     /// # Errors
-    /// `invalid_credentials` if they are not right, `user_locked` if the user's tries are spent,
-    /// and those of [`SignInMethods::check_password`].
+    /// `invalid_credentials` if they are wrong, `user_locked` if the user has too many wrong
+    /// attempts, and the errors of [`SignInMethods::check_password`] and
+    /// [`SignInMethods::factors`].
     pub async fn begin(
         &self,
         origin: &SignInOrigin,
@@ -248,22 +259,25 @@ impl CredentialsKit {
     ) -> Result<SignInStep, Error> {
         let user = self.methods.check_password(origin, username, password).await?;
         let user = user.ok_or_else(Error::invalid_credentials)?;
-        if self.state().locked(&user, self.clock.now()) {
+        if self.challenges().is_locked(&user, self.clock.now()) {
             return Err(Error::user_locked());
         }
         let factors = self.methods.factors(&user).await?;
-        self.go_on(origin, user, factors.into())
+        self.next_step(origin, user, factors.into())
     }
 
     /// Sends a one-time code.
     ///
     /// # Errors
-    /// `invalid_challenge` or `user_locked`; too many requests after the fifth code of a
-    /// challenge; when the code cannot be sent.
+    /// - `invalid_challenge` if the challenge is unknown, expired or does not use codes.
+    /// - `user_locked` if the challenge or the user has too many wrong attempts.
+    /// - `invalid_request` if the challenge does not offer the delivery.
+    /// - `too_many_requests` after the fifth code of a challenge.
+    /// - The errors of [`SignInMethods::send_otp`].
     pub async fn send_code(&self, origin: &SignInOrigin, request: &SendOtp) -> Result<(), Error> {
         let (user, id) = (&request.user_id, &request.request.challenge_id);
         let client = origin.client();
-        let open = self.state().look(id, user, client, self.clock.now())?;
+        let open = self.challenges().get(id, user, client, self.clock.now())?;
         let Some(Factor::Otp(deliveries)) = open.factors.front() else {
             return Err(Error::invalid_challenge());
         };
@@ -273,10 +287,10 @@ impl CredentialsKit {
             Error::invalid_request("`delivery_id` is not one of the challenge's deliveries.")
         })?;
         let (code, now) = (self.one_time_code()?, self.clock.now());
-        self.state().sending(id, user, client, &code, now)?;
+        self.challenges().record_code(id, user, client, &code, now)?;
         let sent = self.methods.send_otp(user, delivery, &code).await;
         if sent.is_err() {
-            self.state().not_sent(id, &code);
+            self.challenges().discard_code(id, &code);
         }
         sent
     }
@@ -284,7 +298,10 @@ impl CredentialsKit {
     /// Checks the answer to a challenge.
     ///
     /// # Errors
-    /// `invalid_challenge` or `user_locked`; when the bank cannot tell.
+    /// - `invalid_challenge` if the answer is wrong, or the challenge is unknown, expired or
+    ///   completed.
+    /// - `user_locked` if the challenge or the user has too many wrong attempts.
+    /// - The errors of [`SignInMethods`], if it cannot check the answer.
     pub async fn answer(
         &self,
         origin: &SignInOrigin,
@@ -293,40 +310,40 @@ impl CredentialsKit {
         let (user, answer) = (request.user_id, request.request);
         let (id, client) = (answer.challenge_id(), origin.client());
         let now = self.clock.now();
-        let mut open = self.state().look(id, &user, client, now)?;
+        let mut open = self.challenges().get(id, &user, client, now)?;
         if matches!(open.factors.front(), Some(Factor::Otp(_))) && open.code.is_none() {
-            // Nothing was sent, so nothing was guessed.
+            // No code was sent, so this does not count as a wrong answer.
             return Err(Error::invalid_challenge());
         }
-        open = self.state().take_try(id, &user, client, now)?;
+        open = self.challenges().begin_attempt(id, &user, client, now)?;
         let Some(factor) = open.factors.pop_front() else {
             return Err(Error::invalid_challenge());
         };
-        let right = self.right(&user, &factor, open.code.as_ref(), &answer).await;
+        let right = self.check_response(&user, &factor, open.code.as_ref(), &answer).await;
         if !matches!(right, Ok(false)) {
-            self.state().give_back(id, &user);
+            self.challenges().refund_attempt(id, &user);
         }
         if !right? {
-            if self.state().locked(&user, now) {
+            if self.challenges().is_locked(&user, now) {
                 self.methods.locked_out(&user).await;
             }
             return Err(Error::invalid_challenge());
         }
-        if !self.state().spend(id) {
+        if !self.challenges().close(id) {
             return Err(Error::invalid_challenge());
         }
-        self.go_on(origin, user, open.factors)
+        self.next_step(origin, user, open.factors)
     }
 
-    /// Returns the next challenge, or the end of the sign-in if every factor was answered.
-    fn go_on(
+    /// Returns the next challenge, or the end of the sign-in if every factor was checked.
+    fn next_step(
         &self,
         origin: &SignInOrigin,
         user: UserId,
         factors: VecDeque<Factor>,
     ) -> Result<SignInStep, Error> {
         let Some(factor) = factors.front() else {
-            self.state().signed_in(&user);
+            self.challenges().reset_attempts(&user);
             return Ok(SignInStep::SignedIn(user));
         };
         let kind = match factor {
@@ -338,12 +355,12 @@ impl CredentialsKit {
         let id = ChallengeId::new(id).map_err(Error::internal)?;
         let now = self.clock.now();
         let (for_state, client) = (user.clone(), origin.client().cloned());
-        self.state().open(id.clone(), for_state, client, factors, now);
+        self.challenges().open(id.clone(), for_state, client, factors, now);
         Ok(SignInStep::Challenge(Challenge::new(user, id, kind)))
     }
 
-    /// Checks the answer to a challenge; the try is taken already.
-    async fn right(
+    /// Checks the answer to a challenge. The attempt is already counted.
+    async fn check_response(
         &self,
         user: &UserId,
         factor: &Factor,
@@ -357,17 +374,18 @@ impl CredentialsKit {
             (Factor::Totp, TwoFactorRequest::Code(answer)) => {
                 let secret = self.methods.totp_secret(user).await?;
                 let now = self.clock.now();
-                let mut state = self.state();
-                let step = secret.check(&answer.code, now, state.totp_step(user));
+                let mut challenges = self.challenges();
+                let step = secret.check(&answer.code, now, challenges.last_totp_step(user));
                 if let Some(step) = step {
-                    state.used_totp(user, step);
+                    challenges.record_totp_step(user, step);
                 }
                 Ok(step.is_some())
             }
             (Factor::Kba(questions), TwoFactorRequest::Answers(request)) => {
-                let asked: BTreeSet<_> = questions.iter().map(|question| &question.id).collect();
-                let given: BTreeSet<_> = request.answers.iter().map(|a| &a.question_id).collect();
-                if asked != given || request.answers.len() != given.len() {
+                let expected: BTreeSet<_> = questions.iter().map(|question| &question.id).collect();
+                let received: BTreeSet<_> =
+                    request.answers.iter().map(|a| &a.question_id).collect();
+                if expected != received || request.answers.len() != received.len() {
                     return Ok(false);
                 }
                 self.methods.check_kba(user, &request.answers).await
@@ -377,7 +395,7 @@ impl CredentialsKit {
     }
 
     fn one_time_code(&self) -> Result<OneTimeCode, Error> {
-        // The largest multiple of a million; what lies above would favour low codes.
+        // The largest multiple of a million. Values above it would favor low codes.
         const LIMIT: u32 = u32::MAX - u32::MAX % 1_000_000;
         loop {
             let mut bytes = [0; 4];
@@ -389,8 +407,8 @@ impl CredentialsKit {
         }
     }
 
-    /// Returns a client's response for a step: a challenge, or its token.
-    async fn for_client(&self, client: &ClientId, step: SignInStep) -> Result<SignIn, Error> {
+    /// Returns the response to a client for a step: a challenge, or its token.
+    async fn client_response(&self, client: &ClientId, step: SignInStep) -> Result<SignIn, Error> {
         match step {
             SignInStep::Challenge(challenge) => Ok(SignIn::Challenge(challenge)),
             SignInStep::SignedIn(user) => {
@@ -410,7 +428,7 @@ impl Credentials for CredentialsKit {
     ) -> Result<SignIn, Error> {
         let (origin, request) = (SignInOrigin::Client(client.clone()), request.request);
         let step = self.begin(&origin, &request.username, &request.password).await?;
-        self.for_client(client, step).await
+        self.client_response(client, step).await
     }
 
     async fn send_otp(
@@ -428,23 +446,23 @@ impl Credentials for CredentialsKit {
         request: ValidateTwoFactor,
     ) -> Result<SignIn, Error> {
         let step = self.answer(&SignInOrigin::Client(client.clone()), request).await?;
-        self.for_client(client, step).await
+        self.client_response(client, step).await
     }
 }
 
-impl From<Closed> for Error {
-    fn from(closed: Closed) -> Self {
+impl From<ChallengeError> for Error {
+    fn from(closed: ChallengeError) -> Self {
         match closed {
-            Closed::NoSuch => Self::invalid_challenge(),
-            Closed::Locked => Self::user_locked(),
-            Closed::TooManySends => {
-                Self::too_many_requests(CHALLENGE_LIFE.to_std().unwrap_or_default())
+            ChallengeError::NotFound => Self::invalid_challenge(),
+            ChallengeError::Locked => Self::user_locked(),
+            ChallengeError::TooManySends => {
+                Self::too_many_requests(CHALLENGE_LIFETIME.to_std().unwrap_or_default())
             }
         }
     }
 }
 
-fn new_state(lock_time: TimeDelta) -> State {
-    let capacity = NonZeroUsize::new(CAPACITY).unwrap_or(NonZeroUsize::MIN);
-    State::new(capacity, lock_time)
+fn new_table(lock_time: TimeDelta) -> ChallengeTable {
+    let capacity = NonZeroUsize::new(MAX_ENTRIES).unwrap_or(NonZeroUsize::MIN);
+    ChallengeTable::new(capacity, lock_time)
 }

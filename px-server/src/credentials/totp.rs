@@ -1,4 +1,4 @@
-//! Codes that the user's device makes: RFC 6238 with SHA-1, 6 digits, 30 s.
+//! Time-based one-time codes of a user's device: RFC 6238 with SHA-1, 6 digits, 30 s.
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,10 +7,10 @@ use sha1::Sha1;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The seconds that a code is shown.
-const STEP: i64 = 30;
-/// How many steps the device's clock may be off.
-const DRIFT: i64 = 1;
+/// Duration of one time step, in seconds.
+const STEP_SECONDS: i64 = 30;
+/// Maximum difference between the device's clock and the server's, in steps.
+const MAX_DRIFT_STEPS: i64 = 1;
 
 /// The secret that a user's device shares with the bank.
 ///
@@ -25,42 +25,43 @@ impl fmt::Debug for TotpSecret {
 }
 
 impl TotpSecret {
-    /// Takes bytes as a secret; 20 random ones are usual.
+    /// Creates a secret from bytes; 20 random bytes are usual.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// Reads the base32 that is shown to users; case, spaces and padding do not matter.
+    /// Parses the base32 form that is shown to users. Case, spaces and padding are ignored.
+    /// Returns `None` if the text is not base32 or is empty.
     #[must_use]
     pub fn from_base32(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8));
-        let (mut held, mut bits) = (0_u32, 0_u32);
+        let (mut buffer, mut bits) = (0_u32, 0_u32);
         for byte in text.bytes().filter(|b| !matches!(b, b' ' | b'-' | b'=')) {
             let value = match byte.to_ascii_uppercase() {
                 letter @ b'A'..=b'Z' => letter - b'A',
                 digit @ b'2'..=b'7' => digit - b'2' + 26,
                 _ => return None,
             };
-            held = (held << 5 | u32::from(value)) & 0xfff;
+            buffer = (buffer << 5 | u32::from(value)) & 0xfff;
             bits += 5;
             if bits >= 8 {
                 bits -= 8;
-                bytes.push((held >> bits & 0xff) as u8);
+                bytes.push((buffer >> bits & 0xff) as u8);
             }
         }
         (!bytes.is_empty()).then_some(Self(bytes))
     }
 
-    /// The code that the user's device shows at a moment.
+    /// Returns the code that the user's device shows at a given time.
     #[must_use]
     pub fn code(&self, at: DateTime<Utc>) -> OneTimeCode {
         self.code_of(step(at))
     }
 
-    /// The step whose code this is, if it is one that counts now and comes after `last`.
+    /// Returns the step of a code if it is within the permitted drift and after `last`.
     ///
-    /// Every step that counts is compared, so that the time says nothing.
+    /// Compares the code of every permitted step, so that the duration reveals nothing.
     pub(super) fn check(
         &self,
         code: &OneTimeCode,
@@ -69,7 +70,7 @@ impl TotpSecret {
     ) -> Option<i64> {
         let now = step(now);
         let mut found = None;
-        for step in now - DRIFT..=now + DRIFT {
+        for step in now - MAX_DRIFT_STEPS..=now + MAX_DRIFT_STEPS {
             let same = self.code_of(step) == *code;
             if same && last.is_none_or(|last| step > last) {
                 found = Some(step);
@@ -82,10 +83,10 @@ impl TotpSecret {
         OneTimeCode::new(format!("{:06}", self.truncated(step) % 1_000_000))
     }
 
-    /// Dynamic truncation, RFC 4226 section 5.3.
+    /// Returns the dynamically truncated value of RFC 4226 section 5.3.
     fn truncated(&self, step: i64) -> u32 {
         let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(&self.0) else {
-            // HMAC takes keys of every length, so this is never reached.
+            // HMAC accepts keys of any length, so this is unreachable.
             return 0;
         };
         mac.update(&step.to_be_bytes());
@@ -97,7 +98,7 @@ impl TotpSecret {
 }
 
 fn step(at: DateTime<Utc>) -> i64 {
-    at.timestamp().div_euclid(STEP)
+    at.timestamp().div_euclid(STEP_SECONDS)
 }
 
 #[cfg(test)]
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn vectors_of_rfc_6238() {
         let secret = TotpSecret::new(*b"12345678901234567890");
-        // Appendix B gives eight digits; a code here is the last six of them.
+        // Appendix B has codes of eight digits. A code here is the last six of them.
         for (seconds, digits) in [
             (59, "94287082"),
             (1_111_111_109, "07081804"),

@@ -1,4 +1,4 @@
-//! The address of a caller: one meaning for every limit, list and log line.
+//! The address of a caller, as all limits, lists and log lines use it.
 
 use http::{Extensions, HeaderMap, Request};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,19 +11,19 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The address at the other end of the connection, as a request extension.
+/// The address of the peer of the connection, as a request extension.
 ///
-/// The hyper adapter puts it there, and axum's `ConnectInfo<SocketAddr>` is read as well. A
-/// program with a server of its own inserts it before the request meets an
-/// [`AllowList`](super::AllowList), [`Proxies`] or a service.
+/// The hyper adapter inserts it; axum's `ConnectInfo<SocketAddr>` is supported too. Another server
+/// must insert it before the request reaches an [`AllowList`](super::AllowList), [`Proxies`] or a
+/// service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
 /// The address of a caller, as a request extension.
 ///
-/// It is the peer's, or behind declared [`Proxies`] the one that they forwarded. The limits of
-/// connections, of failed authentications, of pending visits and of notifications, the log, and a
-/// program's own limits take it from here, so that "address" means one thing in all of them.
+/// It is the address of the peer or, behind declared [`Proxies`], the forwarded one. The limits of
+/// connections, failed authentications, pending visits and notifications, the log, and a program's
+/// own limits should all use it, so that "address" has one meaning everywhere.
 ///
 /// ```
 /// use px_server::guard::{CallerAddr, PeerAddr};
@@ -37,35 +37,37 @@ pub struct PeerAddr(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerAddr(IpAddr);
 
-/// What limits per address count by: an IPv4 address, or the /64 of an IPv6 address.
+/// The unit of limits per address: an IPv4 address, or the /64 of an IPv6 address.
 ///
-/// A /64 is what one customer of a network gets at least; its single addresses are for free.
+/// A /64 is the smallest network that a provider assigns to a customer, who can use any address in
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressBlock(IpNet);
 
 impl CallerAddr {
-    /// A caller at an address. An IPv4 address that is written as IPv6 is the IPv4 address.
+    /// Creates a caller address. An IPv4-mapped IPv6 address becomes the IPv4 address.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
         Self(address.to_canonical())
     }
 
-    /// The caller of a request, from its extensions: what [`Proxies`] found, else the peer's.
+    /// Returns the caller of a request from its extensions: the one that [`Proxies`] inserted,
+    /// otherwise the peer.
     ///
-    /// Returns `None` if the program's server does not say where requests come from.
+    /// Returns `None` if the server does not provide the address of the peer.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
         let found = extensions.get::<Self>().copied();
         found.or_else(|| peer_of(extensions).map(|peer| Self::new(peer.ip())))
     }
 
-    /// The address.
+    /// Returns the IP address.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         self.0
     }
 
-    /// What limits count this address by.
+    /// Returns the block that limits count this address by.
     #[must_use]
     pub fn block(self) -> AddressBlock {
         AddressBlock(match self.0 {
@@ -99,14 +101,14 @@ impl fmt::Debug for AddressBlock {
     }
 }
 
-/// The partner's own proxies, which each request passes: load balancers, gateways.
+/// The partner's own proxies that each request passes, such as load balancers and gateways.
 ///
-/// Behind a proxy every peer is the proxy's address. Only what declared proxies wrote into
-/// `X-Forwarded-For` counts, because anyone can write that header. Without a declaration the
-/// header is not read.
+/// Behind a proxy, the peer's address is that of the proxy. Only the entries of declared proxies in
+/// `X-Forwarded-For` are used, because anyone can send that header. Without a declaration, the
+/// header is ignored.
 ///
-/// For [`hyper`](crate::hyper) give it to `Server::proxies`. For axum and other servers it is a
-/// tower layer, which must be around the service and everything that limits by address.
+/// For [`hyper`](crate::hyper), pass it to `Server::proxies`. For axum and other servers, it is a
+/// tower layer, which must wrap the service and everything that limits by address.
 ///
 /// ```
 /// use px_server::guard::Proxies;
@@ -121,26 +123,25 @@ pub struct Proxies {
     ranges: Vec<IpNet>,
 }
 
-/// A text is neither an address nor a range of addresses.
+/// Error of parsing a text that is neither an address nor a range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is neither an IP address nor a range such as `10.0.0.0/8`")]
 pub struct InvalidRange(String);
 
 impl Proxies {
-    /// Declares how many proxies each request passes. 0, the default, is none.
+    /// Declares the number of proxies that each request passes. 0, the default, means none.
     ///
-    /// The caller's address is then the entry of `X-Forwarded-For` that the outermost of them
-    /// wrote, counted from the right. Entries further left come from the caller and count for
-    /// nothing.
+    /// The caller's address is the entry of `X-Forwarded-For` that the outermost proxy wrote,
+    /// counted from the right. Entries further left come from the caller and are ignored.
     #[must_use]
     pub fn new(count: usize) -> Self {
         Self { count, ranges: Vec::new() }
     }
 
-    /// Declares where the innermost proxy connects from; repeatable.
+    /// Declares an address or range that the innermost proxy connects from; repeatable.
     ///
-    /// Use it wherever somebody could reach the server past the proxy: such a caller would write
-    /// `X-Forwarded-For` alone. Without it, any peer is held to be the proxy.
+    /// Use it if clients can reach the server without the proxy: such a client could forge
+    /// `X-Forwarded-For`. Without it, every peer is assumed to be the proxy.
     ///
     /// # Errors
     /// If the text is neither an address nor a range.
@@ -149,25 +150,25 @@ impl Proxies {
         Ok(self)
     }
 
-    /// Whether no proxy is declared.
+    /// Returns whether no proxy is declared.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether a peer is a declared proxy, whose connections are those of many callers.
+    /// Returns whether a peer is a declared proxy.
     #[must_use]
-    pub fn contain(&self, peer: IpAddr) -> bool {
+    pub fn contains(&self, peer: IpAddr) -> bool {
         self.count > 0 && (self.ranges.is_empty() || contains(&self.ranges, peer.to_canonical()))
     }
 
-    /// The caller of a request that a peer sent.
+    /// Returns the caller of a request that a peer sent.
     ///
-    /// A peer that is no declared proxy is the caller. Returns `None` if a declared proxy sent no
-    /// `X-Forwarded-For`, or one that is malformed or too short.
+    /// A peer that is not a declared proxy is the caller itself. Returns `None` if a declared proxy
+    /// sent no `X-Forwarded-For`, or one that is malformed or has too few entries.
     #[must_use]
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<CallerAddr> {
-        if !self.contain(peer) {
+        if !self.contains(peer) {
             return Some(CallerAddr::new(peer));
         }
         let mut hops = Vec::new();
@@ -180,11 +181,11 @@ impl Proxies {
         hops.get(from_right).copied().map(CallerAddr::new)
     }
 
-    /// Notes the caller of a request in its extensions, for everything that limits by address.
+    /// Inserts the caller of a request into its extensions, for everything that limits by address.
     ///
-    /// Where it cannot be found, it is the peer: what a proxy sends without saying for whom is
-    /// counted together.
-    pub(crate) fn note(&self, extensions: &mut Extensions, headers: &HeaderMap) {
+    /// If the caller is unknown, the peer is inserted, so that requests without a valid
+    /// `X-Forwarded-For` count together.
+    pub(crate) fn insert_caller(&self, extensions: &mut Extensions, headers: &HeaderMap) {
         if let Some(peer) = peer_of(extensions) {
             let caller = self.caller(peer.ip(), headers);
             extensions.insert(caller.unwrap_or_else(|| CallerAddr::new(peer.ip())));
@@ -192,7 +193,7 @@ impl Proxies {
     }
 }
 
-/// The peer's address, as the adapter in use put it into the request.
+/// Returns the peer's address that the server in use inserted into the request.
 pub(super) fn peer_of(extensions: &Extensions) -> Option<SocketAddr> {
     if let Some(PeerAddr(peer)) = extensions.get() {
         return Some(*peer);
@@ -218,7 +219,7 @@ pub(super) fn parse_range(text: &str) -> Result<IpNet, InvalidRange> {
     }
 }
 
-/// One entry of `X-Forwarded-For`: an address, with a port from some proxies.
+/// Parses an entry of `X-Forwarded-For`: an address, with a port from some proxies.
 fn parse_hop(entry: &str) -> Option<IpAddr> {
     let address = entry
         .parse::<IpAddr>()
@@ -235,7 +236,7 @@ impl<S> Layer<S> for Proxies {
     }
 }
 
-/// A service whose requests carry a [`CallerAddr`]; made by [`Proxies`].
+/// A service with a [`CallerAddr`] in each request; created by [`Proxies`].
 #[derive(Clone, Debug)]
 pub struct ProxiesService<S> {
     inner: S,
@@ -256,7 +257,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let headers = std::mem::take(request.headers_mut());
-        self.proxies.note(request.extensions_mut(), &headers);
+        self.proxies.insert_caller(request.extensions_mut(), &headers);
         *request.headers_mut() = headers;
         self.inner.call(request)
     }
@@ -301,7 +302,7 @@ mod tests {
         let proxies = Proxies::new(1);
         let mut extensions = Extensions::new();
         extensions.insert(PeerAddr("10.0.0.9:1".parse().unwrap()));
-        proxies.note(&mut extensions, &HeaderMap::new());
+        proxies.insert_caller(&mut extensions, &HeaderMap::new());
         let caller = CallerAddr::of(&extensions).unwrap();
         assert_eq!(caller.ip().to_string(), "10.0.0.9");
     }

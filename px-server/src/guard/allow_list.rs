@@ -1,8 +1,8 @@
-//! Only known addresses may reach a partner: a tower layer around the service.
+//! An address allow-list: a tower layer around the service.
 
 use super::{
     address::{InvalidRange, Proxies, contains, parse_range, peer_of},
-    refusal::refusal,
+    refusal::error_response,
 };
 use bytes::Bytes;
 use futures_util::future::{Either, Ready, ready};
@@ -42,7 +42,7 @@ pub const PLAID_PRODUCTION: &[IpAddr] = &[
     v4(3, 219, 116, 195),
 ];
 
-/// The addresses that testing adds to those of production.
+/// The additional addresses from which Plaid calls a partner in testing.
 ///
 /// Contract: `px.md` section 11.
 pub const PLAID_TESTING: &[IpAddr] = &[v4(104, 131, 160, 201), v4(3, 80, 88, 60)];
@@ -51,12 +51,12 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-/// Lets only known addresses through; a tower layer.
+/// A tower layer that permits only known addresses.
 ///
-/// Everything else is refused with 403, and so is a request whose address is not known.
-/// `X-Forwarded-For` counts only behind [`Proxies`] that were declared. A server of
-/// [`hyper`](crate::hyper) takes the list itself (`Server::allow_list`) and refuses unknown peers
-/// before they cost anything.
+/// Every other request is refused with 403, including a request from an unknown address.
+/// `X-Forwarded-For` is used only behind declared [`Proxies`]. A [`hyper`](crate::hyper) server
+/// takes the list itself (`Server::allow_list`) and closes connections of unknown peers as it
+/// accepts them.
 ///
 /// ```
 /// use px_server::guard::{AllowList, Proxies};
@@ -76,31 +76,31 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// A list that lets nobody through yet.
+    /// Creates a list that permits no address.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Plaid's production addresses.
+    /// Creates a list of Plaid's production addresses.
     pub fn plaid_production() -> Self {
         Self::new().allow_addresses(PLAID_PRODUCTION.iter().copied())
     }
 
-    /// Plaid's production addresses and those that testing adds.
+    /// Creates a list of Plaid's production addresses and the additional testing addresses.
     pub fn plaid_testing() -> Self {
         Self::plaid_production().allow_addresses(PLAID_TESTING.iter().copied())
     }
 
-    /// Lets an address (`192.0.2.1`) or a range (`192.0.2.0/24`) through.
+    /// Permits an address (`192.0.2.1`) or a range (`192.0.2.0/24`).
     ///
     /// # Errors
-    /// When the text is neither.
+    /// If the text is neither.
     pub fn allow(mut self, range: &str) -> Result<Self, InvalidRange> {
         self.allowed.push(parse_range(range)?);
         Ok(self)
     }
 
-    /// Lets addresses through.
+    /// Permits addresses.
     pub fn allow_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let addresses = addresses.into_iter().map(|a| IpNet::from(a.to_canonical()));
         self.allowed.extend(addresses);
@@ -109,14 +109,14 @@ impl AllowList {
 
     /// Declares the proxies that requests pass.
     ///
-    /// The list then judges the caller that they forwarded. A peer that is no declared proxy is
-    /// refused, and so is a request for which they forwarded none.
+    /// The list then checks the caller that the proxies forwarded. A peer that is not a declared
+    /// proxy is refused, and so is a request without a forwarded caller.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
         self
     }
 
-    /// Whether a request from a peer, with these headers, may pass.
+    /// Returns whether a request from a peer, with these headers, is permitted.
     #[must_use]
     pub fn permits(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
         if !self.permits_peer(peer) {
@@ -126,19 +126,19 @@ impl AllowList {
         caller.is_some_and(|caller| contains(&self.allowed, caller.ip()))
     }
 
-    /// Whether a connection from a peer may be served at all: an allowed address, or a declared
-    /// proxy, whose requests are judged one by one.
+    /// Returns whether connections from a peer are permitted: from an allowed address, or from a
+    /// declared proxy, in which case each request is checked.
     #[must_use]
     pub fn permits_peer(&self, peer: SocketAddr) -> bool {
         let peer = peer.ip().to_canonical();
         if self.proxies.is_empty() {
             contains(&self.allowed, peer)
         } else {
-            self.proxies.contain(peer)
+            self.proxies.contains(peer)
         }
     }
 
-    /// The declared proxies.
+    /// Returns the declared proxies.
     #[cfg(feature = "hyper")]
     pub(crate) fn declared_proxies(&self) -> &Proxies {
         &self.proxies
@@ -153,7 +153,7 @@ impl<S> Layer<S> for AllowList {
     }
 }
 
-/// A service that only known addresses reach; made by [`AllowList`].
+/// A service that only known addresses can call; created by [`AllowList`].
 #[derive(Clone, Debug)]
 pub struct AllowListService<S> {
     inner: S,
@@ -178,7 +178,7 @@ where
         if peer.is_some_and(|peer| self.list.permits(peer, request.headers())) {
             if !self.list.proxies.is_empty() {
                 let headers = std::mem::take(request.headers_mut());
-                self.list.proxies.note(request.extensions_mut(), &headers);
+                self.list.proxies.insert_caller(request.extensions_mut(), &headers);
                 *request.headers_mut() = headers;
             }
             return Either::Left(self.inner.call(request));
@@ -188,11 +188,11 @@ where
     }
 }
 
-/// The response to a request from an address that is not on the list.
+/// Returns the response to a request from an address that is not on the list.
 pub(crate) fn refuse(peer: Option<SocketAddr>, headers: &HeaderMap) -> Response<Bytes> {
-    tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: not on the allow-list");
-    let text = "Requests from this address are not answered.";
-    refusal(StatusCode::FORBIDDEN, error_id::FORBIDDEN, text, headers)
+    tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: the address is not on the allow-list");
+    let text = "Requests from this address are not permitted.";
+    error_response(StatusCode::FORBIDDEN, error_id::FORBIDDEN, text, headers)
 }
 
 #[cfg(test)]

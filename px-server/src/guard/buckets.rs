@@ -1,4 +1,4 @@
-//! Token buckets by key: the one algorithm behind every limit of a rate.
+//! Token buckets by key, the algorithm of all rate limits.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
@@ -9,19 +9,19 @@ use std::{
     time::Duration,
 };
 
-/// Keys that are remembered unless set.
+/// Default maximum number of keys.
 const DEFAULT_KEYS: usize = 100_000;
 
-/// A bounded number of token buckets. The one that was silent for longest is forgotten first.
+/// A bounded number of token buckets. The least recently used bucket is removed first.
 #[derive(Debug)]
 pub(super) struct Buckets<K: Hash + Eq> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) max_keys: usize,
-    /// The time that one call costs.
+    /// The time to refill one call.
     interval: TimeDelta,
-    /// The time that a full bucket is worth.
+    /// The time to refill an empty bucket.
     burst: TimeDelta,
-    /// Per key, when its bucket will be full again.
+    /// For each key, the time at which its bucket is full.
     full_at: Mutex<LruCache<K, DateTime<Utc>>>,
 }
 
@@ -33,10 +33,10 @@ impl<K: Hash + Eq> Buckets<K> {
             clock: Arc::new(SystemClock::new()),
             max_keys: DEFAULT_KEYS,
             interval,
-            // Not the period: the interval is rounded down, and the last call of a full
-            // bucket must not be missing.
+            // Not `period`: the interval is rounded down, and a full bucket must hold exactly
+            // `calls`.
             burst: interval * calls,
-            // A bounded one would take the memory of all keys at once.
+            // A bounded cache would allocate the memory of all keys at once.
             full_at: Mutex::new(LruCache::unbounded()),
         }
     }
@@ -45,7 +45,7 @@ impl<K: Hash + Eq> Buckets<K> {
         self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one call of a bucket, or says how long until there is one. That takes none.
+    /// Takes one call from a bucket. If none is left, takes none and returns the time to wait.
     pub(super) fn take(&self, key: K) -> Result<(), Duration> {
         let now = self.clock.now();
         let mut full_at = self.full_at();
@@ -53,7 +53,7 @@ impl<K: Hash + Eq> Buckets<K> {
             full_at.pop_lru();
         }
         let bucket = full_at.get_or_insert_mut(key, || now);
-        // A clock that was set back must not lock anyone out for longer than a full bucket.
+        // If the clock is set back, no key must wait longer than for a full bucket.
         let filled = (*bucket).clamp(now, now + self.burst);
         let spent = filled + self.interval;
         let wait = spent - (now + self.burst);
@@ -65,7 +65,7 @@ impl<K: Hash + Eq> Buckets<K> {
         Ok(())
     }
 
-    /// Whether a bucket has a call left, else how long until it has. Takes none.
+    /// Checks that a bucket has a call left, without taking it. Otherwise returns the time to wait.
     pub(super) fn peek(&self, key: &K) -> Result<(), Duration> {
         let now = self.clock.now();
         let full_at = self.full_at();

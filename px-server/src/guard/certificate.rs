@@ -1,15 +1,14 @@
-//! The certificate of a caller, for tokens that are bound to one (RFC 8705).
+//! Client certificates, for certificate-bound tokens (RFC 8705).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Extensions;
 use px_core::Digest;
 use std::{fmt, sync::Arc};
 
-/// The certificate that the peer showed, and that the server verified; a request extension.
+/// The verified TLS certificate of the peer, as a request extension.
 ///
-/// Its thumbprint is what a token that is bound to a certificate names.
-/// [`hyper`](crate::hyper) inserts it. A program with a server of its own inserts it together with
-/// [`AsksForCertificates`].
+/// A certificate-bound token names the thumbprint of a certificate. [`hyper`](crate::hyper) inserts
+/// this extension. Another server must insert it together with [`ClientCertificatesRequested`].
 /// Contract: [RFC 8705 section 3](https://www.rfc-editor.org/rfc/rfc8705#section-3).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -18,25 +17,25 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// A certificate that the program's own server verified.
+    /// Creates a certificate from DER, after the server has verified it.
     #[must_use]
     pub fn from_der(der: &[u8]) -> Self {
         Self { der: der.into(), thumbprint: *Digest::of(der).as_bytes() }
     }
 
-    /// The certificate, DER.
+    /// Returns the certificate as DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The SHA-256 of the certificate.
+    /// Returns the SHA-256 of the certificate.
     #[must_use]
     pub fn thumbprint(&self) -> &[u8; 32] {
         &self.thumbprint
     }
 
-    /// The thumbprint as tokens carry it in `cnf`, base64url without padding.
+    /// Returns the thumbprint as in the claim `cnf`: base64url without padding.
     #[must_use]
     pub fn x5t_s256(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.thumbprint)
@@ -51,37 +50,40 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// Says, as a request extension, that the server asks its peers for certificates.
+/// A request extension that marks a server which requests client certificates.
 ///
-/// Without it a token that is bound to a certificate cannot be checked, and is answered 503.
+/// Without it, a certificate-bound token cannot be checked, and the response is 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AsksForCertificates;
+pub struct ClientCertificatesRequested;
 
-/// What is known of the certificate of the peer that sent a request.
+/// The certificate state of the peer that sent a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerCertificate {
-    /// The server does not ask for certificates.
+    /// The server does not request client certificates.
     #[default]
     NotRequested,
-    /// The server asks, and the peer has none.
+    /// The server requested a certificate, and the peer presented none.
     Missing,
-    /// The peer's certificate, verified.
+    /// The verified certificate of the peer.
     Presented(ClientCertificate),
 }
 
 impl PeerCertificate {
-    /// What the extensions of a request say.
+    /// Returns the state from the extensions of a request.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
-        match (extensions.get::<ClientCertificate>(), extensions.get::<AsksForCertificates>()) {
+        match (
+            extensions.get::<ClientCertificate>(),
+            extensions.get::<ClientCertificatesRequested>(),
+        ) {
             (Some(certificate), _) => Self::Presented(certificate.clone()),
             (None, Some(_)) => Self::Missing,
             (None, None) => Self::NotRequested,
         }
     }
 
-    /// The certificate, if there is one.
+    /// Returns the certificate, if one was presented.
     #[must_use]
     pub fn presented(&self) -> Option<&ClientCertificate> {
         match self {

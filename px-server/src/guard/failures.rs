@@ -1,4 +1,4 @@
-//! How often one address may fail to authenticate.
+//! The rate limit of failed authentications per address.
 
 use super::{AddressBlock, CallerAddr, buckets::Buckets};
 use crate::throttle::Throttle;
@@ -6,20 +6,20 @@ use chrono::TimeDelta;
 use px_core::Clock;
 use std::{sync::Arc, time::Duration};
 
-/// Failed authentications of one address in a minute, unless set.
+/// Default number of failed authentications of one address per minute.
 const DEFAULT_FAILURES: u32 = 100;
-/// Addresses that are remembered unless set.
+/// Default maximum number of addresses that are remembered.
 const DEFAULT_ADDRESSES: usize = 50_000;
 
-/// How many requests of one address may fail to authenticate.
+/// A rate limit of requests of one address that fail to authenticate.
 ///
-/// A token bucket per address (per /64 of IPv6): wrong bearer tokens, and wrong secrets of
-/// clients. Requests that authenticate do not count, because one caller can have many tokens.
-/// An address that has failed too often is refused with 429 before anything is checked, so its
-/// right guesses are refused too. Where the address of a caller is not known, nothing is limited.
+/// A token bucket per address (per /64 of IPv6) counts invalid bearer tokens and wrong client
+/// secrets. Requests that authenticate do not count, because one caller can have many tokens. After
+/// too many failures, requests of the address are refused with 429 before anything is checked, so
+/// correct guesses are refused too. If the address of a caller is not known, nothing is limited.
 ///
-/// Behind a load balancer that is not [declared](super::Proxies), all callers are one address, and
-/// one of them could shut out the others.
+/// Behind a load balancer that is not [declared](super::Proxies), all callers have one address, and
+/// one caller could lock out the others.
 ///
 /// ```
 /// use px_server::guard::{CallerAddr, FailureLimit};
@@ -39,7 +39,7 @@ pub struct FailureLimit {
 }
 
 impl FailureLimit {
-    /// Allows a number of failures in each minute; 0 counts as 1.
+    /// Creates a limit of failures per minute; 0 counts as 1.
     #[must_use]
     pub fn per_minute(failures: u32) -> Self {
         let mut buckets = Buckets::new(failures, TimeDelta::minutes(1));
@@ -47,24 +47,24 @@ impl FailureLimit {
         Self { buckets, log: Throttle::default() }
     }
 
-    /// Takes the time from another clock.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.buckets.clock = clock;
         self
     }
 
-    /// Maximum number of addresses that are remembered; 50,000 by default.
+    /// Sets the maximum number of addresses that are remembered; 50,000 by default.
     #[must_use]
     pub fn max_addresses(mut self, addresses: usize) -> Self {
         self.buckets.max_keys = addresses.max(1);
         self
     }
 
-    /// Whether a request of this address may try to authenticate.
+    /// Checks whether a request of this address may try to authenticate.
     ///
     /// # Errors
-    /// If too many have failed: how long the caller has to wait.
+    /// The time to wait, if too many requests of the address have failed.
     pub fn check(&self, address: Option<CallerAddr>) -> Result<(), Duration> {
         let Some(address) = address else { return Ok(()) };
         self.buckets.peek(&address.block()).inspect_err(|_| {
@@ -89,7 +89,7 @@ impl FailureLimit {
 }
 
 impl Default for FailureLimit {
-    /// 100 failures in a minute.
+    /// Returns a limit of 100 failures per minute.
     fn default() -> Self {
         Self::per_minute(DEFAULT_FAILURES)
     }

@@ -1,6 +1,7 @@
-//! Cuts an answer down to what a grant covers, whatever the partner's code returned.
+//! Removes everything from a response that the grant does not cover, whatever the partner's code
+//! returned.
 //!
-//! Pure. The service calls it on every answer before it leaves.
+//! Without I/O. The service applies it to every response before it is sent.
 
 use crate::{PermittedAccounts, TokenGrant};
 use px_types::{
@@ -10,23 +11,24 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// Leaves of a user's answer what the grant covers.
+/// Removes from a user's response what the grant does not cover.
 ///
-/// Without `identity` the holders show id and name alone and no account shows a postal address;
-/// without `auth` none shows an account, reference or payment number (`px.md` section 4). For a grant over some accounts the other accounts go,
-/// and with them the holders and securities that only they refer to.
-pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGrant) {
+/// Without the scope `identity`, identities have only id and name, and no account has a postal
+/// address. Without `auth`, no account has an account, reference or payment number (`px.md` section
+/// 4). For a grant over some accounts, the other accounts are removed, with the identities and
+/// securities that only they refer to.
+pub(crate) fn filter_user(response: &mut UserAccountInfoResponse, grant: &TokenGrant) {
     if let PermittedAccounts::Only(permitted) = &grant.accounts {
-        answer.accounts.retain(|account| permitted.contains(&account.id));
-        // A user has a handful of each, for which a hash costs more than it saves.
-        let holders: BTreeSet<_> = answer
+        response.accounts.retain(|account| permitted.contains(&account.id));
+        // A user has few accounts and holdings, so an ordered set is cheaper than hashing.
+        let holder_ids: BTreeSet<_> = response
             .accounts
             .iter()
             .flat_map(|account| account.identity_ids())
-            .chain([&answer.user_identity_id])
+            .chain([&response.user_identity_id])
             .collect();
-        answer.identities.retain(|identity| holders.contains(&identity.id));
-        let held: BTreeSet<_> = answer
+        response.identities.retain(|identity| holder_ids.contains(&identity.id));
+        let security_ids: BTreeSet<_> = response
             .accounts
             .iter()
             .filter_map(|account| match &account.kind {
@@ -36,17 +38,17 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
             .flatten()
             .map(|holding| &holding.security_id)
             .collect();
-        answer.securities.retain(|security| held.contains(&security.id));
+        response.securities.retain(|security| security_ids.contains(&security.id));
     }
     let (identity, auth) =
         (grant.scopes.contains(&Scope::IDENTITY), grant.scopes.contains(&Scope::AUTH));
     if !identity {
-        for identity in &mut answer.identities {
+        for identity in &mut response.identities {
             let (id, name) = (identity.id.clone(), std::mem::take(&mut identity.name));
             *identity = px_types::model::identity::Identity::new(id, name);
         }
     }
-    for account in &mut answer.accounts {
+    for account in &mut response.accounts {
         if !identity {
             hide_addresses(&mut account.kind);
         }
@@ -56,7 +58,7 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
     }
 }
 
-/// Leaves no postal address in an account.
+/// Removes postal addresses from an account.
 fn hide_addresses(kind: &mut AccountKind) {
     match kind {
         AccountKind::Loan(loan) => {
@@ -67,13 +69,13 @@ fn hide_addresses(kind: &mut AccountKind) {
                 student.servicer_address = None;
             }
         }
-        // What an unknown type holds cannot be told from an address.
+        // A field of an unknown account type could be an address.
         AccountKind::Unknown(unknown) => unknown.clear_fields(),
         _ => {}
     }
 }
 
-/// Leaves no account, reference or payment number in an account.
+/// Removes account, reference and payment numbers from an account.
 fn hide_numbers(kind: &mut AccountKind) {
     match kind {
         AccountKind::Depository(depository) => depository.transfer_codes = None,
@@ -82,13 +84,13 @@ fn hide_numbers(kind: &mut AccountKind) {
                 student.payment_reference_number = None;
             }
         }
-        // What an unknown type holds cannot be told from an account number.
+        // A field of an unknown account type could be an account number.
         AccountKind::Unknown(unknown) => unknown.clear_fields(),
         _ => {}
     }
 }
 
-/// Leaves of a page what the grant covers, and says how many rows went.
+/// Removes from a page what the grant does not cover, and returns the number of removed rows.
 pub(crate) fn filter_page(page: &mut TransactionsResponse, grant: &TokenGrant) -> usize {
     let PermittedAccounts::Only(permitted) = &grant.accounts else {
         return 0;
@@ -96,12 +98,12 @@ pub(crate) fn filter_page(page: &mut TransactionsResponse, grant: &TokenGrant) -
     let before = page.transactions.len();
     page.transactions.retain(|transaction| permitted.contains(&transaction.account_id));
     if !page.securities.is_empty() {
-        let named: BTreeSet<_> = page
+        let security_ids: BTreeSet<_> = page
             .transactions
             .iter()
             .filter_map(|transaction| transaction.investment.as_ref()?.security_id.as_ref())
             .collect();
-        page.securities.retain(|security| named.contains(&security.id));
+        page.securities.retain(|security| security_ids.contains(&security.id));
     }
     before - page.transactions.len()
 }

@@ -1,4 +1,4 @@
-//! How many calls a service works on at once.
+//! The concurrency limit of a service's calls.
 
 use super::AddressBlock;
 use std::{
@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Calls that are open at once, unless set.
+/// Default maximum number of concurrent calls.
 pub(crate) const DEFAULT_OPEN_CALLS: usize = 1024;
 
-/// A concurrency limit of calls, a quarter of which one address may use.
+/// A concurrency limit of calls. One address may use a quarter of it.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenCalls(Arc<Shared>);
 
@@ -25,7 +25,7 @@ struct State {
     by_block: HashMap<AddressBlock, usize>,
 }
 
-/// A call that is open until this is dropped.
+/// An open call, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenCall {
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ impl OpenCalls {
         Self(Arc::new(Shared { limit, state: Mutex::default() }))
     }
 
-    /// Opens a call, if the service and the address may have one more.
+    /// Opens a call if the limits of the service and the address allow it.
     pub(crate) fn open(&self, block: Option<AddressBlock>) -> Option<OpenCall> {
         let shared = Arc::clone(&self.0);
         let mut state = shared.state();

@@ -1,4 +1,4 @@
-//! How many calls one client may make for one user.
+//! The rate limit of calls of one client for one user.
 
 use super::buckets::Buckets;
 use chrono::TimeDelta;
@@ -6,12 +6,12 @@ use px_core::Clock;
 use px_types::{ClientId, UserId};
 use std::{sync::Arc, time::Duration};
 
-/// How many calls one client may make for one user in a time.
+/// A rate limit of calls of one client for one user.
 ///
-/// A token bucket per pair of client and principal: a caller that kept still may send the
-/// whole number at once, and after that at the even pace. The number of pairs that are
-/// remembered is bounded; the one that was silent longest is forgotten first. What is
-/// counted stays in this process: behind a balancer each server counts for itself.
+/// A token bucket per pair of client and principal: an idle caller may send the whole number at
+/// once, and then at an even pace. The number of stored pairs is bounded; the least recently used
+/// pair is removed first. The counts are local to this process: behind a load balancer, each server
+/// counts separately.
 ///
 /// ```
 /// use px_server::guard::RateLimit;
@@ -23,26 +23,27 @@ use std::{sync::Arc, time::Duration};
 pub struct RateLimit(Buckets<(Option<ClientId>, Option<UserId>)>);
 
 impl RateLimit {
-    /// Allows a number of calls in each second; 0 counts as 1.
+    /// Creates a limit of calls per second; 0 counts as 1.
     #[must_use]
     pub fn per_second(calls: u32) -> Self {
         Self(Buckets::new(calls, TimeDelta::seconds(1)))
     }
 
-    /// Allows a number of calls in each minute; 0 counts as 1.
+    /// Creates a limit of calls per minute; 0 counts as 1.
     #[must_use]
     pub fn per_minute(calls: u32) -> Self {
         Self(Buckets::new(calls, TimeDelta::minutes(1)))
     }
 
-    /// Takes the time from another clock.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.0.clock = clock;
         self
     }
 
-    /// Remembers at most so many pairs of client and user; 0 counts as 1.
+    /// Sets the maximum number of stored pairs of client and user; 100,000 by default, 0 counts as
+    /// 1.
     #[must_use]
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.0.max_keys = keys.max(1);
@@ -52,7 +53,7 @@ impl RateLimit {
     /// Counts a call.
     ///
     /// # Errors
-    /// When there are too many: how long the caller has to wait. Such a call is not counted.
+    /// The time to wait, if the limit is exceeded. Such a call is not counted.
     pub fn check(
         &self,
         client: Option<&ClientId>,

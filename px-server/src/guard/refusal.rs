@@ -1,4 +1,4 @@
-//! The answer to a request that is refused before it reaches the service.
+//! The response to a request that is refused before it reaches the service.
 
 use crate::request_id;
 use bytes::Bytes;
@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use px_core::SystemRandom;
 use px_types::{ErrorDetail, ErrorResponse};
 
-/// An `ErrorResponse`, with a request id in header and body.
-pub(crate) fn refusal(
+/// Returns an `ErrorResponse` with a request id in header and body.
+pub(crate) fn error_response(
     status: StatusCode,
     id: &'static str,
     message: &'static str,

@@ -1,8 +1,8 @@
-//! The bodies that pass through the adapter: the request's has a time limit and is counted, the
-//! response's notes when it is done.
+//! Bodies of requests and responses in the adapter: a request's body is limited in time and memory,
+//! a response's body tracks when it ends.
 
 use super::{
-    connection::{BodyWait, Running},
+    connection::{BodyWait, RunningRequest},
     timer,
 };
 use crate::budget::RequestBudget;
@@ -18,17 +18,17 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// The body of a request, as it comes in.
+/// The body of a request, as it is received.
 ///
-/// It ends in an error if it takes too long, or if the server has no memory for it
-/// ([`Server::max_buffered_bytes`](super::Server::max_buffered_bytes)). Its bytes count for as
-/// long as they live.
+/// Reading it fails if it takes too long, or if the server has no memory for it
+/// ([`Server::max_buffered_bytes`](super::Server::max_buffered_bytes)). Its bytes count against
+/// that memory until they are dropped.
 pub struct RequestBody {
     incoming: Incoming,
     limit: Duration,
     budget: RequestBudget,
     wait: BodyWait,
-    /// Runs from the first time that the body was waited for; most bodies are never.
+    /// Starts when a reader first waits for the body; most bodies are available immediately.
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -53,7 +53,8 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.wait.set(false);
-            // A sender of one byte at a time makes progress for ever, so progress saves nobody.
+            // The limit applies despite progress: a peer could send one byte at a time
+            // indefinitely.
             let is_late = self.late.as_ref().is_some_and(|late| late.is_elapsed());
             let frame = match frame {
                 None => return Poll::Ready(None),
@@ -68,7 +69,7 @@ impl Body for RequestBody {
             return Poll::Ready(Some(frame.map_err(|_| BodyError::OVER_MEMORY)));
         }
         let limit = self.limit;
-        let late = self.late.get_or_insert_with(|| Box::pin(timer::after(limit)));
+        let late = self.late.get_or_insert_with(|| Box::pin(timer::sleep(limit)));
         let is_late = late.as_mut().poll(cx).is_ready();
         self.wait.set(!is_late);
         if is_late { Poll::Ready(Some(Err(BodyError::LATE))) } else { Poll::Pending }
@@ -89,7 +90,7 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// Why the body of a request could not be read.
+/// Error of reading the body of a request.
 #[derive(Debug)]
 pub struct BodyError(Cause);
 
@@ -108,13 +109,13 @@ impl BodyError {
         Self(Cause::Broken(source))
     }
 
-    /// Whether the body took too long.
+    /// Returns whether the body took too long.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0, Cause::Late)
     }
 
-    /// Whether the server has no memory left for the body: a case for 503.
+    /// Returns whether the server has no memory left for the body; respond with 503.
     #[must_use]
     pub fn is_over_memory(&self) -> bool {
         matches!(self.0, Cause::OverMemory)
@@ -125,8 +126,8 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Cause::Late => "the body did not arrive in time",
-            Cause::OverMemory => "there is no memory for the body now",
-            Cause::Broken(_) => "the body broke off or is malformed",
+            Cause::OverMemory => "the memory for request bodies is used up",
+            Cause::Broken(_) => "the body is incomplete or malformed",
         })
     }
 }
@@ -140,25 +141,28 @@ impl StdError for BodyError {
     }
 }
 
-/// The body of a response; the request counts as running for as long as it lives.
+/// The body of a response. The request counts as running until it is dropped.
 pub(super) struct ResponseBody<B> {
-    inner: Inner<B>,
-    _running: Running,
+    source: BodySource<B>,
+    _running: RunningRequest,
 }
 
-enum Inner<B> {
+enum BodySource<B> {
     Service(Pin<Box<B>>),
-    /// The server's own; `None` once it was sent.
-    Own(Option<Bytes>),
+    /// A body of the server's own; `None` after it was sent.
+    Server(Option<Bytes>),
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn new(inner: B, running: Running) -> Self {
-        Self { inner: Inner::Service(Box::pin(inner)), _running: running }
+    pub(super) fn new(inner: B, running: RunningRequest) -> Self {
+        Self { source: BodySource::Service(Box::pin(inner)), _running: running }
     }
 
-    pub(super) fn own(bytes: Bytes, running: Running) -> Self {
-        Self { inner: Inner::Own(Some(bytes).filter(|b| !b.is_empty())), _running: running }
+    pub(super) fn from_server(bytes: Bytes, running: RunningRequest) -> Self {
+        Self {
+            source: BodySource::Server(Some(bytes).filter(|b| !b.is_empty())),
+            _running: running,
+        }
     }
 }
 
@@ -170,23 +174,27 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match &mut self.inner {
-            Inner::Service(body) => body.as_mut().poll_frame(cx),
-            Inner::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        match &mut self.source {
+            BodySource::Service(body) => body.as_mut().poll_frame(cx),
+            BodySource::Server(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Service(body) => body.is_end_stream(),
-            Inner::Own(bytes) => bytes.is_none(),
+        match &self.source {
+            BodySource::Service(body) => body.is_end_stream(),
+            BodySource::Server(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Service(body) => body.size_hint(),
-            Inner::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        match &self.source {
+            BodySource::Service(body) => body.size_hint(),
+            BodySource::Server(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use super::{
     body::{RequestBody, ResponseBody},
-    io::{Opening, Stream},
+    io::{ConnectionPrefix, Stream},
     limits::Limits,
     timer,
     tls::Tls,
 };
 use crate::{
     budget::{Charge, ConnectionBudget},
-    guard::{AllowList, AsksForCertificates, ClientCertificate, PeerAddr, Proxies, refuse_address},
+    guard::{
+        AllowList, ClientCertificate, ClientCertificatesRequested, PeerAddr, Proxies,
+        refuse_address,
+    },
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -35,7 +38,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// What a connection needs beside its stream and the service.
+/// The state of a connection, besides its stream and the service.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -46,11 +49,11 @@ pub(super) struct Connection {
     pub(super) activity: Arc<Activity>,
     pub(super) budget: ConnectionBudget,
     pub(super) stopped: watch::Receiver<bool>,
-    /// Lives in every task of the connection.
+    /// Cloned into every task of the connection.
     pub(super) alive: mpsc::Sender<Infallible>,
 }
 
-/// Bytes of bodies that an HTTP/2 peer may send ahead of the handlers.
+/// Bytes of bodies that an HTTP/2 peer may send before a handler reads them.
 const WINDOW_BYTES: u32 = 65_535;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,7 @@ enum Version {
 }
 
 impl Connection {
-    /// Serves the connection to its end, whatever that is.
+    /// Serves the connection until it ends.
     pub(super) async fn run<S, B>(mut self, stream: TcpStream, service: S)
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
@@ -69,31 +72,31 @@ impl Connection {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        // Answers are written whole, so waiting for more to send with them only costs time.
+        // Responses are written in one piece, so Nagle's algorithm would only add delay.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let Some(tls) = self.tls.take() else {
-            return self.detect(stream, Peer::default(), service).await;
+            return self.detect(stream, PeerIdentity::default(), service).await;
         };
-        let asks = tls.does_ask_clients();
+        let is_requested = tls.is_client_certificate_requested();
         let stopped = self.until_stopped();
-        let handshake = timer::within(self.limits.handshake, tls.accept(stream));
+        let handshake = timer::timeout(self.limits.handshake, tls.accept(stream));
         let stream = tokio::select! {
             stream = handshake => stream,
             () = stopped => return,
         };
         match stream {
             Some(Ok((stream, certificate))) => {
-                let peer = Peer { certificate, asks };
+                let peer = PeerIdentity { certificate, is_requested };
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => {
-                        let opening = Opening::default();
-                        self.serve(stream, opening, Version::Http2, peer, service).await;
+                        let prefix = ConnectionPrefix::default();
+                        self.serve(stream, prefix, Version::Http2, peer, service).await;
                     }
                     Some(_) => {
-                        let opening = Opening::default();
-                        self.serve(stream, opening, Version::Http1, peer, service).await;
+                        let prefix = ConnectionPrefix::default();
+                        self.serve(stream, prefix, Version::Http1, peer, service).await;
                     }
                     None => self.detect(stream, peer, service).await,
                 }
@@ -103,7 +106,7 @@ impl Connection {
         }
     }
 
-    async fn detect<I, S, B>(self, mut io: I, peer: Peer, service: S)
+    async fn detect<I, S, B>(self, mut io: I, peer: PeerIdentity, service: S)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
@@ -113,28 +116,28 @@ impl Connection {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let stopped = self.until_stopped();
-        let read = timer::within(self.limits.header, Opening::read(&mut io));
-        let opening = tokio::select! {
-            opening = read => opening,
+        let read = timer::timeout(self.limits.header, ConnectionPrefix::read(&mut io));
+        let prefix = tokio::select! {
+            prefix = read => prefix,
             () = stopped => return,
         };
-        let Some(Ok(opening)) = opening else { return };
-        if opening.is_empty() {
+        let Some(Ok(prefix)) = prefix else { return };
+        if prefix.is_empty() {
             return;
         }
-        let version = match opening.is_http2() {
+        let version = match prefix.is_http2() {
             true => Version::Http2,
             false => Version::Http1,
         };
-        self.serve(io, opening, version, peer, service).await;
+        self.serve(io, prefix, version, peer, service).await;
     }
 
     async fn serve<I, S, B>(
         self,
         io: I,
-        opening: Opening,
+        prefix: ConnectionPrefix,
         version: Version,
-        shown: Peer,
+        identity: PeerIdentity,
         service: S,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -148,19 +151,19 @@ impl Connection {
         let activity = Arc::clone(&self.activity);
         let stopped = self.until_stopped();
         let limits = self.limits;
-        let stream = Stream::new(io, opening, Arc::clone(&activity), limits.write);
+        let stream = Stream::new(io, prefix, Arc::clone(&activity), limits.write);
         let builder = builder(&limits, version, self.alive.clone());
-        let requests = Requests {
+        let preparer = RequestPreparer {
             limits,
             peer: self.peer,
-            shown,
+            identity,
             proxies: self.proxies,
             allow_list: self.allow_list,
             activity: self.activity,
             budget: self.budget,
         };
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let prepared = requests.prepare(request);
+            let prepared = preparer.prepare(request);
             let mut service = service.clone();
             async move {
                 let (request, running) = match prepared {
@@ -174,7 +177,7 @@ impl Connection {
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut stopped = pin!(stopped);
-        let mut check = pin!(timer::after(limits.shortest_phase()));
+        let mut check = pin!(timer::sleep(limits.shortest_phase()));
         let mut ending = false;
         loop {
             tokio::select! {
@@ -189,17 +192,17 @@ impl Connection {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = check.as_mut() => match activity.judge(&limits, timer::now()) {
-                    Verdict::Fine { until } => check.as_mut().reset(until),
-                    Verdict::Idle if !ending => {
+                () = check.as_mut() => match activity.check_timeouts(&limits, timer::now()) {
+                    TimeoutCheck::WithinLimits { until } => check.as_mut().reset(until),
+                    TimeoutCheck::Idle if !ending => {
                         ending = true;
                         connection.as_mut().graceful_shutdown();
-                        // A peer that does not answer the farewell is cut.
+                        // A peer that does not respond to the shutdown is disconnected.
                         check.as_mut().reset(timer::now() + limits.header);
                     }
-                    Verdict::Idle => return,
-                    Verdict::TooSlow => {
-                        tracing::debug!("a connection was cut: the peer is too slow");
+                    TimeoutCheck::Idle => return,
+                    TimeoutCheck::TooSlow => {
+                        tracing::debug!("a connection was closed: the peer is too slow");
                         return;
                     }
                 },
@@ -211,51 +214,51 @@ impl Connection {
         let mut stopped = self.stopped.clone();
         async move {
             if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                // The server is gone without a signal; then this task is being cut as well.
+                // The server was dropped without a signal, so this task is being aborted too.
                 std::future::pending().await
             }
         }
     }
 }
 
-/// What the peer showed in the handshake.
+/// The certificate of the peer from the TLS handshake.
 #[derive(Clone, Debug, Default)]
-struct Peer {
+struct PeerIdentity {
     certificate: Option<ClientCertificate>,
-    /// Whether it was asked for a certificate.
-    asks: bool,
+    /// Whether the server requested a certificate.
+    is_requested: bool,
 }
 
-/// What every request of a connection gets before the service sees it.
-struct Requests {
+/// Prepares every request of a connection for the service.
+struct RequestPreparer {
     limits: Limits,
     peer: SocketAddr,
-    shown: Peer,
+    identity: PeerIdentity,
     proxies: Arc<Proxies>,
     allow_list: Option<Arc<AllowList>>,
     activity: Arc<Activity>,
     budget: ConnectionBudget,
 }
 
-impl Requests {
-    /// Counts and labels a request, or refuses it.
+impl RequestPreparer {
+    /// Charges a request and adds its extensions, or refuses it.
     fn prepare<B>(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Request<RequestBody>, Running), Response<ResponseBody<B>>> {
-        let mut running = Running::new(&self.activity);
+    ) -> Result<(Request<RequestBody>, RunningRequest), Response<ResponseBody<B>>> {
+        let mut running = RunningRequest::new(&self.activity);
         let headers = request.headers();
         if let Some(list) = &self.allow_list
             && !list.permits(self.peer, headers)
         {
             let refused = refuse_address(Some(self.peer), headers);
-            return Err(refused.map(|body| ResponseBody::own(body, running)));
+            return Err(refused.map(|body| ResponseBody::from_server(body, running)));
         }
         let Ok(head) = self.budget.charge(head_bytes(request.uri(), headers)) else {
-            let mut response = Response::new(ResponseBody::own(Bytes::new(), running));
+            let mut response = Response::new(ResponseBody::from_server(Bytes::new(), running));
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            let one = header::HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, one);
+            let one_second = header::HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, one_second);
             return Err(response);
         };
         running.head = Some(head);
@@ -264,20 +267,20 @@ impl Requests {
         let (mut parts, body) = request.into_parts();
         let extensions = &mut parts.extensions;
         extensions.insert(PeerAddr(self.peer));
-        self.proxies.note(extensions, &parts.headers);
+        self.proxies.insert_caller(extensions, &parts.headers);
         extensions.insert(budget.clone());
-        if let Some(certificate) = &self.shown.certificate {
+        if let Some(certificate) = &self.identity.certificate {
             extensions.insert(certificate.clone());
         }
-        if self.shown.asks {
-            extensions.insert(AsksForCertificates);
+        if self.identity.is_requested {
+            extensions.insert(ClientCertificatesRequested);
         }
         let body = RequestBody::new(body, self.limits.body, budget, wait);
         Ok((Request::from_parts(parts, body), running))
     }
 }
 
-/// The bytes of a request's line and headers.
+/// Returns the size of a request's target and headers, in bytes.
 fn head_bytes(uri: &http::Uri, headers: &HeaderMap) -> usize {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
@@ -288,13 +291,13 @@ fn builder(
     limits: &Limits,
     version: Version,
     alive: mpsc::Sender<Infallible>,
-) -> auto::Builder<Streams> {
-    let streams = Streams { limit: limits.request, tasks: Arc::default(), alive };
+) -> auto::Builder<StreamExecutor> {
+    let streams = StreamExecutor { limit: limits.request, tasks: Arc::default(), alive };
     let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
-        // It counts idle time too; `Activity` tells the two apart.
+        // hyper's timeout includes idle time; `Activity` distinguishes the two.
         .header_read_timeout(None)
         .max_headers(limits.header_fields)
         .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX));
@@ -303,10 +306,10 @@ fn builder(
         .timer(TokioTimer::new())
         .max_header_list_size(limits.header_bytes)
         .max_concurrent_streams(limits.streams)
-        // What nobody has read yet; the least that the protocol allows.
+        // Limits the bytes that no handler has read yet; the minimum of the protocol.
         .initial_connection_window_size(WINDOW_BYTES)
         .initial_stream_window_size(WINDOW_BYTES)
-        // A client that opens streams only to reset them is sent away (CVE-2023-44487).
+        // Disconnects a client that opens streams only to reset them (CVE-2023-44487).
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128);
     match version {
@@ -315,16 +318,16 @@ fn builder(
     }
 }
 
-/// Runs the streams of an HTTP/2 connection, each for a bounded time: a peer that opens no
-/// window for a response would keep it in memory for ever. They end with the connection.
+/// Runs the streams of an HTTP/2 connection, each with a time limit: otherwise a peer that opens no
+/// window for a response would keep it in memory. The streams end with the connection.
 #[derive(Clone, Debug)]
-struct Streams {
+struct StreamExecutor {
     limit: Duration,
     tasks: Arc<Mutex<JoinSet<()>>>,
     alive: mpsc::Sender<Infallible>,
 }
 
-impl<F> hyper::rt::Executor<F> for Streams
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future + Send + 'static,
     F::Output: Send,
@@ -336,46 +339,46 @@ where
             super::report(ended);
         }
         tasks.spawn(async move {
-            let _ = timer::within(limit, stream).await;
+            let _ = timer::timeout(limit, stream).await;
             drop(alive);
         });
     }
 }
 
-/// What a connection is doing, and since when.
+/// The current phase of a connection and its start.
 #[derive(Debug)]
 pub(super) struct Activity {
-    state: Mutex<State>,
-    /// Notified when the connection may make way for another from now on.
+    state: Mutex<ActivityState>,
+    /// Notified when the connection becomes idle.
     changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ActivityState {
     version: Version,
-    /// Requests whose response is not complete.
+    /// The number of requests without a complete response.
     running: usize,
-    /// Those of them that wait for more of their body.
+    /// The number of those that wait for more of their body.
     waiting: usize,
-    /// Since when any run, or none.
+    /// When the first of the running requests began, or the last one ended.
     since: Instant,
     /// When the head of a request began to arrive.
     head: Option<Instant>,
 }
 
-/// How ready a connection is to make way for another: the smallest goes first.
+/// The eviction order of connections: the smallest value is evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Idleness {
-    /// It has no request.
+    /// The connection has no request.
     NoRequest(Instant),
-    /// All its requests wait for the peer to go on with a body.
+    /// All its requests wait for the peer to send more of a body.
     WaitsForPeer(Instant),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Nothing is wrong before this moment.
-    Fine {
+enum TimeoutCheck {
+    /// No limit is exceeded before this time.
+    WithinLimits {
         until: Instant,
     },
     Idle,
@@ -385,17 +388,17 @@ enum Verdict {
 impl Activity {
     pub(super) fn new(changed: Arc<Notify>) -> Self {
         let (version, since) = (Version::Http1, timer::now());
-        let state = State { version, running: 0, waiting: 0, since, head: Some(since) };
+        let state = ActivityState { version, running: 0, waiting: 0, since, head: Some(since) };
         Self { state: Mutex::new(state), changed }
     }
 
-    /// The handshake is over, and the first head begins.
+    /// Marks the end of the handshake, when the first head begins.
     fn begin(&self, version: Version) {
         let mut state = self.state();
         (state.version, state.head) = (version, Some(timer::now()));
     }
 
-    /// How ready it is to make way; `None` while it works on a request.
+    /// Returns the eviction order. Returns `None` while a request is being processed.
     pub(super) fn idleness(&self) -> Option<Idleness> {
         let state = self.state();
         match state.running {
@@ -405,47 +408,47 @@ impl Activity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes came in; between requests that is the beginning of a head. Not so in HTTP/2,
-    /// where they may as well be a ping.
-    pub(super) fn bytes_came(&self) {
+    /// Records that bytes arrived. Between HTTP/1 requests they begin a head. In HTTP/2 they may be
+    /// a ping.
+    pub(super) fn on_read(&self) {
         let mut state = self.state();
         if state.version == Version::Http1 && state.running == 0 && state.head.is_none() {
             state.head = Some(timer::now());
         }
     }
 
-    fn judge(&self, limits: &Limits, now: Instant) -> Verdict {
+    fn check_timeouts(&self, limits: &Limits, now: Instant) -> TimeoutCheck {
         let state = self.state();
-        let (end, verdict) = match (state.running, state.head) {
-            // The streams of HTTP/2 have their limit each, in `Streams`.
+        let (end, expired) = match (state.running, state.head) {
+            // In HTTP/2, `StreamExecutor` limits each stream.
             (1.., _) if state.version == Version::Http2 => {
-                return Verdict::Fine { until: now + limits.idle };
+                return TimeoutCheck::WithinLimits { until: now + limits.idle };
             }
-            (1.., _) => (state.since + limits.request, Verdict::TooSlow),
-            (0, Some(head)) => (head + limits.header, Verdict::TooSlow),
-            (0, None) => (state.since + limits.idle, Verdict::Idle),
+            (1.., _) => (state.since + limits.request, TimeoutCheck::TooSlow),
+            (0, Some(head)) => (head + limits.header, TimeoutCheck::TooSlow),
+            (0, None) => (state.since + limits.idle, TimeoutCheck::Idle),
         };
         if end <= now {
-            return verdict;
+            return expired;
         }
-        // A phase that begins meanwhile may end sooner than this one.
-        Verdict::Fine { until: end.min(now + limits.shortest_phase()) }
+        // A phase that begins meanwhile may end earlier than the current one.
+        TimeoutCheck::WithinLimits { until: end.min(now + limits.shortest_phase()) }
     }
 }
 
-/// A request that runs, until it is dropped.
+/// A running request, which ends on drop.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningRequest {
     activity: Arc<Activity>,
-    /// Counts the head of the request.
+    /// The memory charge of the request's head.
     head: Option<Charge>,
 }
 
-impl Running {
+impl RunningRequest {
     fn new(activity: &Arc<Activity>) -> Self {
         let mut state = activity.state();
         if state.running == 0 {
@@ -458,7 +461,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         let mut state = self.activity.state();
         state.running -= 1;
@@ -470,7 +473,7 @@ impl Drop for Running {
     }
 }
 
-/// Notes whether a request waits for more of its body.
+/// Records whether a request waits for more of its body.
 #[derive(Debug)]
 pub(super) struct BodyWait {
     activity: Arc<Activity>,

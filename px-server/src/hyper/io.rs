@@ -1,5 +1,5 @@
-//! The stream of a connection: gives back what was read to tell the version, notes when a
-//! request's head begins, and ends when the peer takes nothing for too long.
+//! The stream of a connection: replays the bytes that were read to detect the HTTP version, records
+//! when a request's head begins, and fails if the peer accepts no data for too long.
 
 use super::{connection::Activity, timer};
 use std::{
@@ -14,27 +14,27 @@ use tokio::{
     time::Sleep,
 };
 
-/// What an HTTP/2 client says first (RFC 9113 section 3.4).
+/// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first bytes of a connection that did not say by ALPN what it speaks.
+/// The first bytes of a connection without ALPN, which identify its HTTP version.
 #[derive(Debug, Default)]
-pub(super) struct Opening {
+pub(super) struct ConnectionPrefix {
     bytes: [u8; PREFACE.len()],
     filled: usize,
 }
 
-impl Opening {
-    /// Reads until the version is clear.
+impl ConnectionPrefix {
+    /// Reads until the version is determined.
     pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
-        let mut opening = Self::default();
-        while opening.filled < PREFACE.len() && opening.may_be_http2() {
-            match io.read(&mut opening.bytes[opening.filled..]).await? {
+        let mut prefix = Self::default();
+        while prefix.filled < PREFACE.len() && prefix.may_be_http2() {
+            match io.read(&mut prefix.bytes[prefix.filled..]).await? {
                 0 => break,
-                read => opening.filled += read,
+                read => prefix.filled += read,
             }
         }
-        Ok(opening)
+        Ok(prefix)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,29 +50,29 @@ impl Opening {
     }
 }
 
-/// The stream as hyper sees it.
+/// The stream that hyper uses.
 #[derive(Debug)]
 pub(super) struct Stream<I> {
     io: I,
-    opening: Opening,
-    given_back: usize,
+    prefix: ConnectionPrefix,
+    replayed: usize,
     activity: Arc<Activity>,
     write_limit: Duration,
-    /// Runs while the peer takes nothing.
+    /// Runs while the peer accepts no data.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Stream<I> {
     pub(super) fn new(
         io: I,
-        opening: Opening,
+        prefix: ConnectionPrefix,
         activity: Arc<Activity>,
         write_limit: Duration,
     ) -> Self {
-        Self { io, opening, given_back: 0, activity, write_limit, stalled: None }
+        Self { io, prefix, replayed: 0, activity, write_limit, stalled: None }
     }
 
-    fn watch<T>(
+    fn limit_stall<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -82,7 +82,7 @@ impl<I> Stream<I> {
             return written;
         }
         let limit = self.write_limit;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(timer::after(limit)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(timer::sleep(limit)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -96,17 +96,17 @@ impl<I: AsyncRead + Unpin> AsyncRead for Stream<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let rest = &self.opening.bytes[self.given_back..self.opening.filled];
+        let rest = &self.prefix.bytes[self.replayed..self.prefix.filled];
         if !rest.is_empty() {
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(&rest[..count]);
-            self.given_back += count;
+            self.replayed += count;
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.activity.bytes_came();
+            self.activity.on_read();
         }
         read
     }
@@ -119,17 +119,17 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Stream<I> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watch(cx, written)
+        self.limit_stall(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.limit_stall(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.limit_stall(cx, shut)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,7 +142,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Stream<I> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.watch(cx, written)
+        self.limit_stall(cx, written)
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_version_is_told_by_the_first_bytes() {
+    async fn the_version_is_recognized_by_the_first_bytes() {
         for (bytes, http2) in [
             (&PREFACE[..], true),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", true),
@@ -160,9 +160,9 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n", false),
             (b"", false),
         ] {
-            let opening = Opening::read(&mut &bytes[..]).await.unwrap();
-            assert_eq!(opening.is_http2(), http2, "{bytes:?}");
-            assert_eq!(opening.is_empty(), bytes.is_empty());
+            let prefix = ConnectionPrefix::read(&mut &bytes[..]).await.unwrap();
+            assert_eq!(prefix.is_http2(), http2, "{bytes:?}");
+            assert_eq!(prefix.is_empty(), bytes.is_empty());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! How long each phase of a connection may take, and how much it may hold.
+//! Limits of a connection: the duration of each phase, and the size of its buffers.
 
 use crate::budget;
 use std::time::Duration;
 
-/// The limits of a server; [`Server`](super::Server) documents each.
+/// The limits of a server. [`Server`](super::Server) documents each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) handshake: Duration,
@@ -14,7 +14,7 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
     pub(super) shutdown: Duration,
     pub(super) connections: usize,
-    /// A quarter of `connections` unless set.
+    /// `None` means a quarter of `connections`.
     pub(super) connections_per_address: Option<usize>,
     pub(super) buffered_bytes: usize,
     pub(super) buffered_bytes_per_connection: usize,
@@ -24,8 +24,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The shortest of the times that a connection may spend in one phase between requests
-    /// or within one.
+    /// Returns the shortest time limit of a phase of a connection, between requests or within one.
     pub(super) fn shortest_phase(&self) -> Duration {
         self.header.min(self.idle).min(self.request)
     }

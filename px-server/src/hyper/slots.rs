@@ -1,4 +1,4 @@
-//! The connections that are open, by address, and which one makes way when there are too many.
+//! The open connections by address, and the eviction of idle ones when a limit is reached.
 
 use super::connection::Activity;
 use crate::{guard::AddressBlock, throttle::Throttle};
@@ -8,19 +8,19 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The slots of a server.
+/// The connection slots of a server.
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: usize,
     limit_per_address: usize,
-    table: Mutex<Table>,
-    /// A connection ended, or may make way from now on.
+    table: Mutex<SlotTable>,
+    /// Notified when a connection ends, or becomes idle.
     changed: Arc<Notify>,
     log: Throttle,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SlotTable {
     last_id: u64,
     open: HashMap<u64, Entry>,
     by_block: HashMap<AddressBlock, usize>,
@@ -33,13 +33,13 @@ struct Entry {
     closed: Arc<Notify>,
 }
 
-/// The slot of one connection, until it is dropped.
+/// The slot of one connection, which is released on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
     id: u64,
     pub(super) activity: Arc<Activity>,
-    /// Notified when the connection must make way.
+    /// Notified when the connection must close.
     pub(super) closed: Arc<Notify>,
 }
 
@@ -60,10 +60,11 @@ impl Slots {
         })
     }
 
-    /// A slot for a connection from an address; `None` if the address has all of its share in use.
+    /// Returns a slot for a connection from an address. Returns `None` if the address is at its
+    /// limit and none of its connections is idle.
     ///
-    /// The connection that is idle for longest makes way: one of the same address when its share
-    /// is used up, any one when the server is full. While every connection is at work, it waits.
+    /// Evicts the longest-idle connection: of the same address if that is at its limit, of any
+    /// address if the server is full. If no connection is idle and the server is full, it waits.
     pub(super) async fn admit(self: &Arc<Self>, block: Option<AddressBlock>) -> Option<Slot> {
         loop {
             match self.try_admit(block) {
@@ -75,8 +76,8 @@ impl Slots {
                         tracing::warn!(
                             address = ?block,
                             connections = self.limit_per_address,
-                            "a connection was refused: all that its address may have are at work; \
-                             declare the address with `Server::proxies` if it is your load balancer"
+                            "a connection was refused: its address is at its limit, and none is idle; \
+                            declare the address with `Server::proxies` if it is your load balancer"
                         );
                     }
                     return None;
@@ -85,7 +86,7 @@ impl Slots {
                     if self.log.is_due() {
                         tracing::warn!(
                             connections = self.limit,
-                            "the server is full: all connections are at work, further ones wait"
+                            "the connection limit is reached and no connection is idle; new connections wait"
                         );
                     }
                     self.changed.notified().await;
@@ -98,11 +99,11 @@ impl Slots {
         let mut table = self.table();
         if let Some(block) = block {
             let of_block = table.by_block.get(&block).copied().unwrap_or(0);
-            if of_block >= self.limit_per_address && !self.make_way(&mut table, Some(block)) {
+            if of_block >= self.limit_per_address && !self.evict_idle(&mut table, Some(block)) {
                 return Admission::AddressFull;
             }
         }
-        if table.open.len() >= self.limit && !self.make_way(&mut table, None) {
+        if table.open.len() >= self.limit && !self.evict_idle(&mut table, None) {
             return Admission::Full;
         }
         table.last_id += 1;
@@ -118,8 +119,8 @@ impl Slots {
         Admission::Admitted(Slot { slots: Arc::clone(self), id, activity, closed })
     }
 
-    /// Closes the connection that is idle for longest, among those of an address or among all.
-    fn make_way(&self, table: &mut Table, block: Option<AddressBlock>) -> bool {
+    /// Closes the connection that has been idle for longest, of an address or of all.
+    fn evict_idle(&self, table: &mut SlotTable, block: Option<AddressBlock>) -> bool {
         let candidates = table.open.iter().filter(|(_, entry)| match block {
             Some(_) => entry.block == block,
             None => true,
@@ -139,18 +140,18 @@ impl Slots {
                 connections = self.limit,
                 connections_per_address = self.limit_per_address,
                 address = ?block,
-                "connections have run out: the one that is idle for longest was closed"
+                "the connection limit is reached; the longest-idle connection was closed"
             );
         }
         true
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl SlotTable {
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.open.remove(&id)?;
         if let Some(block) = entry.block

@@ -1,26 +1,26 @@
-//! The only file of the adapter that waits for time to pass.
+//! Timers of the adapter.
 //!
-//! A socket's time limits run on the machine's steady clock, which nobody sets; what has a
-//! date takes a [`Clock`](px_core::Clock) instead.
+//! Time limits of sockets use the system's monotonic clock, which cannot be set. Code that needs
+//! dates uses a [`Clock`](px_core::Clock) instead.
 
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Ends after a time.
+/// Returns a future that completes after a duration.
 #[allow(
     clippy::disallowed_methods,
-    reason = "time limits of sockets run on the steady clock, and only here"
+    reason = "time limits of sockets use the monotonic clock, and only here"
 )]
-pub(super) fn after(limit: Duration) -> Sleep {
+pub(super) fn sleep(limit: Duration) -> Sleep {
     tokio::time::sleep(limit)
 }
 
-/// The present moment of the steady clock.
+/// Returns the current time of the monotonic clock.
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// What a future gives, or `None` when it takes longer than a time.
-pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+/// Returns the output of a future, or `None` if it takes longer than the limit.
+pub(super) async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()
 }

@@ -11,31 +11,32 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// What a server shows, and what it asks of its peers.
+/// The TLS configuration of a server: its certificate, and whether it requests client certificates.
 ///
-/// TLS 1.2 or newer, HTTP/2 or HTTP/1.1 by ALPN. Contract: `px.md` section 11.
+/// Supports TLS 1.2 and newer, with HTTP/2 or HTTP/1.1 by ALPN. Contract: `px.md` section 11.
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
-    asks_clients: bool,
+    requests_client_certificates: bool,
 }
 
 impl Tls {
-    /// Shows a certificate chain (leaf first) with its private key, both PEM.
+    /// Creates a configuration from a certificate chain (leaf first) and its private key, both PEM.
     ///
     /// # Errors
-    /// When either is not PEM, or the key is not the leaf's.
+    /// If either is not PEM, or the key does not belong to the leaf.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::build(chain, key, WebPkiClientVerifier::no_client_auth(), false)
     }
 
-    /// The same, and asks peers for a certificate that one of these authorities (PEM) signed.
+    /// Like [`from_pem`](Self::from_pem), and requests client certificates signed by one of these
+    /// authorities (PEM).
     ///
-    /// A peer without one is let in, without a [`ClientCertificate`]; a wrong one ends the
-    /// handshake.
+    /// A peer without a certificate is accepted, without a [`ClientCertificate`]; an invalid
+    /// certificate ends the handshake.
     ///
     /// # Errors
-    /// When a part is not PEM, the key is not the leaf's, or there is no authority.
+    /// If a part is not PEM, the key does not belong to the leaf, or there is no authority.
     pub fn with_optional_clients(
         chain: &[u8],
         key: &[u8],
@@ -44,14 +45,17 @@ impl Tls {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, provider())
             .allow_unauthenticated()
             .build()
-            .map_err(|e| TlsError::new("the authorities of clients cannot be used", e))?;
+            .map_err(|e| {
+                TlsError::new("the certificate authorities of clients cannot be used", e)
+            })?;
         Self::build(chain, key, verifier, true)
     }
 
-    /// The same, and ends the handshake with a peer that has no such certificate.
+    /// Like [`with_optional_clients`](Self::with_optional_clients), but ends the handshake with a
+    /// peer without a certificate.
     ///
     /// # Errors
-    /// When a part is not PEM, the key is not the leaf's, or there is no authority.
+    /// If a part is not PEM, the key does not belong to the leaf, or there is no authority.
     pub fn with_required_clients(
         chain: &[u8],
         key: &[u8],
@@ -59,56 +63,60 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, provider())
             .build()
-            .map_err(|e| TlsError::new("the authorities of clients cannot be used", e))?;
+            .map_err(|e| {
+                TlsError::new("the certificate authorities of clients cannot be used", e)
+            })?;
         Self::build(chain, key, verifier, true)
     }
 
-    /// Takes a configuration as it is; HTTP/2 and HTTP/1.1 are offered where it offers nothing.
+    /// Creates a configuration from one of rustls. If it has no ALPN protocols, HTTP/2 and HTTP/1.1
+    /// are offered.
     ///
-    /// If it asks peers for certificates, say so with [`asks_clients`](Self::asks_clients).
+    /// If it requests client certificates, call
+    /// [`requests_client_certificates`](Self::requests_client_certificates) too.
     #[must_use]
     pub fn from_config(mut config: ServerConfig) -> Self {
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Self { config: Arc::new(config), asks_clients: false }
+        Self { config: Arc::new(config), requests_client_certificates: false }
     }
 
-    /// Whether the configuration asks peers for certificates.
+    /// Sets whether the configuration requests client certificates; `false` by default.
     ///
-    /// Where it does not, a token that is bound to a certificate is answered 503 and not 401,
-    /// because the peer could not have shown one.
+    /// If it does not, the response to a certificate-bound token is 503 instead of 401, because the
+    /// peer could not present a certificate.
     #[must_use]
-    pub fn asks_clients(mut self, asks: bool) -> Self {
-        self.asks_clients = asks;
+    pub fn requests_client_certificates(mut self, is_requested: bool) -> Self {
+        self.requests_client_certificates = is_requested;
         self
     }
 
-    /// Whether peers are asked for certificates.
-    pub(super) fn does_ask_clients(&self) -> bool {
-        self.asks_clients
+    /// Returns whether client certificates are requested.
+    pub(super) fn is_client_certificate_requested(&self) -> bool {
+        self.requests_client_certificates
     }
 
     fn build(
         chain: &[u8],
         key: &[u8],
         clients: Arc<dyn ClientCertVerifier>,
-        asks_clients: bool,
+        requests_client_certificates: bool,
     ) -> Result<Self, TlsError> {
         let chain = certificates(chain, "the certificate chain is not PEM")?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            // Not as the source: its text could quote the key.
+            // The error is not the source, because its text could quote the key.
             .map_err(|_| TlsError::plain("the private key is not PEM"))?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|e| TlsError::new("the cryptography offers no TLS version", e))?
+            .map_err(|e| TlsError::new("the crypto provider supports no TLS version", e))?
             .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)
-            .map_err(|e| TlsError::new("the certificate and the key do not go together", e))?;
-        Ok(Self::from_config(config).asks_clients(asks_clients))
+            .map_err(|e| TlsError::new("the certificate and the private key do not match", e))?;
+        Ok(Self::from_config(config).requests_client_certificates(requests_client_certificates))
     }
 
-    /// Does the handshake; gives the stream and what the peer showed.
+    /// Performs the handshake. Returns the stream and the certificate of the peer.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
@@ -144,7 +152,7 @@ fn certificates(
 }
 
 fn roots(authorities: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
-    const REFUSAL: &str = "the authorities of clients are not PEM certificates";
+    const REFUSAL: &str = "the certificate authorities of clients are not PEM certificates";
     let mut roots = RootCertStore::empty();
     for certificate in certificates(authorities, REFUSAL)? {
         roots.add(certificate).map_err(|e| TlsError::new(REFUSAL, e))?;
@@ -152,7 +160,7 @@ fn roots(authorities: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(roots))
 }
 
-/// Why a server cannot speak TLS with what it was given.
+/// Error of a TLS configuration.
 #[derive(Debug)]
 pub struct TlsError {
     message: &'static str,

@@ -1,5 +1,4 @@
-//! The authorization request: what is refused on a page, what by a redirect, and what the
-//! bank's own pages are to ask the user.
+//! The authorization request: checks, error pages, error redirects, and the user's decision.
 
 use super::OAuth;
 use crate::{
@@ -11,30 +10,30 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use px_types::{
     ApplicationId, AuthorizationCode, AuthorizationState, ClientId, ScopeSet, UserId,
-    endpoint::parameters::{Pairs, PairsOut, ParameterError},
-    partner::{AuthorizationAnswer, AuthorizationError},
+    endpoint::parameters::{ParameterError, ParameterWriter, ParsedParameters},
+    partner::{AuthorizationError, AuthorizationResponse},
 };
 use serde::{Deserialize, Serialize};
 use std::{error::Error as StdError, fmt};
 
-/// The most characters of an application's name.
-const MAX_NAME: usize = 255;
-/// Maximum size of `state`, decoded.
+/// Maximum length of an application's name, in characters.
+const MAX_NAME_CHARS: usize = 255;
+/// Maximum size of `state`, decoded, in bytes.
 const MAX_STATE_BYTES: usize = 10 << 10;
 
-/// What becomes of an authorization request.
+/// The outcome of checking an authorization request.
 ///
-/// `Debug` leaves out where to redirect to: the URL carries `state`.
+/// `Debug` omits the redirect URL, because it contains `state`.
 #[must_use]
 pub enum Authorization {
-    /// Show an error page. Nothing may be sent to the redirect URI: it is not known to be
-    /// the client's.
+    /// Show an error page. Nothing may be sent to the redirect URI, because it is not known to
+    /// belong to the client.
     Refused(PageRefusal),
-    /// Redirect to this URL, which tells the client of the refusal.
+    /// Redirect to this URL, which reports the error to the client.
     Redirect(String),
-    /// Sign the user in, let them pick accounts and consent; then call
+    /// Sign the user in and obtain the user's accounts and consent; then call
     /// [`OAuth::approve`] or [`OAuth::deny`].
-    Ask(Box<AuthorizationRequest>),
+    Prompt(Box<AuthorizationRequest>),
 }
 
 impl fmt::Debug for Authorization {
@@ -42,59 +41,59 @@ impl fmt::Debug for Authorization {
         match self {
             Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
             Self::Redirect(_) => f.write_str("Redirect(***)"),
-            Self::Ask(request) => f.debug_tuple("Ask").field(request).finish(),
+            Self::Prompt(request) => f.debug_tuple("Ask").field(request).finish(),
         }
     }
 }
 
 /// A checked authorization request, for the bank's pages.
 ///
-/// It must come back with the form of the page, bound to the browser that sent it, because
-/// [`OAuth::approve`] trusts it. Until the user has signed in, keep it in the page by
-/// [`Visits`](crate::visits::Visits) and not in the server's memory, which anybody could fill. It
-/// is smaller than 32 KiB.
+/// The form of the page must send it back, bound to the same browser, because [`OAuth::approve`]
+/// trusts it. Until the user has signed in, store it in the page with
+/// [`Visits`](crate::visits::Visits) and not in server memory, which anyone could fill. It is
+/// smaller than 32 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuthorizationRequest {
-    /// The client that asks.
+    /// The requesting client.
     pub client_id: ClientId,
-    /// Its name, to be shown to the user.
+    /// The name of the client, to be shown to the user.
     pub client_name: String,
-    /// Where the answer goes.
+    /// The URI that the response is sent to.
     pub redirect_uri: String,
-    /// What is asked for; the user may be let narrow it.
+    /// The requested scopes. The pages may let the user narrow them.
     pub scopes: ScopeSet,
-    /// Given back unchanged.
+    /// An opaque value that is returned to the client unchanged.
     pub state: Option<AuthorizationState>,
     /// The S256 challenge.
     pub challenge: Option<String>,
-    /// The application for which the user is asked.
+    /// The application for which consent is requested.
     pub application_id: Option<ApplicationId>,
-    /// Its name, to be shown to the user. The client chose it: escape it.
+    /// The name of the application, to be shown to the user. The client chose it: escape it.
     pub application_name: Option<String>,
 }
 
-/// Why an authorization request is answered by an error page.
+/// The reason for which the response to an authorization request is an error page.
 pub struct PageRefusal {
     kind: PageRefusalKind,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What is wrong with the request.
+/// The kind of a [`PageRefusal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageRefusalKind {
-    /// The query cannot be read.
+    /// The query cannot be parsed.
     Malformed,
-    /// `client_id` is missing or given twice.
+    /// `client_id` is missing or occurs twice.
     ClientId,
-    /// There is no such client.
+    /// The client does not exist.
     UnknownClient,
-    /// `redirect_uri` is missing or given twice.
+    /// `redirect_uri` is missing or occurs twice.
     RedirectUri,
-    /// The redirect URI is not one of the client's.
+    /// The redirect URI is not registered for the client, or is not secure.
     UnknownRedirectUri,
-    /// The clients cannot be looked up at the moment.
+    /// The registry of clients is temporarily unavailable.
     Unavailable,
 }
 
@@ -103,13 +102,13 @@ impl PageRefusal {
         Authorization::Refused(Self { kind, source: None })
     }
 
-    /// What is wrong.
+    /// Returns the kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> PageRefusalKind {
         self.kind
     }
 
-    /// The status of the page.
+    /// Returns the HTTP status of the page.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
@@ -118,21 +117,25 @@ impl PageRefusal {
         }
     }
 
-    /// What the page tells the user; it repeats nothing of the request.
+    /// Returns the text of the page for the user. It contains no value of the request.
     #[must_use]
     pub fn message(&self) -> &'static str {
         match self.kind {
             PageRefusalKind::Malformed => "The link that brought you here is damaged.",
-            PageRefusalKind::ClientId => "The link that brought you here names no one who asks.",
-            PageRefusalKind::UnknownClient => "Who sent you here is not known to this institution.",
+            PageRefusalKind::ClientId => {
+                "The link that brought you here does not name an application."
+            }
+            PageRefusalKind::UnknownClient => {
+                "The application that sent you here is not known to this institution."
+            }
             PageRefusalKind::RedirectUri => {
-                "The link that brought you here does not say where you came from."
+                "The link that brought you here does not say where to return to."
             }
             PageRefusalKind::UnknownRedirectUri => {
-                "The link that brought you here names an address that is not registered."
+                "The link that brought you here returns to an address that is not registered."
             }
             PageRefusalKind::Unavailable => {
-                "This cannot be done at the moment. Try again in a few minutes."
+                "This service is temporarily unavailable. Try again in a few minutes."
             }
         }
     }
@@ -157,11 +160,11 @@ impl StdError for PageRefusal {
 }
 
 impl OAuth {
-    /// Reads and checks the query of an authorization request.
+    /// Parses and checks the query of an authorization request.
     ///
     /// Contract: `px.md` section 4; RFC 6749 section 4.1; RFC 7636 section 4.3.
     pub async fn authorize(&self, query: &str) -> Authorization {
-        let Ok(pairs) = Pairs::parse(query) else {
+        let Ok(pairs) = ParsedParameters::parse(query) else {
             return PageRefusal::page(PageRefusalKind::Malformed);
         };
         let Ok(Some(client_id)) = pairs.text("client_id") else {
@@ -184,33 +187,36 @@ impl OAuth {
         let Ok(Some(redirect_uri)) = pairs.text("redirect_uri") else {
             return PageRefusal::page(PageRefusalKind::RedirectUri);
         };
-        // A fragment is not allowed here (RFC 6749, 3.1.2), nor a code in the clear, whatever was
-        // registered.
+        // Whatever was registered, a fragment is not allowed here (RFC 6749, 3.1.2), and a
+        // code must not be sent without encryption.
         let is_safe = !redirect_uri.contains('#') && is_secure_url(redirect_uri);
         if !is_safe || !client.redirect_uris.iter().any(|u| u == redirect_uri) {
             return PageRefusal::page(PageRefusalKind::UnknownRedirectUri);
         }
         match self.read_request(&client, redirect_uri, &pairs) {
-            Ok(request) => Authorization::Ask(Box::new(request)),
+            Ok(request) => Authorization::Prompt(Box::new(request)),
             Err((error, description)) => {
-                let mut answer = AuthorizationAnswer::default();
-                answer.error = Some(error);
-                answer.error_description = Some(description);
-                // A state that is given twice is no one's; one that is too long is not kept.
-                let state = pairs.text("state").ok().flatten().filter(|state| is_kept(state));
-                answer.state = state.map(AuthorizationState::new);
-                Authorization::Redirect(self.redirect(redirect_uri, answer))
+                let mut parameters = AuthorizationResponse::default();
+                parameters.error = Some(error);
+                parameters.error_description = Some(description);
+                // A state that occurs twice is ambiguous; one that is too long is
+                // not returned.
+                let state =
+                    pairs.text("state").ok().flatten().filter(|state| is_acceptable_state(state));
+                parameters.state = state.map(AuthorizationState::new);
+                Authorization::Redirect(self.redirect(redirect_uri, parameters))
             }
         }
     }
 
-    /// What the user consented to becomes a grant; gives the URL to redirect to.
+    /// Stores the user's consent as a grant and returns the URL to redirect to.
     ///
-    /// `accounts` are those that the user picked: those and no later ones.
+    /// `accounts` are the accounts that the user selected; later ones are not included.
     ///
     /// # Errors
-    /// `invalid_request` when no account is picked, in which case the page asks again, or
-    /// when the scopes were widened; unavailable when the grant cannot be stored.
+    /// - [`Error::invalid_request`] if no account is selected (show the page again), or if the
+    ///   scopes are empty or not supported by the partner.
+    /// - [`Error::unavailable`] if the grant cannot be stored.
     pub async fn approve(
         &self,
         request: &AuthorizationRequest,
@@ -218,15 +224,15 @@ impl OAuth {
         accounts: PermittedAccounts,
     ) -> Result<String, Error> {
         if matches!(&accounts, PermittedAccounts::Only(picked) if picked.is_empty()) {
-            return Err(Error::invalid_request("Pick at least one account."));
+            return Err(Error::invalid_request("Select at least one account."));
         }
         if request.scopes.is_empty() || !request.scopes.is_subset(&self.0.scopes) {
-            let text = "The scopes of the request are not those of this institution.";
+            let text = "The request has a scope that this institution does not support.";
             return Err(Error::invalid_request(text));
         }
         let (now, code) = (self.now(), self.secret());
         let mut record = GrantRecord::new(
-            self.name(),
+            self.identifier(),
             principal,
             request.client_id.clone(),
             request.scopes.clone(),
@@ -244,27 +250,27 @@ impl OAuth {
         record.application_name = request.application_name.clone();
         let stored = self.0.store.create(record).await;
         stored.map_err(|source| Error::unavailable().with_source(source))?;
-        let mut answer = AuthorizationAnswer::default();
-        answer.code = Some(AuthorizationCode::new(code));
-        answer.state = request.state.clone();
-        Ok(self.redirect(&request.redirect_uri, answer))
+        let mut parameters = AuthorizationResponse::default();
+        parameters.code = Some(AuthorizationCode::new(code));
+        parameters.state = request.state.clone();
+        Ok(self.redirect(&request.redirect_uri, parameters))
     }
 
-    /// The user refused; gives the URL to redirect to.
+    /// Returns the URL to redirect to after the user refused consent.
     #[must_use]
     pub fn deny(&self, request: &AuthorizationRequest) -> String {
-        let mut answer = AuthorizationAnswer::default();
-        answer.error = Some(AuthorizationError::AccessDenied);
-        answer.error_description = Some("The user did not consent.".into());
-        answer.state = request.state.clone();
-        self.redirect(&request.redirect_uri, answer)
+        let mut parameters = AuthorizationResponse::default();
+        parameters.error = Some(AuthorizationError::AccessDenied);
+        parameters.error_description = Some("The user did not consent.".into());
+        parameters.state = request.state.clone();
+        self.redirect(&request.redirect_uri, parameters)
     }
 
     fn read_request(
         &self,
         client: &Client,
         redirect_uri: &str,
-        pairs: &Pairs,
+        pairs: &ParsedParameters,
     ) -> Result<AuthorizationRequest, (AuthorizationError, String)> {
         let invalid =
             |error: ParameterError| (AuthorizationError::InvalidRequest, error.to_string());
@@ -276,14 +282,14 @@ impl OAuth {
         let application_id: Option<ApplicationId> =
             pairs.value("application_id").map_err(invalid)?;
         let application_name = text("application_name")?;
-        if !state.is_none_or(is_kept) {
+        if !state.is_none_or(is_acceptable_state) {
             return Err(refuse("state", "longer than 10 KiB, or with control characters"));
         }
         match response_type {
             None => return Err(refuse("response_type", "missing")),
             Some("code") => {}
             Some(_) => {
-                let text = "This institution answers with codes alone.".to_owned();
+                let text = "This institution supports `response_type=code` only.".to_owned();
                 return Err((AuthorizationError::UnsupportedResponseType, text));
             }
         }
@@ -300,7 +306,7 @@ impl OAuth {
             (Some(_), Some(_)) => return Err(refuse("code_challenge_method", "not S256")),
         }
         let named =
-            |name: &str| name.chars().count() <= MAX_NAME && !name.contains(char::is_control);
+            |name: &str| name.chars().count() <= MAX_NAME_CHARS && !name.contains(char::is_control);
         if !application_name.is_none_or(named) {
             let reason = "longer than 255 characters, or with control characters";
             return Err(refuse("application_name", reason));
@@ -309,7 +315,7 @@ impl OAuth {
             None => self.0.scopes.clone(),
             Some(Ok(scopes)) if !scopes.is_empty() && scopes.is_subset(&self.0.scopes) => scopes,
             Some(_) => {
-                let text = "A scope is not known to this institution.".to_owned();
+                let text = "This institution does not support a requested scope.".to_owned();
                 return Err((AuthorizationError::InvalidScope, text));
             }
         };
@@ -325,20 +331,20 @@ impl OAuth {
         })
     }
 
-    fn redirect(&self, uri: &str, mut answer: AuthorizationAnswer) -> String {
-        answer.iss = Some(self.0.issuer.clone());
+    fn redirect(&self, uri: &str, mut parameters: AuthorizationResponse) -> String {
+        parameters.iss = Some(self.0.issuer.clone());
         let joint = match uri.split_once('?') {
             None => "?",
             Some((_, "")) => "",
             Some((_, query)) if query.ends_with('&') => "",
             Some(_) => "&",
         };
-        format!("{uri}{joint}{}", PairsOut::text_of(&answer))
+        format!("{uri}{joint}{}", ParameterWriter::text_of(&parameters))
     }
 }
 
-/// Whether a `state` is of a size that is given back, and free of characters that RFC 6749 does
-/// not allow in it.
-fn is_kept(state: &str) -> bool {
+/// Returns whether a `state` is short enough to be returned, and free of characters that RFC 6749
+/// does not allow.
+fn is_acceptable_state(state: &str) -> bool {
     state.len() <= MAX_STATE_BYTES && !state.contains(char::is_control)
 }

@@ -1,5 +1,5 @@
-//! Who calls the token and revocation endpoints: a client's id and secret, as HTTP Basic
-//! or in the body (RFC 6749 section 2.3.1).
+//! Client authentication at the token and revocation endpoints: id and secret by HTTP Basic or in
+//! the body (RFC 6749 section 2.3.1).
 
 use super::error::OAuthError;
 use crate::clients::{Client, Clients};
@@ -8,13 +8,14 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use http::{HeaderMap, header};
-use px_types::{ClientId, ClientSecret, endpoint::parameters::Pairs};
+use px_types::{ClientId, ClientSecret, endpoint::parameters::ParsedParameters};
 
-/// The client that a request shows by HTTP Basic.
+/// Authenticates the client of a request by HTTP Basic.
 ///
 /// # Errors
-/// `invalid_client` when the credentials are missing or wrong, `invalid_request` when there
-/// are two, `temporarily_unavailable` when the registry fails.
+/// - `invalid_client` if the credentials are missing or wrong.
+/// - `invalid_request` if there are two `Authorization` headers.
+/// - `temporarily_unavailable` if the registry of clients fails.
 pub async fn authenticate_client(
     clients: &dyn Clients,
     headers: &HeaderMap,
@@ -25,22 +26,22 @@ pub async fn authenticate_client(
     }
 }
 
-/// The client that a form shows, by HTTP Basic or in its body, and not by both. One that was
-/// authenticated by HTTP Basic before the body was read is `known`.
+/// Authenticates the client of a form, by HTTP Basic or by its body, but not by both. `known` is a
+/// client that was authenticated by HTTP Basic before the body was read.
 pub(super) async fn authenticate_form(
     clients: &dyn Clients,
     known: Option<Client>,
     headers: &HeaderMap,
-    form: &Pairs,
+    form: &ParsedParameters,
 ) -> Result<Client, OAuthError> {
-    let twice = |_| OAuthError::invalid_request("A parameter is given twice.");
+    let twice = |_| OAuthError::invalid_request("A parameter occurs twice.");
     let id = form.text("client_id").map_err(twice)?;
     let secret = form.text("client_secret").map_err(twice)?;
     let assertion = form.text("client_assertion").map_err(twice)?;
     let in_header = headers.contains_key(header::AUTHORIZATION);
     if usize::from(in_header) + usize::from(secret.is_some()) + usize::from(assertion.is_some()) > 1
     {
-        let text = "The client shows who it is in more than one way.";
+        let text = "The client authenticates in more than one way.";
         return Err(OAuthError::invalid_request(text));
     }
     if in_header {
@@ -60,7 +61,7 @@ pub(super) async fn authenticate_form(
     check(clients, vec![(id.to_owned(), ClientSecret::new(secret))]).await
 }
 
-/// The ways to read the credentials of HTTP Basic, the right one first.
+/// Returns the possible readings of HTTP Basic credentials, the one of RFC 6749 first.
 fn basic(headers: &HeaderMap) -> Result<Option<Vec<(String, ClientSecret)>>, OAuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
@@ -84,7 +85,8 @@ fn basic(headers: &HeaderMap) -> Result<Option<Vec<(String, ClientSecret)>>, OAu
         let encoded = form_decode(id).zip(form_decode(secret));
         let plain = (id.to_owned(), secret.to_owned());
         let mut readings: Vec<_> = encoded.into_iter().collect();
-        // Many clients leave the encoding out; where it changes nothing the two are one.
+        // Many clients omit the form encoding. If it changes nothing, both readings are
+        // equal.
         if readings.first() != Some(&plain) {
             readings.push(plain);
         }
@@ -111,7 +113,7 @@ async fn check(
     Err(OAuthError::invalid_client())
 }
 
-/// Undoes `application/x-www-form-urlencoded`; `None` when the encoding is broken.
+/// Decodes `application/x-www-form-urlencoded`. Returns `None` if the encoding is invalid.
 fn form_decode(text: &str) -> Option<String> {
     let digit = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
     let mut out = Vec::with_capacity(text.len());

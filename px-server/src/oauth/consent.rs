@@ -1,66 +1,66 @@
-//! Tokens that hang on a user's consent: given under it, and ended with it.
+//! Tokens that belong to a user's consent: issued under it and revoked with it.
 
-use super::{Digest, GrantRecord, OAuth, Swap, Versioned, store::StoreError};
+use super::{Digest, GrantRecord, OAuth, Swap, VersionedGrant, store::StoreError};
 use crate::{Error, PermittedAccounts};
 use chrono::{DateTime, Utc};
 use px_types::{AccessToken, ClientId, UserId};
 use std::{sync::Arc, time::Duration};
 
-/// Maximum number of living tokens under one consent. Beyond it the oldest ends.
-const MAX_UNDER_CONSENT: usize = 16;
+/// Maximum number of live tokens under one consent. A further one revokes the oldest.
+const MAX_TOKENS_PER_CONSENT: usize = 16;
 
 fn unavailable(source: StoreError) -> Error {
     Error::unavailable().with_source(source)
 }
 
 impl OAuth {
-    /// Returns the consents of a user to a client that hold, the latest first.
+    /// Returns the active consents of a user to a client, latest first.
     ///
-    /// Grants that were given [under](Self::issue_under) a consent are not among them; those that
-    /// are [pending](Self::issue_pending) are.
+    /// Grants that were issued [under](Self::issue_under) a consent are not included;
+    /// [pending](Self::issue_pending) ones are.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn consents(
         &self,
         client: &ClientId,
         principal: &UserId,
     ) -> Result<Vec<Arc<GrantRecord>>, Error> {
         let now = self.now();
-        let grants = self.0.store.of_principal(principal).await.map_err(unavailable)?;
+        let grants = self.0.store.find_by_principal(principal).await.map_err(unavailable)?;
         let mut consents: Vec<_> = grants
             .into_iter()
             .map(|grant| grant.record)
             .filter(|grant| grant.client_id == *client && grant.parent.is_none())
-            .filter(|grant| grant.holds(now))
+            .filter(|grant| grant.is_active(now))
             .collect();
         consents.sort_by_key(|grant| std::cmp::Reverse(grant.granted_at));
         Ok(consents)
     }
 
-    /// Issues an access token that shows what a consent shows, and ends with it. Returns `None` if
-    /// the consent does not hold.
+    /// Issues an access token with the permissions of a consent, which ends with the consent.
+    /// Returns `None` if the consent is not active.
     ///
-    /// For a token that the bank hands to the client itself, such as
-    /// [`ImportItem`](px_types::plaid::ImportItem): one of its own would outlive the consent. It is
-    /// refused as soon as the consent ends, by a revocation or otherwise. At most 16 live under
-    /// one consent; the next one ends the oldest.
+    /// Use it for a token that the bank passes to the client itself, for example in
+    /// [`ImportItem`](px_types::plaid::ImportItem); a token with a grant of its own would
+    /// outlive the consent. The token is refused as soon as the consent ends, by a revocation
+    /// or otherwise. One consent has at most 16 live tokens; a further one revokes the oldest.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn issue_under(&self, consent_id: &str) -> Result<Option<AccessToken>, Error> {
         let now = self.now();
         let found = self.0.store.find_by_id(consent_id).await.map_err(unavailable)?;
         let Some(consent) = found.map(|found| found.record) else { return Ok(None) };
-        if !consent.holds(now) || consent.parent.is_some() {
+        if !consent.is_active(now) || consent.parent.is_some() {
             return Ok(None);
         }
-        self.end_oldest_under(&consent).await?;
-        // The consent is looked at with each use, so its end is this one's, whenever that is.
+        self.revoke_oldest_children(&consent).await?;
+        // The consent is checked at each use, so the token ends with it in any case.
         let ends_at = consent.ends_at;
         let token = self.secret();
         let mut record = GrantRecord::new(
-            self.name(),
+            self.identifier(),
             consent.principal.clone(),
             consent.client_id.clone(),
             consent.scopes.clone(),
@@ -74,12 +74,14 @@ impl OAuth {
         Ok(Some(AccessToken::new(token)))
     }
 
-    /// Issues an access token for a user who has asked to connect something and consents elsewhere,
-    /// such as on Plaid's page. It ends after `lifetime`, unless it is [confirmed](Self::confirm)
-    /// before; then it lives as long as a refresh token would.
+    /// Issues an access token for a user who has requested a connection and consents elsewhere,
+    /// for example on Plaid's page.
+    ///
+    /// The token ends after `lifetime` unless it is [confirmed](Self::confirm) first; then it
+    /// lives as long as a refresh token would.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn issue_pending(
         &self,
         client: &ClientId,
@@ -88,7 +90,7 @@ impl OAuth {
         lifetime: Duration,
     ) -> Result<AccessToken, Error> {
         let (now, token) = (self.now(), self.secret());
-        let (id, ends_at) = (self.name(), self.ends_at(now));
+        let (id, ends_at) = (self.identifier(), self.ends_at(now));
         let scopes = self.0.scopes.clone();
         let mut record =
             GrantRecord::new(id, principal, client.clone(), scopes, accounts, now, ends_at)
@@ -98,10 +100,11 @@ impl OAuth {
         Ok(AccessToken::new(token))
     }
 
-    /// Confirms what is [pending](Self::issue_pending): the user has consented.
+    /// Confirms the [pending](Self::issue_pending) grants of a user to a client: the user has
+    /// consented.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn confirm(&self, client: &ClientId, principal: &UserId) -> Result<(), Error> {
         for consent in self.consents(client, principal).await? {
             if consent.pending_until.is_some() {
@@ -111,10 +114,11 @@ impl OAuth {
         Ok(())
     }
 
-    /// Revokes what is [pending](Self::issue_pending): the user has not consented.
+    /// Revokes the [pending](Self::issue_pending) grants of a user to a client: the user has
+    /// not consented.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
+    /// [`Error::unavailable`] if the store fails.
     pub async fn revoke_pending(&self, client: &ClientId, principal: &UserId) -> Result<(), Error> {
         for consent in self.consents(client, principal).await? {
             if consent.pending_until.is_some() {
@@ -124,18 +128,18 @@ impl OAuth {
         Ok(())
     }
 
-    /// Revokes every grant of a user to a client that began up to a moment: the user has ended
-    /// what was shared with that client.
+    /// Revokes every grant of a user to a client that was given at or before `up_to`: the user
+    /// stopped sharing data with that client.
     ///
     /// # Errors
-    /// Unavailable if the store fails; some grants may be revoked by then. Call it again.
+    /// [`Error::unavailable`] if the store fails. Some grants may be revoked; call it again.
     pub async fn revoke_client(
         &self,
         client: &ClientId,
         principal: &UserId,
         up_to: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let grants = self.0.store.of_principal(principal).await.map_err(unavailable)?;
+        let grants = self.0.store.find_by_principal(principal).await.map_err(unavailable)?;
         for grant in grants.iter().map(|grant| &grant.record) {
             if grant.client_id == *client && grant.granted_at <= up_to {
                 self.revoke_grant(&grant.id).await?;
@@ -144,42 +148,43 @@ impl OAuth {
         Ok(())
     }
 
-    /// Returns whether an access token of this kit is good now. Unlike a
-    /// [verifier](Self::verifier) it does not count as a use of the token.
+    /// Returns whether an access token of this kit is valid now. Unlike a
+    /// [verifier](Self::verifier), this does not count as a use of the token.
     ///
     /// # Errors
-    /// Unavailable if the store fails.
-    pub async fn is_good(&self, token: &AccessToken) -> Result<bool, Error> {
+    /// [`Error::unavailable`] if the store fails.
+    pub async fn is_valid(&self, token: &AccessToken) -> Result<bool, Error> {
         let digest = Digest::of(token.expose());
         let found = self.0.store.find(&digest).await.map_err(unavailable)?;
         let Some(grant) = found.map(|found| found.record) else { return Ok(false) };
         let is_good = grant.present(&digest, self.now()).outcome.is_ok();
-        Ok(is_good && self.parent_holds(&grant).await.map_err(unavailable)?)
+        Ok(is_good && self.is_parent_active(&grant).await.map_err(unavailable)?)
     }
 
-    /// Returns whether the consent that a grant was given under holds; `true` for a consent itself.
-    pub(super) async fn parent_holds(&self, grant: &GrantRecord) -> Result<bool, StoreError> {
+    /// Returns whether the consent of a grant is active; `true` for a consent itself.
+    pub(super) async fn is_parent_active(&self, grant: &GrantRecord) -> Result<bool, StoreError> {
         let Some(parent) = &grant.parent else { return Ok(true) };
         let found = self.0.store.find_by_id(parent).await?;
-        Ok(found.is_some_and(|found| found.record.holds(self.now())))
+        Ok(found.is_some_and(|found| found.record.is_active(self.now())))
     }
 
-    /// Ends what was given under a grant that was revoked.
+    /// Revokes the grants under a revoked grant.
     ///
-    /// Whatever is missed here is refused all the same, by [`parent_holds`](Self::parent_holds).
-    pub(super) async fn end_under(&self, revoked: &GrantRecord) -> Result<(), StoreError> {
-        for grant in self.under(revoked).await? {
+    /// A grant that is missed here is still refused, by
+    /// [`is_parent_active`](Self::is_parent_active).
+    pub(super) async fn revoke_children(&self, revoked: &GrantRecord) -> Result<(), StoreError> {
+        for grant in self.children(revoked).await? {
             self.change(&grant.record.id, |record, now| record.revoke(now).record).await?;
         }
         Ok(())
     }
 
-    async fn end_oldest_under(&self, consent: &GrantRecord) -> Result<(), Error> {
+    async fn revoke_oldest_children(&self, consent: &GrantRecord) -> Result<(), Error> {
         let now = self.now();
-        let mut living = self.under(consent).await.map_err(unavailable)?;
-        living.retain(|grant| grant.record.holds(now));
+        let mut living = self.children(consent).await.map_err(unavailable)?;
+        living.retain(|grant| grant.record.is_active(now));
         living.sort_by_key(|grant| grant.record.granted_at);
-        let surplus = (living.len() + 1).saturating_sub(MAX_UNDER_CONSENT);
+        let surplus = (living.len() + 1).saturating_sub(MAX_TOKENS_PER_CONSENT);
         for grant in living.iter().take(surplus) {
             self.change(&grant.record.id, |record, now| record.revoke(now).record)
                 .await
@@ -188,13 +193,13 @@ impl OAuth {
         Ok(())
     }
 
-    async fn under(&self, consent: &GrantRecord) -> Result<Vec<Versioned>, StoreError> {
-        let mut grants = self.0.store.of_principal(&consent.principal).await?;
+    async fn children(&self, consent: &GrantRecord) -> Result<Vec<VersionedGrant>, StoreError> {
+        let mut grants = self.0.store.find_by_principal(&consent.principal).await?;
         grants.retain(|grant| grant.record.parent.as_deref() == Some(&consent.id));
         Ok(grants)
     }
 
-    /// Changes one grant, and again if another change came first.
+    /// Changes one grant; retries if another change was stored first.
     async fn change(
         &self,
         id: &str,

@@ -1,40 +1,40 @@
-//! What the token and revocation endpoints answer when they refuse, and why an
-//! [`OAuth`](super::OAuth) could not be built.
+//! Errors of the token and revocation endpoints, and of building an [`OAuth`](super::OAuth).
 
 use http::StatusCode;
 use std::{error::Error as StdError, fmt, time::Duration};
 
-/// A refusal of the token or the revocation endpoint (RFC 6749 section 5.2).
+/// An error of the token or the revocation endpoint (RFC 6749 section 5.2).
 ///
-/// Says what is answered: [`status`](Self::status), [`body`](Self::body) and two headers.
+/// The HTTP response consists of [`status`](Self::status), [`body`](Self::body),
+/// [`www_authenticate`](Self::www_authenticate) and [`retry_after`](Self::retry_after).
 pub struct OAuthError {
     kind: OAuthErrorKind,
     description: &'static str,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of refusal it is.
+/// The kind of an [`OAuthError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthErrorKind {
     /// The request is malformed.
     InvalidRequest,
-    /// The client did not show who it is.
+    /// The client is not authenticated.
     InvalidClient,
-    /// The code or the token is not good, or no longer.
+    /// The code or the token is invalid, expired or revoked.
     InvalidGrant,
-    /// There is no such grant type here.
+    /// The grant type is not supported.
     UnsupportedGrantType,
-    /// More was asked for than was granted.
+    /// The requested scopes exceed those of the grant.
     InvalidScope,
-    /// What the partner keeps is out of reach for now.
+    /// The partner's storage is temporarily unavailable.
     TemporarilyUnavailable,
     /// The partner failed.
     ServerError,
 }
 
 impl OAuthErrorKind {
-    /// The kind, as the wire spells it.
+    /// Returns the value of `error` on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,25 +64,25 @@ impl OAuthError {
     }
 
     pub(crate) fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let text = "The institution cannot answer at the moment. Try again later.";
+        let text = "The institution is temporarily unavailable. Try again later.";
         let mut error = Self::new(OAuthErrorKind::TemporarilyUnavailable, text);
         error.source = Some(source.into());
         error
     }
 
-    /// What kind of refusal it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> OAuthErrorKind {
         self.kind
     }
 
-    /// What `error_description` says: a text for developers, free of values.
+    /// Returns `error_description`: a text for developers, without values of the request.
     #[must_use]
     pub fn description(&self) -> &'static str {
         self.description
     }
 
-    /// The status.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
@@ -93,7 +93,7 @@ impl OAuthError {
         }
     }
 
-    /// The JSON body: `error` and `error_description`.
+    /// Returns the JSON body with `error` and `error_description`.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let body = serde_json::json!({
@@ -103,13 +103,13 @@ impl OAuthError {
         body.to_string().into_bytes()
     }
 
-    /// The value of `WWW-Authenticate`, where it belongs.
+    /// Returns the value of `WWW-Authenticate`, for `invalid_client`.
     #[must_use]
     pub fn www_authenticate(&self) -> Option<&'static str> {
         (self.kind == OAuthErrorKind::InvalidClient).then_some(r#"Basic realm="px""#)
     }
 
-    /// The value of `Retry-After`, where it belongs.
+    /// Returns the value of `Retry-After`, for `temporarily_unavailable`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let unavailable = self.kind == OAuthErrorKind::TemporarilyUnavailable;
@@ -138,23 +138,23 @@ impl StdError for OAuthError {
     }
 }
 
-/// Why an [`OAuth`](super::OAuth) could not be built: a setting that would not be safe.
+/// Error of building an [`OAuth`](super::OAuth): a setting that is not safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
-    /// The issuer.
+pub enum OAuthBuildError {
+    /// The issuer is not an https URL (or http on loopback), or has a query or a fragment.
     #[error("the issuer is not an https URL (or http on loopback) without query and fragment")]
     Issuer,
-    /// The scopes.
-    #[error("the scopes are empty: name at least one")]
+    /// There are no scopes.
+    #[error("the scopes are empty; set at least one")]
     Scopes,
-    /// The life of a code.
-    #[error("a code must live from 1 second to 10 minutes")]
+    /// The lifetime of a code is out of range.
+    #[error("the lifetime of a code must be from 1 second to 10 minutes")]
     CodeLifetime,
-    /// The life of an access token.
-    #[error("an access token must live at least 1 second")]
+    /// The lifetime of an access token is out of range.
+    #[error("the lifetime of an access token must be from 1 second to 366 days")]
     AccessTokenLifetime,
-    /// The life of refresh tokens.
-    #[error("refresh tokens must live at least 1 month")]
+    /// The lifetime of refresh tokens is out of range.
+    #[error("the lifetime of refresh tokens must be from 1 to 1200 months")]
     RefreshLifetime,
 }

@@ -1,13 +1,13 @@
-//! One grant and everything it gave: the record, and each step that it can take.
+//! The record of a grant, and its state transitions.
 //!
-//! Pure: a step takes the record, what happened and the time, and says what becomes of the
-//! record and what is answered. Stores, randomness and HTTP are elsewhere.
+//! Without I/O: a transition takes the record, an event and the time, and returns the new record
+//! and the result. Storage, randomness and HTTP are in other modules.
 //!
-//! A refresh token is two secrets, `family.secret`. The first stays for the life of the
-//! grant, the second changes with each use. So a record needs to remember only the tokens
-//! that may still be exchanged: whoever shows the family's secret with any other second
-//! half shows a spent token. Those that were spent a moment ago are remembered until presenting
-//! them means theft. The record stays small over 13 months of rotation.
+//! A refresh token consists of two secrets, `family.secret`. The first stays the same for the
+//! lifetime of the grant; the second changes with each use. A record therefore stores only the
+//! tokens that may still be exchanged: a token with the secret of the family and an unknown second
+//! part has been spent. Recently spent tokens are stored until their use has to be treated as
+//! theft. The record stays small over 13 months of rotation.
 
 use super::Digest;
 use crate::PermittedAccounts;
@@ -17,53 +17,54 @@ use px_types::{ApplicationId, ClientId, Scope, ScopeSet, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Time after the first use of a refresh token within which no further use of it ends the grant.
+/// Time after the first use of a refresh token during which further uses do not revoke the grant.
 pub const REPLAY_WINDOW: TimeDelta = TimeDelta::seconds(30);
-/// Time after the first use of a pair within which its unused siblings may be presented without
-/// ending the grant.
+/// Time after the first use of a pair during which its unused siblings may be presented without
+/// revoking the grant.
 pub const SUPERSEDED_WINDOW: TimeDelta = TimeDelta::seconds(60);
-/// How many pairs one refresh token gives at most.
+/// Maximum number of pairs that one refresh token gives.
 pub const MAX_PAIRS: usize = 3;
-/// The most access tokens of one grant that live at a time; the oldest ends first.
+/// Maximum number of live access tokens of one grant. A further one removes the oldest.
 pub const MAX_ACCESS_TOKENS: usize = 64;
-/// Maximum number of spent refresh tokens that are remembered. Beyond it the oldest counts as
-/// stolen when it is presented.
+/// Maximum number of spent refresh tokens that are stored. Beyond it, use of the oldest is treated
+/// as theft.
 const MAX_SPENT: usize = 64;
 
-/// A grant: what a user allowed, and the digests of everything it gave.
+/// A grant: the permissions that a user gave, and the digests of everything that was issued.
 ///
-/// A store keeps it whole, as JSON if it likes, and finds it by any of
-/// [`digests`](Self::digests). It holds no secret.
+/// A store saves the whole record, for example as JSON, and finds it by any of
+/// [`digests`](Self::digests). It contains no secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GrantRecord {
-    /// Names the grant; no secret.
+    /// Identifies the grant. Not a secret.
     pub id: String,
-    /// The person whose data it is.
+    /// The user who owns the data.
     pub principal: UserId,
-    /// The client that was granted it.
+    /// The client that the grant was given to.
     pub client_id: ClientId,
-    /// The application for which the user was asked.
+    /// The application for which the user gave consent.
     pub application_id: Option<ApplicationId>,
-    /// Its name.
+    /// The name of the application.
     pub application_name: Option<String>,
-    /// What the user allowed.
+    /// The scopes that the user permitted.
     pub scopes: ScopeSet,
-    /// The accounts that the user allowed.
+    /// The accounts that the user permitted.
     pub accounts: PermittedAccounts,
-    /// When the user allowed it.
+    /// Time of the consent.
     pub granted_at: DateTime<Utc>,
-    /// When its refresh tokens end.
+    /// Expiry time of the refresh tokens.
     pub ends_at: DateTime<Utc>,
-    /// When it was revoked, if it was.
+    /// Time of the revocation, if the grant was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// The id of the consent under which it was given, and with which it ends; none for a consent.
+    /// The id of the consent that this grant belongs to and ends with. `None` for a consent
+    /// itself.
     pub parent: Option<String>,
-    /// When it ends unless the user consents before; none once the user has.
+    /// End of the grant unless the user consents first. `None` once the user has consented.
     pub pending_until: Option<DateTime<Utc>>,
-    /// The authorization code; none in credentials mode.
+    /// The authorization code. `None` in credentials mode.
     pub code: Option<CodeState>,
-    /// The refresh tokens; none before the code is redeemed, and without `offline_access`.
+    /// The refresh tokens. `None` before the code is redeemed, and without `offline_access`.
     pub refresh: Option<RefreshState>,
     /// The access tokens that have not expired.
     pub access: Vec<AccessState>,
@@ -73,15 +74,15 @@ pub struct GrantRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CodeState {
-    /// Its digest.
+    /// The digest of the code.
     pub digest: Digest,
-    /// Where the code was sent; the exchange names the same.
+    /// The redirect URI that the code was sent to. The exchange must name the same one.
     pub redirect_uri: String,
-    /// The S256 challenge; none where the partner does not ask for one.
+    /// The S256 challenge. `None` if the partner does not require one.
     pub challenge: Option<String>,
-    /// When it ends.
+    /// Expiry time of the code.
     pub expires_at: DateTime<Utc>,
-    /// When it was first used, rightly or not.
+    /// Time of the first use of the code, successful or not.
     pub spent_at: Option<DateTime<Utc>>,
 }
 
@@ -89,35 +90,38 @@ pub struct CodeState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RefreshState {
-    /// The digest of the first half, which all of them share.
+    /// The digest of the first part, which all refresh tokens of the grant share.
     pub family: Digest,
-    /// The digest of the second half of the present one.
+    /// The digest of the second part of the current token.
     pub current: Digest,
-    /// When the present one was first used.
+    /// Time of the first use of the current token.
     pub used_at: Option<DateTime<Utc>>,
-    /// The pairs that it gave; the first of them that is used becomes the present one.
+    /// The pairs that the current token gave. The first pair to be used becomes the current
+    /// one.
     pub pairs: Vec<Pair>,
-    /// Refresh tokens that were spent a moment ago, the oldest first.
+    /// Recently spent refresh tokens, oldest first.
     pub spent: VecDeque<SpentRefresh>,
 }
 
-/// A refresh token that gives nothing more. Until a moment, presenting it ends nothing.
+/// A spent refresh token. Presenting it does not revoke the grant until
+/// [`harmless_until`](Self::harmless_until).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SpentRefresh {
-    /// The digest of its second half.
+    /// The digest of the second part of the token.
     pub digest: Digest,
-    /// The last moment at which it may be presented without ending the grant.
+    /// The last time at which it may be presented without revoking the grant.
     pub harmless_until: DateTime<Utc>,
-    /// Whether a sibling of its pair was used first. Otherwise it gave the present token.
+    /// Whether a sibling of its pair was used first. Otherwise the current token was issued for
+    /// it.
     pub superseded: bool,
 }
 
-/// An access and a refresh token that were given together.
+/// An access token and a refresh token that were issued together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Pair {
-    /// The digest of the refresh token's second half.
+    /// The digest of the second part of the refresh token.
     pub refresh: Digest,
     /// The digest of the access token.
     pub access: Digest,
@@ -127,71 +131,72 @@ pub struct Pair {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AccessState {
-    /// Its digest.
+    /// The digest of the token.
     pub digest: Digest,
-    /// What it may do.
+    /// The scopes of the token.
     pub scopes: ScopeSet,
-    /// When it ends.
+    /// Expiry time of the token.
     pub expires_at: DateTime<Utc>,
-    /// Whether it was revoked, or its sibling was used first.
+    /// Whether the token was revoked, or a sibling of its pair was used first.
     pub ended: bool,
-    /// When its sibling was used first, if one was.
+    /// Time at which a sibling of its pair was used first.
     pub superseded_at: Option<DateTime<Utc>>,
 }
 
-/// What becomes of a record, and what is answered.
+/// The result of a state transition of a grant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Step<T> {
-    /// The record to store; `None` when it stays as it is.
+    /// The record to store; `None` if it does not change.
     pub record: Option<GrantRecord>,
-    /// The answer.
-    pub outcome: Result<T, Refusal>,
+    /// The value of the transition, or the reason for which it was refused.
+    pub outcome: Result<T, GrantRefusal>,
 }
 
-/// Why a step was refused.
+/// The reason for which a transition was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// The code or the token is unknown, expired, spent, revoked or another client's.
+pub enum GrantRefusal {
+    /// The code or the token is unknown, expired, spent, revoked or belongs to another client.
     InvalidGrant,
-    /// A spent code or a spent refresh token was used, or a pair that lost against its sibling
-    /// was presented long after: the grant is revoked.
+    /// A spent code or refresh token was used, or a pair was presented long after its sibling
+    /// was used. The grant is revoked.
     Reused,
-    /// A pair was presented whose sibling was used first, a moment ago. Nothing ends.
+    /// A pair was presented shortly after its sibling was used. Nothing is revoked.
     Superseded,
-    /// More scopes were asked for than were granted.
+    /// The requested scopes exceed those of the grant.
     InvalidScope,
 }
 
-/// What a step gave.
+/// Tokens that a transition issued.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Given {
-    /// What the access token may do.
+pub struct IssuedTokens {
+    /// The scopes of the access token.
     pub scopes: ScopeSet,
-    /// When the access token ends.
+    /// Expiry time of the access token.
     pub expires_at: DateTime<Utc>,
-    /// Whether the refresh token was given too.
+    /// Whether a refresh token was issued too.
     pub refresh: bool,
 }
 
-/// The digests of fresh tokens, made before the step and used if it gives any.
+/// The digests of new tokens. They are created before the transition, and stored if it issues
+/// tokens.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Fresh {
-    /// Of the access token.
+pub struct NewTokenDigests {
+    /// The digest of the access token.
     pub access: Digest,
-    /// Of the refresh token's first half; used when the code is redeemed.
+    /// The digest of the first part of the refresh token; used when a code is redeemed.
     pub family: Digest,
-    /// Of the refresh token's second half.
+    /// The digest of the second part of the refresh token.
     pub refresh: Digest,
-    /// How long the access token lives.
+    /// The lifetime of the access token.
     pub access_lifetime: TimeDelta,
 }
 
-impl Fresh {
-    /// Fresh tokens.
+impl NewTokenDigests {
+    /// Creates the digests of new tokens.
     #[must_use]
     pub fn new(
         access: Digest,
@@ -204,7 +209,7 @@ impl Fresh {
 }
 
 impl GrantRecord {
-    /// A grant that has given nothing yet.
+    /// Creates a grant without code and tokens.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -234,7 +239,7 @@ impl GrantRecord {
         }
     }
 
-    /// Adds the code that the user's consent gave.
+    /// Adds the authorization code of the user's consent.
     #[must_use]
     pub fn with_code(
         mut self,
@@ -253,7 +258,7 @@ impl GrantRecord {
         self
     }
 
-    /// Adds an access token that no code and no refresh token gave: credentials mode.
+    /// Adds an access token that is issued without a code, for credentials mode.
     #[must_use]
     pub fn with_access(mut self, digest: Digest, expires_at: DateTime<Utc>) -> Self {
         let scopes = self.scopes.clone();
@@ -261,7 +266,8 @@ impl GrantRecord {
         self
     }
 
-    /// Everything by which a store must find the record: code, family, access tokens.
+    /// Returns the digests by which a store must find the record: code, family and access
+    /// tokens.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
         let code = self.code.iter().map(|code| code.digest);
@@ -270,9 +276,10 @@ impl GrantRecord {
         code.chain(family).chain(access).collect()
     }
 
-    /// When nothing that the record knows can be used any more; a store may drop it then.
+    /// Returns when the last code or token of the record expires. A store may then delete the
+    /// record.
     #[must_use]
-    pub fn keep_until(&self) -> DateTime<Utc> {
+    pub fn retain_until(&self) -> DateTime<Utc> {
         let code = self.code.as_ref().map(|code| code.expires_at);
         let refresh = self.refresh.as_ref().map(|_| self.ends_at);
         let access = self.access.iter().map(|access| access.expires_at).max();
@@ -280,9 +287,9 @@ impl GrantRecord {
         self.pending_until.map_or(end, |until| end.min(until))
     }
 
-    /// Whether anything that it gave can be used at that moment.
+    /// Returns whether a code or token of the grant can be used at that time.
     #[must_use]
-    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+    pub fn is_active(&self, now: DateTime<Utc>) -> bool {
         let code = self.code.as_ref();
         let code = code.is_some_and(|code| code.spent_at.is_none() && now < code.expires_at);
         let refresh = self.refresh.is_some() && now < self.ends_at;
@@ -290,12 +297,13 @@ impl GrantRecord {
         self.is_open(now) && (code || refresh || access)
     }
 
-    /// Whether it was neither revoked nor left without the consent that it waits for.
+    /// Returns whether the grant is neither revoked nor expired while it waited for consent.
     fn is_open(&self, now: DateTime<Utc>) -> bool {
         self.revoked_at.is_none() && self.pending_until.is_none_or(|until| now < until)
     }
 
-    /// The record once the user has consented, if it was pending and holds.
+    /// Returns the record after the user has consented. Returns `None` if it is not pending or
+    /// has ended.
     #[must_use]
     pub fn confirm(&self, now: DateTime<Utc>) -> Option<Self> {
         let is_pending = self.pending_until.is_some() && self.is_open(now);
@@ -310,26 +318,28 @@ impl GrantRecord {
         client: &ClientId,
         redirect_uri: Option<&str>,
         verifier: Option<&str>,
-        fresh: &Fresh,
+        digests: &NewTokenDigests,
         now: DateTime<Utc>,
-    ) -> Step<Given> {
+    ) -> Step<IssuedTokens> {
         let Some(state) = &self.code else {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         };
         if self.revoked_at.is_some() || state.digest != *code || self.client_id != *client {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         }
         if state.spent_at.is_some() {
-            return self.reused(now);
+            return self.revoke_as_reused(now);
         }
         if now >= state.expires_at {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         }
         let proven = match (&state.challenge, verifier) {
             (Some(challenge), Some(verifier)) => {
-                well_formed(verifier) && same(&Digest::of(verifier).to_string(), challenge)
+                is_code_verifier(verifier)
+                    && constant_time_str_eq(&Digest::of(verifier).to_string(), challenge)
             }
-            // A verifier without a challenge is a request that was tampered with (RFC 9700, 4.8.2).
+            // A verifier without a challenge indicates a manipulated request (RFC 9700,
+            // 4.8.2).
             (Some(_), None) | (None, Some(_)) => false,
             (None, None) => true,
         };
@@ -339,31 +349,32 @@ impl GrantRecord {
             code.spent_at = Some(now);
         }
         if !proven || !bound {
-            return Step::changed(record, Err(Refusal::InvalidGrant));
+            return Step::changed(record, Err(GrantRefusal::InvalidGrant));
         }
         let refresh = record.scopes.contains(&Scope::OFFLINE_ACCESS) && now < record.ends_at;
         if refresh {
             record.refresh = Some(RefreshState {
-                family: fresh.family,
-                current: fresh.refresh,
+                family: digests.family,
+                current: digests.refresh,
                 used_at: None,
                 pairs: Vec::new(),
                 spent: VecDeque::new(),
             });
         }
         let scopes = record.scopes.clone();
-        let expires_at = record.access_ends(fresh, now);
-        record.give_access(fresh.access, scopes.clone(), expires_at, now);
-        let given = Given { scopes, expires_at, refresh };
-        Step::changed(record, Ok(given))
+        let expires_at = record.access_ends(digests, now);
+        record.add_access_token(digests.access, scopes.clone(), expires_at, now);
+        let issued = IssuedTokens { scopes, expires_at, refresh };
+        Step::changed(record, Ok(issued))
     }
 
-    /// Exchanges a refresh token for a pair.
+    /// Exchanges a refresh token for a pair of tokens.
     ///
-    /// Within [`REPLAY_WINDOW`] of its first use it gives up to [`MAX_PAIRS`] pairs, because a
-    /// response can be lost. The pair that is used first stays. Other uses within the window are
-    /// refused and end nothing; a use after it revokes the grant, and so does a pair that lost
-    /// against its sibling, [`SUPERSEDED_WINDOW`] after that was used.
+    /// Within [`REPLAY_WINDOW`] of its first use, a refresh token gives up to [`MAX_PAIRS`]
+    /// pairs, because a response can be lost. The pair that is used first remains valid. Other
+    /// uses within the window are refused without revoking anything; a use after the window
+    /// revokes the grant. If a sibling of a pair was used first, presenting the pair after
+    /// [`SUPERSEDED_WINDOW`] revokes the grant too.
     #[must_use]
     pub fn refresh(
         &self,
@@ -371,82 +382,83 @@ impl GrantRecord {
         secret: &Digest,
         client: &ClientId,
         scope: Option<&ScopeSet>,
-        fresh: &Fresh,
+        digests: &NewTokenDigests,
         now: DateTime<Utc>,
-    ) -> Step<Given> {
+    ) -> Step<IssuedTokens> {
         let Some(state) = &self.refresh else {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         };
         // The record may have been found by another of its digests.
         if state.family != *family || self.client_id != *client {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         }
         if self.revoked_at.is_some() || now >= self.ends_at {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         }
         let mut record = self.clone();
         if let Some(chosen) = state.pairs.iter().position(|pair| pair.refresh == *secret) {
-            record.settle(chosen, now);
+            record.select_pair(chosen, now);
         } else if state.current == *secret {
             match state.window_ends() {
-                Some(end) if now > end => return self.reused(now),
+                Some(end) if now > end => return self.revoke_as_reused(now),
                 Some(_) if state.pairs.len() >= MAX_PAIRS => {
-                    return Step::refused(Refusal::InvalidGrant);
+                    return Step::refused(GrantRefusal::InvalidGrant);
                 }
                 _ => {}
             }
         } else {
             let spent = state.spent.iter().find(|spent| spent.digest == *secret);
             return match spent.filter(|spent| now <= spent.harmless_until) {
-                Some(spent) if spent.superseded => Step::refused(Refusal::Superseded),
-                Some(_) => Step::refused(Refusal::InvalidGrant),
-                None => self.reused(now),
+                Some(spent) if spent.superseded => Step::refused(GrantRefusal::Superseded),
+                Some(_) => Step::refused(GrantRefusal::InvalidGrant),
+                None => self.revoke_as_reused(now),
             };
         }
         let scopes = match scope {
             Some(scope) if !scope.is_subset(&self.scopes) => {
-                return Step::refused(Refusal::InvalidScope);
+                return Step::refused(GrantRefusal::InvalidScope);
             }
             Some(scope) => scope.clone(),
             None => self.scopes.clone(),
         };
         if let Some(refresh) = &mut record.refresh {
             refresh.used_at.get_or_insert(now);
-            refresh.pairs.push(Pair { refresh: fresh.refresh, access: fresh.access });
+            refresh.pairs.push(Pair { refresh: digests.refresh, access: digests.access });
         }
-        let expires_at = record.access_ends(fresh, now);
-        record.give_access(fresh.access, scopes.clone(), expires_at, now);
-        let given = Given { scopes, expires_at, refresh: true };
-        Step::changed(record, Ok(given))
+        let expires_at = record.access_ends(digests, now);
+        record.add_access_token(digests.access, scopes.clone(), expires_at, now);
+        let issued = IssuedTokens { scopes, expires_at, refresh: true };
+        Step::changed(record, Ok(issued))
     }
 
-    /// Uses an access token: says what it is, and ends the siblings of its pair.
+    /// Uses an access token: returns its state, and ends the siblings of its pair.
     ///
-    /// One that lost against its sibling revokes the grant, as its refresh token does.
+    /// If a sibling of its pair was used first, the token revokes the grant after
+    /// [`SUPERSEDED_WINDOW`], as its refresh token does.
     #[must_use]
     pub fn present(&self, access: &Digest, now: DateTime<Utc>) -> Step<&AccessState> {
         let found = self.access.iter().find(|state| state.digest == *access);
         let in_time = |state: &&AccessState| self.is_open(now) && now < state.expires_at;
         let Some(state) = found.filter(in_time) else {
-            return Step::refused(Refusal::InvalidGrant);
+            return Step::refused(GrantRefusal::InvalidGrant);
         };
         match state.superseded_at {
-            Some(at) if now - at > SUPERSEDED_WINDOW => return self.reused(now),
-            Some(_) => return Step::refused(Refusal::Superseded),
-            None if state.ended => return Step::refused(Refusal::InvalidGrant),
+            Some(at) if now - at > SUPERSEDED_WINDOW => return self.revoke_as_reused(now),
+            Some(_) => return Step::refused(GrantRefusal::Superseded),
+            None if state.ended => return Step::refused(GrantRefusal::InvalidGrant),
             None => {}
         }
         let pairs = self.refresh.iter().flat_map(|refresh| &refresh.pairs);
         let chosen = pairs.enumerate().find(|(_, pair)| pair.access == *access);
         let record = chosen.map(|(index, _)| {
             let mut record = self.clone();
-            record.settle(index, now);
+            record.select_pair(index, now);
             record
         });
         Step { record, outcome: Ok(state) }
     }
 
-    /// Ends one access token. Of another client's, nothing ends.
+    /// Revokes one access token. Nothing changes if it belongs to another client.
     #[must_use]
     pub fn revoke_access(&self, access: &Digest, client: &ClientId) -> Step<()> {
         let index = self.access.iter().position(|state| state.digest == *access);
@@ -460,8 +472,8 @@ impl GrantRecord {
         }
     }
 
-    /// Ends the grant that a refresh token is of, a spent one too. Of another client's,
-    /// nothing ends.
+    /// Revokes the grant of a refresh token, even of a spent one. Nothing changes if it belongs
+    /// to another client.
     #[must_use]
     pub fn revoke_refresh(
         &self,
@@ -476,7 +488,7 @@ impl GrantRecord {
         Step { record: None, outcome: Ok(()) }
     }
 
-    /// Ends the grant and everything it gave.
+    /// Revokes the grant and everything that was issued under it.
     #[must_use]
     pub fn revoke(&self, now: DateTime<Utc>) -> Step<()> {
         let record = self.revoked_at.is_none().then(|| {
@@ -487,12 +499,12 @@ impl GrantRecord {
         Step { record, outcome: Ok(()) }
     }
 
-    fn reused<T>(&self, now: DateTime<Utc>) -> Step<T> {
-        Step { record: self.revoke(now).record, outcome: Err(Refusal::Reused) }
+    fn revoke_as_reused<T>(&self, now: DateTime<Utc>) -> Step<T> {
+        Step { record: self.revoke(now).record, outcome: Err(GrantRefusal::Reused) }
     }
 
-    /// Makes one of the pairs the present one and ends its siblings.
-    fn settle(&mut self, chosen: usize, now: DateTime<Utc>) {
+    /// Makes one of the pairs the current one and ends its siblings.
+    fn select_pair(&mut self, chosen: usize, now: DateTime<Utc>) {
         let Some(refresh) = &mut self.refresh else {
             return;
         };
@@ -513,12 +525,12 @@ impl GrantRecord {
         }
     }
 
-    /// When a fresh access token ends: no later than the grant.
-    fn access_ends(&self, fresh: &Fresh, now: DateTime<Utc>) -> DateTime<Utc> {
-        (now + fresh.access_lifetime).min(self.ends_at)
+    /// Returns when a new access token expires: no later than the grant.
+    fn access_ends(&self, digests: &NewTokenDigests, now: DateTime<Utc>) -> DateTime<Utc> {
+        (now + digests.access_lifetime).min(self.ends_at)
     }
 
-    fn give_access(
+    fn add_access_token(
         &mut self,
         digest: Digest,
         scopes: ScopeSet,
@@ -540,7 +552,7 @@ impl AccessState {
 }
 
 impl RefreshState {
-    /// The last moment at which the present token may be used again, once it was used.
+    /// Returns the last moment at which the current token may be used again, once it was used.
     fn window_ends(&self) -> Option<DateTime<Utc>> {
         self.used_at.map(|first| first + REPLAY_WINDOW)
     }
@@ -554,22 +566,22 @@ impl RefreshState {
 }
 
 impl<T> Step<T> {
-    fn refused(refusal: Refusal) -> Self {
+    fn refused(refusal: GrantRefusal) -> Self {
         Self { record: None, outcome: Err(refusal) }
     }
 
-    fn changed(record: GrantRecord, outcome: Result<T, Refusal>) -> Self {
+    fn changed(record: GrantRecord, outcome: Result<T, GrantRefusal>) -> Self {
         Self { record: Some(record), outcome }
     }
 }
 
-/// Whether a text is a verifier of RFC 7636 section 4.1.
-fn well_formed(verifier: &str) -> bool {
+/// Returns whether a text is a code verifier of RFC 7636 section 4.1.
+fn is_code_verifier(verifier: &str) -> bool {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved)
 }
 
-/// Compares in constant time.
-fn same(a: &str, b: &str) -> bool {
+/// Compares two texts in constant time.
+fn constant_time_str_eq(a: &str, b: &str) -> bool {
     constant_time_eq(a.as_bytes(), b.as_bytes())
 }

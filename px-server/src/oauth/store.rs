@@ -1,7 +1,7 @@
-//! Where grants are kept: [`GrantStore`], and one in memory.
+//! Storage of grants: [`GrantStore`], and an implementation in memory.
 //!
-//! A grant is one record, and every change is one compare-and-swap, so that a store needs
-//! neither transactions nor locks that outlive a call.
+//! A grant is one record, and every change is one compare-and-swap. A store therefore needs neither
+//! transactions across calls nor locks that outlive a call.
 
 pub mod conformance;
 
@@ -15,106 +15,109 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// What a store failed with. It is logged and answered 503, never 401.
+/// Error of a grant store. It is logged, and the response is 503, never 401.
 pub type StoreError = Box<dyn StdError + Send + Sync>;
 
-/// A record, and which of its versions it is.
+/// A record with its version.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Versioned {
+pub struct VersionedGrant {
     /// The record.
     pub record: Arc<GrantRecord>,
-    /// Changes with each swap.
+    /// The version, which changes with each swap.
     pub version: u64,
 }
 
-impl Versioned {
-    /// A version of a record.
+impl VersionedGrant {
+    /// Creates a version of a record.
     #[must_use]
     pub fn new(record: GrantRecord, version: u64) -> Self {
         Self { record: Arc::new(record), version }
     }
 }
 
-/// How a compare-and-swap ended.
+/// The outcome of a compare-and-swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
-    /// The record is the new one.
+    /// The new record was stored.
     Done,
-    /// Someone else changed or dropped the record since it was read; nothing was stored.
+    /// The record was changed or deleted since it was read. Nothing was stored.
     Lost,
 }
 
-/// Keeps grants.
+/// Storage of grants.
 ///
-/// [`conformance::check`] tells whether an implementation keeps what this page promises.
-/// No method may answer "not there" for what it could not read: that is an error.
+/// Test an implementation with [`conformance::check`]. A method must never return "not found" for a
+/// record that it could not read; that is an error.
 ///
-/// In SQL it is two tables: `grants (id PRIMARY KEY, version, principal, keep_until, record)`
-/// with the record as JSON, and `grant_digests (digest PRIMARY KEY, grant_id)`. A swap is one
-/// transaction that begins with `UPDATE grants SET … WHERE id = ? AND version = ?`; no row
-/// changed is [`Swap::Lost`].
+/// In SQL, use two tables: `grants (id PRIMARY KEY, version, principal, keep_until, record)` with
+/// the record as JSON, and `grant_digests (digest PRIMARY KEY, grant_id)`. A swap is one
+/// transaction that begins with `UPDATE grants SET … WHERE id = ? AND version = ?`; if no row
+/// changes, it is [`Swap::Lost`].
 #[async_trait]
 pub trait GrantStore: Send + Sync + 'static {
-    /// Stores a new grant, to be found by its id and each of its digests.
+    /// Stores a new grant, findable by its id and each of its digests.
     ///
     /// # Errors
-    /// When the store fails, or knows the id or one of the digests already.
+    /// If the store fails, or already has the id or one of the digests.
     async fn create(&self, record: GrantRecord) -> Result<(), StoreError>;
 
-    /// The grant that has a digest.
+    /// Returns the grant with a digest. Returns `None` if there is none.
     ///
     /// # Errors
-    /// When the store fails.
-    async fn find(&self, digest: &Digest) -> Result<Option<Versioned>, StoreError>;
+    /// If the store fails.
+    async fn find(&self, digest: &Digest) -> Result<Option<VersionedGrant>, StoreError>;
 
-    /// The grant with an id.
+    /// Returns the grant with an id. Returns `None` if there is none.
     ///
     /// # Errors
-    /// When the store fails.
-    async fn find_by_id(&self, id: &str) -> Result<Option<Versioned>, StoreError>;
+    /// If the store fails.
+    async fn find_by_id(&self, id: &str) -> Result<Option<VersionedGrant>, StoreError>;
 
-    /// The grants of a person.
+    /// Returns the grants of a user.
     ///
     /// # Errors
-    /// When the store fails.
-    async fn of_principal(&self, principal: &UserId) -> Result<Vec<Versioned>, StoreError>;
+    /// If the store fails.
+    async fn find_by_principal(
+        &self,
+        principal: &UserId,
+    ) -> Result<Vec<VersionedGrant>, StoreError>;
 
-    /// Replaces the record with the same id, and what it is found by, if it still has the
-    /// version that was read. Atomic.
+    /// Replaces the record with the same id, and its digests, if its version is still
+    /// `expected`. Atomic.
     ///
     /// # Errors
-    /// When the store fails; whether the record was replaced is then unknown.
+    /// If the store fails. The record may have been replaced or not.
     async fn swap(&self, expected: u64, record: GrantRecord) -> Result<Swap, StoreError>;
 
-    /// Drops every record whose [`keep_until`](GrantRecord::keep_until) is not after `now`,
-    /// and says how many.
+    /// Deletes every record with a [`keep_until`](GrantRecord::keep_until) at or before `now`,
+    /// and returns their number.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     async fn purge(&self, now: DateTime<Utc>) -> Result<u64, StoreError>;
 }
 
-/// A store in memory: for tests, and for a bank of one process that may forget.
+/// A grant store in memory, for tests and for a bank with one process that may lose its grants.
 ///
-/// It drops what is over by itself, now and then, when a grant is created.
+/// It deletes expired grants itself, once in 1,024 creations.
 #[derive(Debug, Default)]
 pub struct MemoryGrantStore(Mutex<Grants>);
 
 #[derive(Debug, Default)]
 struct Grants {
-    records: HashMap<String, Versioned>,
+    records: HashMap<String, VersionedGrant>,
     by_digest: HashMap<[u8; 32], String>,
     by_principal: HashMap<UserId, Vec<String>>,
-    /// Counts creations down to the next purge.
+    /// Number of creations until the next purge.
     until_purge: usize,
 }
 
-/// How many grants are created between two purges of the store in memory.
-const PURGE_EVERY: usize = 1024;
+/// Number of creations between two purges of the store in memory.
+const CREATIONS_PER_PURGE: usize = 1024;
 
 impl MemoryGrantStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -140,7 +143,7 @@ impl Grants {
     }
 
     fn purge(&mut self, now: DateTime<Utc>) -> u64 {
-        let over = |stored: &&Versioned| stored.record.keep_until() <= now;
+        let over = |stored: &&VersionedGrant| stored.record.retain_until() <= now;
         let gone: Vec<_> = self.records.values().filter(over).map(|v| v.record.clone()).collect();
         for record in &gone {
             self.unindex(record);
@@ -162,12 +165,12 @@ impl GrantStore for MemoryGrantStore {
         let mut grants = self.grants();
         let known = |digest: &Digest| grants.by_digest.contains_key(digest.as_bytes());
         if grants.records.contains_key(&record.id) || record.digests().iter().any(known) {
-            return Err("the grant, or one of its digests, is stored already".into());
+            return Err("the store already has the grant or one of its digests".into());
         }
         grants.until_purge = match grants.until_purge {
             0 => {
                 grants.purge(record.granted_at);
-                PURGE_EVERY
+                CREATIONS_PER_PURGE
             }
             left => left - 1,
         };
@@ -175,21 +178,24 @@ impl GrantStore for MemoryGrantStore {
         let ids = grants.by_principal.entry(record.principal.clone()).or_default();
         ids.push(record.id.clone());
         let id = record.id.clone();
-        grants.records.insert(id, Versioned::new(record, 0));
+        grants.records.insert(id, VersionedGrant::new(record, 0));
         Ok(())
     }
 
-    async fn find(&self, digest: &Digest) -> Result<Option<Versioned>, StoreError> {
+    async fn find(&self, digest: &Digest) -> Result<Option<VersionedGrant>, StoreError> {
         let grants = self.grants();
         let id = grants.by_digest.get(digest.as_bytes());
         Ok(id.and_then(|id| grants.records.get(id)).cloned())
     }
 
-    async fn find_by_id(&self, id: &str) -> Result<Option<Versioned>, StoreError> {
+    async fn find_by_id(&self, id: &str) -> Result<Option<VersionedGrant>, StoreError> {
         Ok(self.grants().records.get(id).cloned())
     }
 
-    async fn of_principal(&self, principal: &UserId) -> Result<Vec<Versioned>, StoreError> {
+    async fn find_by_principal(
+        &self,
+        principal: &UserId,
+    ) -> Result<Vec<VersionedGrant>, StoreError> {
         let grants = self.grants();
         let ids = grants.by_principal.get(principal).into_iter().flatten();
         Ok(ids.filter_map(|id| grants.records.get(id)).cloned().collect())
@@ -204,7 +210,7 @@ impl GrantStore for MemoryGrantStore {
         grants.unindex(&old);
         grants.index(&record);
         let id = record.id.clone();
-        let versioned = Versioned::new(record, expected + 1);
+        let versioned = VersionedGrant::new(record, expected + 1);
         grants.records.insert(id, versioned);
         Ok(Swap::Done)
     }

@@ -1,10 +1,10 @@
-//! The token and revocation endpoints: HTTP in, a step of a grant, HTTP out.
+//! The token and revocation endpoints: from HTTP request to grant transition to HTTP response.
 
 use super::{
-    Digest, GrantRecord, OAuth, Swap, Versioned,
+    Digest, GrantRecord, OAuth, Swap, VersionedGrant,
     client_auth::authenticate_form,
     error::{OAuthError, OAuthErrorKind},
-    grant::{Fresh, Given, Refusal, Step},
+    grant::{GrantRefusal, IssuedTokens, NewTokenDigests, Step},
     store::StoreError,
 };
 use crate::clients::Client;
@@ -13,15 +13,15 @@ use http::{HeaderMap, header};
 use metrics::counter;
 use px_types::{
     AccessToken, RefreshToken, ScopeSet,
-    endpoint::parameters::{Pairs, Parameters as _},
+    endpoint::parameters::{Parameters as _, ParsedParameters},
     partner::{Grant, RevokeRequest, TokenRequest, TokenResponse},
 };
 
-/// How often a step is taken anew because someone else changed the record meanwhile. Few
-/// suffice: a grant has only a handful of steps that change it at one time.
-const TRIES: usize = 32;
+/// Maximum number of attempts if the record changes concurrently. Few suffice: a grant has only a
+/// handful of concurrent transitions.
+const MAX_ATTEMPTS: usize = 32;
 
-/// The parameters of both endpoints; each may be given once.
+/// The parameters of both endpoints. Each may occur once.
 const PARAMETERS: [&str; 11] = [
     "grant_type",
     "code",
@@ -37,22 +37,29 @@ const PARAMETERS: [&str; 11] = [
 ];
 
 impl OAuth {
-    /// The token endpoint: exchanges a code or a refresh token.
+    /// Handles the token endpoint: exchanges a code or a refresh token.
     ///
-    /// The caller has checked the method; the media type is checked here.
+    /// The caller checks the method; this function checks the media type.
     ///
     /// # Errors
-    /// What the endpoint answers; see [`OAuthError`].
+    /// - `invalid_request` if the body is not a form, or a parameter is missing, malformed or
+    ///   occurs twice.
+    /// - `invalid_client` if the client is not authenticated.
+    /// - `invalid_grant` if the code or the refresh token is invalid, expired, spent or
+    ///   revoked.
+    /// - `invalid_scope` if the requested scopes are malformed or exceed those of the grant.
+    /// - `unsupported_grant_type` for any other grant type.
+    /// - `temporarily_unavailable` if the store or the registry of clients fails.
     pub async fn token(
         &self,
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<TokenResponse, OAuthError> {
-        self.token_of(None, headers, body).await
+        self.token_for(None, headers, body).await
     }
 
-    /// The token endpoint for a client that was authenticated by its header, if it was.
-    pub(crate) async fn token_of(
+    /// Handles the token endpoint. `known` is a client that was authenticated by its header.
+    pub(crate) async fn token_for(
         &self,
         known: Option<Client>,
         headers: &HeaderMap,
@@ -74,8 +81,8 @@ impl OAuth {
                 let family = self.secret();
                 let verifier = code_verifier.as_ref().map(|verifier| verifier.expose());
                 let redirect_uri = redirect_uri.as_deref();
-                self.give(&code, family, |record, fresh| {
-                    record.redeem(&code, &client.id, redirect_uri, verifier, fresh, self.now())
+                self.issue_tokens(&code, family, |record, digests| {
+                    record.redeem(&code, &client.id, redirect_uri, verifier, digests, self.now())
                 })
                 .await
             }
@@ -89,19 +96,24 @@ impl OAuth {
         }
     }
 
-    /// The revocation endpoint: ends a token (RFC 7009).
+    /// Handles the revocation endpoint (RFC 7009).
     ///
-    /// Of a refresh token the whole grant ends, of an access token that one alone. Unknown
-    /// tokens and those of other clients are answered alike, and nothing ends.
+    /// A refresh token revokes its whole grant; an access token revokes itself only. The
+    /// response is the same for unknown tokens and tokens of other clients, which revoke
+    /// nothing.
     ///
     /// # Errors
-    /// What the endpoint answers; see [`OAuthError`].
+    /// - `invalid_request` if the body is not a form, or a parameter is missing or occurs
+    ///   twice.
+    /// - `invalid_client` if the client is not authenticated.
+    /// - `temporarily_unavailable` if the store or the registry of clients fails.
     pub async fn revoke(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), OAuthError> {
-        self.revoke_of(None, headers, body).await
+        self.revoke_for(None, headers, body).await
     }
 
-    /// The revocation endpoint for a client that was authenticated by its header, if it was.
-    pub(crate) async fn revoke_of(
+    /// Handles the revocation endpoint. `known` is a client that was authenticated by its
+    /// header.
+    pub(crate) async fn revoke_for(
         &self,
         known: Option<Client>,
         headers: &HeaderMap,
@@ -136,74 +148,77 @@ impl OAuth {
         scope: Option<&str>,
     ) -> Result<TokenResponse, OAuthError> {
         let Some((family, secret)) = token.expose().split_once('.') else {
-            return Err(Refusal::InvalidGrant.into());
+            return Err(GrantRefusal::InvalidGrant.into());
         };
         let scope = scope.map(str::parse::<ScopeSet>).transpose();
         let Ok(scope) = scope else {
-            return Err(Refusal::InvalidScope.into());
+            return Err(GrantRefusal::InvalidScope.into());
         };
         let scope = scope.filter(|scope| !scope.is_empty());
-        let (found_by, secret) = (Digest::of(family), Digest::of(secret));
-        let step = |record: &GrantRecord, fresh: &Fresh| {
-            record.refresh(&found_by, &secret, &client.id, scope.as_ref(), fresh, self.now())
+        let (lookup_digest, secret) = (Digest::of(family), Digest::of(secret));
+        let step = |record: &GrantRecord, digests: &NewTokenDigests| {
+            record.refresh(&lookup_digest, &secret, &client.id, scope.as_ref(), digests, self.now())
         };
-        self.give(&found_by, family.to_owned(), step).await
+        self.issue_tokens(&lookup_digest, family.to_owned(), step).await
     }
 
-    /// Takes a step that gives tokens, and writes the answer.
-    async fn give(
+    /// Performs a transition that issues tokens, and returns the response.
+    async fn issue_tokens(
         &self,
-        found_by: &Digest,
+        lookup_digest: &Digest,
         family: String,
-        step: impl Fn(&GrantRecord, &Fresh) -> Step<Given>,
+        step: impl Fn(&GrantRecord, &NewTokenDigests) -> Step<IssuedTokens>,
     ) -> Result<TokenResponse, OAuthError> {
         let access = self.secret();
         let secret = self.secret();
-        let fresh = Fresh::new(
+        let digests = NewTokenDigests::new(
             Digest::of(&access),
             Digest::of(&family),
             Digest::of(&secret),
             self.0.access_token_lifetime,
         );
-        let stepped = self.step(found_by, |record| step(record, &fresh)).await;
+        let stepped = self.step(lookup_digest, |record| step(record, &digests)).await;
         let (found, outcome) =
-            stepped.map_err(OAuthError::unavailable)?.ok_or(Refusal::InvalidGrant)?;
-        let given = outcome?;
+            stepped.map_err(OAuthError::unavailable)?.ok_or(GrantRefusal::InvalidGrant)?;
+        let issued = outcome?;
         let mut response = TokenResponse::new(AccessToken::new(access), "Bearer");
-        // Rounded up, or the time that this answer took would cost a whole second.
-        let rest = given.expires_at - self.now() + TimeDelta::milliseconds(999);
-        response.expires_in = u64::try_from(rest.num_seconds()).ok();
+        // Rounded up, because the duration of this request would otherwise cost a whole
+        // second.
+        let remaining = issued.expires_at - self.now() + TimeDelta::milliseconds(999);
+        response.expires_in = u64::try_from(remaining.num_seconds()).ok();
         response.refresh_token =
-            given.refresh.then(|| RefreshToken::new(format!("{family}.{secret}")));
-        response.scope = Some(given.scopes.to_string());
+            issued.refresh.then(|| RefreshToken::new(format!("{family}.{secret}")));
+        response.scope = Some(issued.scopes.to_string());
         response.user_id = Some(found.record.principal.clone());
         Ok(response)
     }
 
-    /// Takes a step of the grant that has a digest: reads, steps, swaps, and anew if
-    /// someone else was faster. `None` when there is no such grant.
+    /// Performs a transition of the grant with a digest: reads the record, applies the
+    /// transition and swaps, and retries after a concurrent change. Returns `None` if the grant
+    /// does not exist.
     pub(super) async fn step<T>(
         &self,
-        found_by: &Digest,
+        lookup_digest: &Digest,
         step: impl Fn(&GrantRecord) -> Step<T>,
-    ) -> Result<Option<(Versioned, Result<T, Refusal>)>, StoreError> {
-        for _ in 0..TRIES {
-            let Some(found) = self.0.store.find(found_by).await? else {
+    ) -> Result<Option<(VersionedGrant, Result<T, GrantRefusal>)>, StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(found) = self.0.store.find(lookup_digest).await? else {
                 return Ok(None);
             };
-            if let Some(outcome) = self.take(&found, step(&found.record)).await? {
+            if let Some(outcome) = self.commit(&found, step(&found.record)).await? {
                 return Ok(Some((found, outcome)));
             }
         }
-        Err(format!("a grant changed {TRIES} times while it was to be changed").into())
+        Err(format!("a grant was changed concurrently {MAX_ATTEMPTS} times").into())
     }
 
-    /// Stores what a step made of a record; `None` when the step must be taken anew.
-    pub(super) async fn take<T>(
+    /// Stores the result of a transition. Returns `None` if the record was changed
+    /// concurrently.
+    pub(super) async fn commit<T>(
         &self,
-        found: &Versioned,
+        found: &VersionedGrant,
         step: Step<T>,
-    ) -> Result<Option<Result<T, Refusal>>, StoreError> {
+    ) -> Result<Option<Result<T, GrantRefusal>>, StoreError> {
         let Step { record, outcome } = step;
         if let Some(record) = record {
             let is_revoked = record.revoked_at.is_some();
@@ -211,24 +226,28 @@ impl OAuth {
                 return Ok(None);
             }
             self.purge_caches(&found.record.id);
-            // What is missed here is refused all the same: its consent does not hold.
-            if is_revoked && let Err(error) = self.end_under(&found.record).await {
-                tracing::warn!(error, "what was given under a revoked consent is not ended yet");
+            // A grant that is missed here is still refused, because its consent has
+            // ended.
+            if is_revoked && let Err(error) = self.revoke_children(&found.record).await {
+                tracing::warn!(
+                    error,
+                    "tokens under a revoked consent are not revoked yet, but they are refused"
+                );
             }
         }
         let (grant_id, client_id) = (&*found.record.id, found.record.client_id.as_str());
         match outcome.as_ref().err() {
-            Some(Refusal::Reused) => tracing::warn!(
+            Some(GrantRefusal::Reused) => tracing::warn!(
                 grant_id,
                 client_id,
                 "a spent code or refresh token was used again: the grant is revoked"
             ),
-            Some(Refusal::Superseded) => {
+            Some(GrantRefusal::Superseded) => {
                 counter!("px_oauth_superseded_total").increment(1);
                 tracing::warn!(
                     grant_id,
                     client_id,
-                    "a pair of tokens was presented whose sibling was used before"
+                    "a pair of tokens was presented after its sibling was used"
                 );
             }
             _ => {}
@@ -237,23 +256,23 @@ impl OAuth {
     }
 }
 
-impl From<Refusal> for OAuthError {
-    fn from(refusal: Refusal) -> Self {
+impl From<GrantRefusal> for OAuthError {
+    fn from(refusal: GrantRefusal) -> Self {
         let (kind, text) = match refusal {
-            Refusal::InvalidScope => {
-                (OAuthErrorKind::InvalidScope, "More scopes are asked for than were granted.")
+            GrantRefusal::InvalidScope => {
+                (OAuthErrorKind::InvalidScope, "The requested scopes exceed those of the grant.")
             }
-            // Whoever tries stolen tokens is not told which of them are spent.
-            Refusal::InvalidGrant | Refusal::Reused | Refusal::Superseded => (
+            // The response must not reveal to a thief which tokens are spent.
+            GrantRefusal::InvalidGrant | GrantRefusal::Reused | GrantRefusal::Superseded => (
                 OAuthErrorKind::InvalidGrant,
-                "The code or the refresh token is not valid, or no longer.",
+                "The code or the refresh token is invalid, expired or revoked.",
             ),
         };
         Self::new(kind, text)
     }
 }
 
-fn read_form(headers: &HeaderMap, body: &[u8]) -> Result<Pairs, OAuthError> {
+fn read_form(headers: &HeaderMap, body: &[u8]) -> Result<ParsedParameters, OAuthError> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let media_type = match (types.next(), types.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -266,12 +285,12 @@ fn read_form(headers: &HeaderMap, body: &[u8]) -> Result<Pairs, OAuthError> {
         return Err(OAuthError::invalid_request(text));
     }
     let text = std::str::from_utf8(body).ok();
-    let pairs = text.and_then(|text| Pairs::parse(text).ok());
+    let pairs = text.and_then(|text| ParsedParameters::parse(text).ok());
     let pairs =
         pairs.ok_or_else(|| OAuthError::invalid_request("The body is not a form in UTF-8."))?;
     for name in PARAMETERS {
         if pairs.text(name).is_err() {
-            return Err(OAuthError::invalid_request("A parameter is given twice."));
+            return Err(OAuthError::invalid_request("A parameter occurs twice."));
         }
     }
     Ok(pairs)

@@ -1,6 +1,6 @@
-//! Telling what the kit's own access tokens allow.
+//! Verification of the kit's own access tokens.
 
-use super::{Digest, OAuth, grant::Refusal};
+use super::{Digest, OAuth, grant::GrantRefusal};
 use crate::{
     TokenGrant,
     verify::{TokenVerifier, VerifyError},
@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use px_types::AccessToken;
 use std::sync::Arc;
 
-/// Looks each token up in the grant store.
-pub(super) struct OwnTokens(pub(super) OAuth);
+/// Verifies access tokens against the grant store.
+pub(super) struct GrantStoreVerifier(pub(super) OAuth);
 
 #[async_trait]
-impl TokenVerifier for OwnTokens {
+impl TokenVerifier for GrantStoreVerifier {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         let digest = Digest::of(token.expose());
         let oauth = &self.0;
@@ -35,7 +35,11 @@ impl TokenVerifier for OwnTokens {
         });
         match stepped.await.map_err(VerifyError::unavailable)? {
             Some((found, Ok(grant))) => {
-                match oauth.parent_holds(&found.record).await.map_err(VerifyError::unavailable)? {
+                match oauth
+                    .is_parent_active(&found.record)
+                    .await
+                    .map_err(VerifyError::unavailable)?
+                {
                     true => Ok(Arc::new(grant)),
                     false => Err(VerifyError::invalid()),
                 }
@@ -44,7 +48,7 @@ impl TokenVerifier for OwnTokens {
                 let record = &found.record;
                 let state = record.access.iter().find(|state| state.digest == digest);
                 let ended = state.is_some_and(|state| state.ended) || record.revoked_at.is_some();
-                if ended && refusal == Refusal::InvalidGrant {
+                if ended && refusal == GrantRefusal::InvalidGrant {
                     tracing::warn!(
                         grant_id = record.id,
                         client_id = record.client_id.as_str(),

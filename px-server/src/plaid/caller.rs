@@ -1,9 +1,9 @@
-//! Who calls Plaid: a client whose id and secret were checked.
+//! The authenticated client of a request.
 
 use px_types::ClientId;
 use std::{fmt, sync::Arc};
 
-/// The client that calls, a partner or an application, and the id of its request.
+/// The client that sent a request (a partner or an application), and the id of the request.
 #[derive(Clone)]
 pub struct Caller {
     pub(super) client_id: ClientId,
@@ -11,19 +11,20 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller, for those who call a [`Plaid`](super::Plaid) themselves: tests, and other routes of a service.
+    /// Creates a caller, for code that calls a [`Plaid`](super::Plaid) directly: tests, and
+    /// other routes of a service.
     #[must_use]
     pub fn new(client_id: ClientId, request_id: impl Into<Arc<str>>) -> Self {
         Self { client_id, request_id: request_id.into() }
     }
 
-    /// The client.
+    /// Returns the client.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
     }
 
-    /// The id of the request, which every answer carries.
+    /// Returns the id of the request, which every response contains.
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.request_id

@@ -1,4 +1,5 @@
-//! Who a client says it is: in two headers, or in the body, and not in both; and how often it may.
+//! Authentication and rate limits of clients: id and secret in two headers or in the body, but not
+//! in both.
 
 use super::Error;
 use crate::{
@@ -17,56 +18,56 @@ use std::sync::Arc;
 const ID: &str = "plaid-client-id";
 const SECRET: &str = "plaid-secret";
 
-/// What of a body says who calls. A field that is there twice makes it unreadable.
+/// The credentials in a body. A member that occurs twice makes the body invalid.
 #[derive(Default, Deserialize, Serialize)]
-struct InBody {
+struct BodyCredentials {
     #[serde(default)]
     client_id: Option<String>,
     #[serde(default)]
     secret: Option<ClientSecret>,
 }
 
-/// Who may call, and how often.
-pub(super) struct Gate {
+/// Authenticates clients and limits their rate.
+pub(super) struct ClientAuthenticator {
     pub(super) clients: Arc<dyn Clients>,
-    /// Of the calls of a client, once its secret was found right.
+    /// The rate limit of an authenticated client's calls.
     pub(super) calls: Option<RateLimit>,
-    /// Of wrong secrets, by the client that was named. Another bucket than that of the calls:
-    /// a stranger spends nothing of the client's own.
+    /// The rate limit of wrong secrets, by the client that the request names. It is separate
+    /// from `calls`, so that an unauthenticated caller cannot use up the client's own limit.
     pub(super) wrong_secrets: RateLimit,
-    /// Of requests that fail to authenticate, by the address of the caller.
+    /// The limit of requests that fail to authenticate, by the caller's address.
     pub(super) failures: FailureLimit,
 }
 
-impl Gate {
-    /// The client that a request shows in its headers alone, its secret checked.
+impl ClientAuthenticator {
+    /// Authenticates the client by the headers of a request alone.
     ///
-    /// Returns `None` if the headers do not name one: then the body may.
+    /// Returns `None` if the headers contain no credentials; the body may.
     ///
     /// # Errors
-    /// 401 for a wrong client or secret, 429 if too many were wrong before.
-    pub(super) async fn by_headers(
+    /// 401 for an unknown client or a wrong secret, 429 if too many requests failed before.
+    pub(super) async fn authenticate_headers(
         &self,
         headers: &HeaderMap,
         address: Option<CallerAddr>,
     ) -> Result<Option<ClientId>, Error> {
         self.failures.check(address).map_err(Error::rate_limit)?;
-        match in_headers(headers)? {
+        match header_credentials(headers)? {
             (Some(id), Some(secret)) => self.check(id, &secret, address).await.map(Some),
             _ => Ok(None),
         }
     }
 
-    /// The client that a request shows: its secret checked, its call counted. `known` is the one
-    /// that [`by_headers`](Self::by_headers) found.
-    pub(super) async fn let_in(
+    /// Authenticates the client of a request and counts the call. `known` is the client that
+    /// [`authenticate_headers`](Self::authenticate_headers) found.
+    pub(super) async fn authenticate(
         &self,
         known: Option<ClientId>,
         headers: &HeaderMap,
         body: &[u8],
         address: Option<CallerAddr>,
     ) -> Result<ClientId, Error> {
-        let (id, secret) = shown(headers, body)?;
+        let (id, secret) = request_credentials(headers, body)?;
         let id = match known {
             Some(known) => known,
             None => self.check(id, &secret, address).await?,
@@ -85,63 +86,68 @@ impl Gate {
     ) -> Result<ClientId, Error> {
         let Ok(id) = ClientId::new(id) else {
             self.failures.failed(address);
-            return Err(wrong());
+            return Err(invalid_api_keys());
         };
         match self.clients.check_secret(&id, secret).await {
             Ok(true) => Ok(id),
             Ok(false) => {
                 self.failures.failed(address);
                 self.wrong_secrets.check(Some(&id), None).map_err(Error::rate_limit)?;
-                Err(wrong())
+                Err(invalid_api_keys())
             }
-            // Never 401: the client may be a good one.
+            // Not 401, because the credentials may be valid.
             Err(error) => Err(Error::unavailable(error)),
         }
     }
 }
 
-/// The id and the secret of the two headers.
-fn in_headers(headers: &HeaderMap) -> Result<(Option<String>, Option<ClientSecret>), Error> {
+/// Returns the id and the secret of the two headers.
+fn header_credentials(
+    headers: &HeaderMap,
+) -> Result<(Option<String>, Option<ClientSecret>), Error> {
     let header = |name: &str| {
         let mut values = headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => {
-                let text = value.to_str().map_err(|_| wrong())?;
+                let text = value.to_str().map_err(|_| invalid_api_keys())?;
                 Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
             }
-            (Some(_), Some(_)) => Err(twice(format!("The header `{name}` is there twice."))),
+            (Some(_), Some(_)) => {
+                Err(invalid_headers(format!("The header `{name}` occurs twice.")))
+            }
         }
     };
     Ok((header(ID)?, header(SECRET)?.map(ClientSecret::new)))
 }
 
-fn shown(headers: &HeaderMap, body: &[u8]) -> Result<(String, ClientSecret), Error> {
-    let (id, secret) = in_headers(headers)?;
+fn request_credentials(headers: &HeaderMap, body: &[u8]) -> Result<(String, ClientSecret), Error> {
+    let (id, secret) = header_credentials(headers)?;
     let has_headers = id.is_some() || secret.is_some();
-    let in_body = match Json::<InBody>::decode(body) {
+    let body_credentials = match Json::<BodyCredentials>::decode(body) {
         Ok(Json(read)) => read,
-        // What is wrong with it is told when it is read as the endpoint's.
-        Err(_) if has_headers => InBody::default(),
+        // The error of an invalid body is reported later, when it is read as the
+        // endpoint's.
+        Err(_) if has_headers => BodyCredentials::default(),
         Err(rejection) => return Err(rejection.into()),
     };
-    let body_id = in_body.client_id.filter(|id| !id.is_empty());
-    let body_secret = in_body.secret.filter(|secret| !secret.expose().is_empty());
+    let body_id = body_credentials.client_id.filter(|id| !id.is_empty());
+    let body_secret = body_credentials.secret.filter(|secret| !secret.expose().is_empty());
     if has_headers && (body_id.is_some() || body_secret.is_some()) {
-        return Err(twice(
-            "The client shows who it is in headers and in the body; one of them is enough.".into(),
+        return Err(invalid_headers(
+            "The client authenticates in the headers and in the body; use one of them.".into(),
         ));
     }
-    id.or(body_id).zip(secret.or(body_secret)).ok_or_else(wrong)
+    id.or(body_id).zip(secret.or(body_secret)).ok_or_else(invalid_api_keys)
 }
 
-/// One answer for what is missing, unknown and wrong.
-fn wrong() -> Error {
+/// Returns the same error for missing, unknown and wrong credentials.
+fn invalid_api_keys() -> Error {
     let text = "The client id or the secret is wrong or missing.";
     Error::new(PlaidErrorType::InvalidInput, "INVALID_API_KEYS", text)
         .with_status(StatusCode::UNAUTHORIZED)
 }
 
-fn twice(message: String) -> Error {
+fn invalid_headers(message: String) -> Error {
     Error::new(PlaidErrorType::InvalidRequest, "INVALID_HEADERS", message)
 }

@@ -1,13 +1,16 @@
-//! What a caller of Plaid is told when something is refused or fails.
+//! Errors of Plaid's API.
 //!
-//! The public half is a [`PlaidError`] with the types and codes that Plaid publishes; the
-//! private source goes to the log and nowhere else.
+//! The public part is a [`PlaidError`] with the types and codes that Plaid publishes. The private
+//! source is only logged.
 
 use http::StatusCode;
 use px_types::model::plaid_error::{PlaidError, PlaidErrorType};
 use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-/// A refusal or a failure.
+/// An error of Plaid's API.
+///
+/// Create it with one of the constructors, and change it with the `with_…` methods. Contract:
+/// `px.md` section 6.
 pub struct Error {
     status: StatusCode,
     body: Box<PlaidError>,
@@ -16,7 +19,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of Plaid's list, answered with 400. The message names no value of the request.
+    /// Creates an error with status 400. The message must contain no value of the request.
     #[must_use]
     pub fn new(
         error_type: PlaidErrorType,
@@ -32,104 +35,107 @@ impl Error {
         }
     }
 
-    /// The access token is unknown, ended, or another holder's. One answer for all three, so that
-    /// nobody learns which tokens exist.
+    /// Creates an error for an access token that is unknown, ended, or belongs to another
+    /// client. The response is the same for all three, so that it does not reveal which tokens
+    /// exist.
     #[must_use]
     pub fn invalid_access_token() -> Self {
-        let text = "The access token is not one of this client's, or no longer.";
+        let text = "The access token is unknown, ended, or belongs to another client.";
         Self::new(PlaidErrorType::InvalidInput, "INVALID_ACCESS_TOKEN", text)
     }
 
-    /// A field is out of its range; the message names it.
+    /// Creates an error for a field with an invalid value. The message should name the field.
     #[must_use]
     pub fn invalid_field(message: impl Into<String>) -> Self {
         Self::new(PlaidErrorType::InvalidRequest, "INVALID_FIELD", message)
     }
 
-    /// The client is not of the kind that may call this.
+    /// Creates an error for a client of a kind that may not call the endpoint.
     #[must_use]
     pub fn unauthorized_route() -> Self {
         let text = "This client may not call this endpoint.";
         Self::new(PlaidErrorType::InvalidInput, "UNAUTHORIZED_ROUTE_ACCESS", text)
     }
 
-    /// Too many requests; the caller may come back after a while. 429.
+    /// Creates an error for too many requests, with the time to wait: status 429.
     #[must_use]
     pub fn rate_limit(wait: Duration) -> Self {
-        let text = "Too many requests. Wait as `Retry-After` says.";
+        let text = "Too many requests. Retry after the time in `Retry-After`.";
         Self::new(PlaidErrorType::RateLimitExceeded, "RATE_LIMIT", text)
             .with_status(StatusCode::TOO_MANY_REQUESTS)
             .with_retry_after(wait)
     }
 
-    /// This side's own code failed. 500; the source is logged, and the answer says nothing of it.
+    /// Creates an error for a failure of the service's own code: status 500. The source is
+    /// logged and not sent.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let text = "Something went wrong on this side. Try again later.";
+        let text = "The server failed to process the request. Try again later.";
         Self::new(PlaidErrorType::ApiError, "INTERNAL_SERVER_ERROR", text)
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)
             .with_source(source)
     }
 
-    /// What is needed is out of reach, and trying again can help. 503.
+    /// Creates an error for a dependency that is temporarily unavailable: status 503. The
+    /// source is logged and not sent.
     #[must_use]
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::internal(source).with_status(StatusCode::SERVICE_UNAVAILABLE)
     }
 
-    /// Passes on an error that is one of Plaid's already.
+    /// Creates an error from one in Plaid's format.
     #[must_use]
     pub fn from_plaid_error(status: StatusCode, body: PlaidError) -> Self {
         Self { status, body: Box::new(body), retry_after: None, source: None }
     }
 
-    /// Answers with another status.
+    /// Replaces the HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// Says how long the caller is to wait, in `Retry-After`.
+    /// Sets `Retry-After`.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Adds a text that may be shown to the user.
+    /// Sets a text that may be shown to the user.
     #[must_use]
     pub fn with_display_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.body.display_message = Some(message.into().into_owned());
         self
     }
 
-    /// Adds what led to it; it is logged and never answered.
+    /// Sets the source of the error, which is logged and not sent.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// The status that it is answered with.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Plaid's code, `INVALID_ACCESS_TOKEN`.
+    /// Returns Plaid's error code, such as `INVALID_ACCESS_TOKEN`.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.body.error_code
     }
 
-    /// How long the caller is to wait.
+    /// Returns how long the caller should wait, if known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The body that answers a request.
+    /// Returns the body of the response.
     #[must_use]
     pub fn to_plaid_error(&self, request_id: &str) -> PlaidError {
         let mut body = (*self.body).clone();

@@ -1,7 +1,8 @@
-//! What section 6 asks of a request beyond what its type says. Checked before a method runs.
+//! Checks of a request by section 6 of the contract, beyond what its type ensures. They run before
+//! a method does.
 //!
-//! How many entries a batch has, and that an id is one, is the type's matter. An unknown value
-//! of an open enum is none of ours: a method tells what it can do with it.
+//! The types check the number of entries in a batch and the form of ids. Unknown values of open
+//! enums are not checked here: each method decides how to handle them.
 
 use super::Error;
 use px_types::plaid::{
@@ -13,16 +14,18 @@ use px_types::plaid::{
 use std::fmt::Display;
 use url::Url;
 
-/// A request that has limits.
-pub(super) trait Limited {
+/// A request with limits that its type does not ensure.
+pub(super) trait CheckLimits {
+    /// Checks the limits.
+    ///
     /// # Errors
-    /// `INVALID_FIELD`, naming the path of the first one that is out of its limits.
+    /// `INVALID_FIELD` with the path of the first invalid field.
     fn check(&self) -> Result<(), Error>;
 }
 
 macro_rules! item_token_alone {
     ($($request:ty),+ $(,)?) => {$(
-        impl Limited for $request {
+        impl CheckLimits for $request {
             fn check(&self) -> Result<(), Error> {
                 text("access_token", self.access_token.expose())
             }
@@ -41,7 +44,7 @@ item_token_alone!(
 
 macro_rules! batches {
     ($($request:ty),+ $(,)?) => {$(
-        impl Limited for $request {
+        impl CheckLimits for $request {
             fn check(&self) -> Result<(), Error> {
                 let tokens = self.notifications.iter().map(|entry| entry.access_token.expose());
                 match tokens.into_iter().position(str::is_empty) {
@@ -57,7 +60,7 @@ batches!(NewTransactionsNotification, AccountsNotification, TokensNotification);
 
 macro_rules! ids_alone {
     ($($request:ty),+ $(,)?) => {$(
-        impl Limited for $request {
+        impl CheckLimits for $request {
             fn check(&self) -> Result<(), Error> {
                 Ok(())
             }
@@ -67,7 +70,7 @@ macro_rules! ids_alone {
 
 ids_alone!(GetApplication, GetVerificationKey);
 
-impl Limited for ImportItem {
+impl CheckLimits for ImportItem {
     fn check(&self) -> Result<(), Error> {
         text("user_auth.auth_token", self.user_auth.auth_token.expose())?;
         let webhook = self.options.as_ref().and_then(|options| options.webhook.as_deref());
@@ -75,7 +78,7 @@ impl Limited for ImportItem {
     }
 }
 
-impl Limited for ListActivity {
+impl CheckLimits for ListActivity {
     fn check(&self) -> Result<(), Error> {
         text("access_token", self.access_token.expose())?;
         match self.count {
@@ -87,7 +90,7 @@ impl Limited for ListActivity {
     }
 }
 
-impl Limited for CreateLinkToken {
+impl CheckLimits for CreateLinkToken {
     fn check(&self) -> Result<(), Error> {
         text("client_name", &self.client_name)?;
         text("language", &self.language)?;
@@ -110,13 +113,13 @@ impl Limited for CreateLinkToken {
     }
 }
 
-impl Limited for ExchangePublicToken {
+impl CheckLimits for ExchangePublicToken {
     fn check(&self) -> Result<(), Error> {
         text("public_token", self.public_token.expose())
     }
 }
 
-impl Limited for UpdateWebhook {
+impl CheckLimits for UpdateWebhook {
     fn check(&self) -> Result<(), Error> {
         text("access_token", self.access_token.expose())?;
         url("webhook", self.webhook.as_deref())
@@ -127,7 +130,7 @@ fn text(path: impl Display, value: &str) -> Result<(), Error> {
     if value.is_empty() { refuse(path, "expected a text that is not empty") } else { Ok(()) }
 }
 
-/// An address. Whether it may be called at all is told where it is called.
+/// Checks an address. Whether it may be called is checked by the caller of the address.
 fn url(path: impl Display, value: Option<&str>) -> Result<(), Error> {
     let good = |value: &str| {
         let plain = value.bytes().all(|byte| byte.is_ascii_graphic());

@@ -1,8 +1,8 @@
-//! Plaid's API as a tower service: routing, limits, credentials, bodies, errors. Once, for all.
+//! Plaid's API as a tower service: routing, limits, credentials, bodies and errors.
 
-use super::{Caller, Error, Plaid, credentials::Gate, limits::Limited};
+use super::{Caller, Error, Plaid, credentials::ClientAuthenticator, limits::CheckLimits};
 use crate::{
-    call::{self, Api, Guards, Incoming, Limits, Refusal, observe, request},
+    call::{self, Api, Guards, Incoming, Limits, RequestRefusal, observe, request},
     clients::Clients,
     guard::{CallerAddr, FailureLimit, RateLimit, open_calls::OpenCalls},
 };
@@ -17,23 +17,22 @@ use px_types::{
 };
 use std::{fmt, sync::Arc};
 
-/// How many wrong secrets a client may show in a minute, unless the builder is told otherwise.
-const WRONG_SECRETS: u32 = 30;
+/// Default rate limit of wrong secrets per client, per minute.
+const DEFAULT_WRONG_SECRETS_PER_MINUTE: u32 = 30;
 
-/// Plaid's API over the service's own code: `http` requests in, `http` responses out.
+/// Plaid's API over the service's own code: receives `http` requests and returns `http` responses.
 ///
-/// Cheap to clone. Its error is `Infallible`: whatever goes wrong is an answer, and every refusal
-/// is a `PlaidError`. For each request, in this order: headers, path and method (404, 405), the
-/// kind of the body (415), the client where the headers name it (401), the size of the body (413),
-/// the client where the body names it (401), the rate (429), the body as the endpoint's (400), and
-/// then the method. Time limits are the server's, as with
-/// [`PartnerService`](crate::PartnerService).
+/// Cheap to clone. The error type is `Infallible`: every failure is a response, with a `PlaidError`
+/// as its body. Each request is checked in this order: headers, path and method (404, 405), media
+/// type of the body (415), client credentials in the headers (401), size of the body (413), client
+/// credentials in the body (401), rate limit (429), content of the body (400); then the method
+/// runs. Time limits are enforced by the server, as for [`PartnerService`](crate::PartnerService).
 ///
 /// ```
 /// use px_server::{clients::MemoryClients, guard::RateLimit, plaid::{Plaid, PlaidService}};
 /// use std::sync::Arc;
 ///
-/// # fn example(my_plaid: impl Plaid) -> Result<PlaidService, px_server::plaid::BuildError> {
+/// # fn example(my_plaid: impl Plaid) -> Result<PlaidService, px_server::plaid::PlaidServiceBuildError> {
 /// let clients = MemoryClients::default();
 /// PlaidService::builder(my_plaid)
 ///     .clients(Arc::new(clients))
@@ -42,19 +41,20 @@ const WRONG_SECRETS: u32 = 30;
 /// # }
 /// ```
 ///
-/// It is served by `px_server::axum::router(service)` or `px_server::hyper::serve(listener, service)`.
+/// Serve it with `px_server::axum::router(service)` or
+/// `px_server::hyper::serve(listener, service)`.
 #[derive(Clone)]
-pub struct PlaidService(Arc<Inner>);
+pub struct PlaidService(Arc<ServiceState>);
 
-struct Inner {
+struct ServiceState {
     plaid: Arc<dyn Plaid>,
-    gate: Gate,
+    authenticator: ClientAuthenticator,
     limits: Limits,
     guards: Guards,
     random: Arc<dyn Random>,
 }
 
-/// Puts a [`PlaidService`] together. All but the clients is optional.
+/// Builder of a [`PlaidService`]. Everything but the clients is optional.
 pub struct PlaidServiceBuilder {
     plaid: Arc<dyn Plaid>,
     clients: Option<Arc<dyn Clients>>,
@@ -66,49 +66,49 @@ pub struct PlaidServiceBuilder {
     random: Arc<dyn Random>,
 }
 
-/// Why a [`PlaidService`] cannot be built.
+/// Error of [`PlaidServiceBuilder::build`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
-    /// Nobody knows the clients.
-    #[error("nobody could call: give the builder `clients(…)`")]
+pub enum PlaidServiceBuildError {
+    /// No registry of clients is set.
+    #[error("no client registry is set: call `clients(…)` on the builder")]
     NoClients,
-    /// A limit is zero.
-    #[error("a limit of zero refuses every request")]
+    /// A limit is zero, so every request would be refused.
+    #[error("a limit is zero, so every request would be refused")]
     ZeroLimit,
 }
 
 impl PlaidServiceBuilder {
-    /// The partners and applications that may call.
+    /// Sets the partners and applications that may call.
     #[must_use]
     pub fn clients(mut self, clients: Arc<dyn Clients>) -> Self {
         self.clients = Some(clients);
         self
     }
 
-    /// Limits the requests of each client.
+    /// Limits the rate of requests per client. Not limited by default.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
         self
     }
 
-    /// Limits wrong secrets, by the client that was named; 30 in a minute by default. What is
-    /// beyond it is answered 429 and no more 401.
+    /// Limits the rate of wrong secrets per client named; 30 per minute by default. Beyond it
+    /// the response is 429 instead of 401.
     ///
-    /// It tells a client whose secret was changed to slow down, and shows who tries many. It does
-    /// not lock: the right secret is let in however many wrong ones came before, or else anybody
-    /// who knows a client's id could shut that client out. So it does **not** protect a secret
-    /// that can be guessed, for a guess that is right is right behind any number of 429s: secrets
-    /// must be long and random. Nor does it hold off a caller that names ever other ids, because
-    /// each has its own count. That is what [`failure_limit`](Self::failure_limit) is for.
+    /// The limit slows down a client after a change of its secret, and makes guessing visible. It
+    /// does not lock: the right secret is accepted however many wrong ones came before.
+    /// Otherwise anyone who knows a client's id could lock the client out. It therefore does
+    /// **not** protect a secret that can be guessed: secrets must be long and random. It also
+    /// does not stop a caller that names a different id each time, because each id is counted
+    /// separately; use [`failure_limit`](Self::failure_limit) for that.
     #[must_use]
     pub fn wrong_secrets(mut self, limit: RateLimit) -> Self {
         self.wrong_secrets = limit;
         self
     }
 
-    /// Limits how many requests of one address may fail to authenticate; 100 in a minute by
+    /// Limits the rate of requests of one address that fail to authenticate; 100 per minute by
     /// default. The addresses are those of [`CallerAddr`](crate::guard::CallerAddr).
     #[must_use]
     pub fn failure_limit(mut self, limit: FailureLimit) -> Self {
@@ -116,49 +116,51 @@ impl PlaidServiceBuilder {
         self
     }
 
-    /// Maximum number of calls that are worked on at once; 1,024 by default, a quarter of which
-    /// one address may use. Further ones are refused with 503.
+    /// Sets the maximum number of concurrent calls; 1,024 by default. One address may use a
+    /// quarter of them. Further calls are refused with 503.
     #[must_use]
     pub fn max_open_calls(mut self, calls: usize) -> Self {
         self.guards.open_calls = OpenCalls::new(calls);
         self
     }
 
-    /// The most bytes that a body may have; 1 MiB by default, which holds a batch of 2000 entries
-    /// of some 500 bytes.
+    /// Sets the maximum size of a request body, in bytes; 1 MiB by default, enough for a batch
+    /// of 2000 entries of about 500 bytes.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.limits.body = bytes;
         self
     }
 
-    /// The most bytes and fields that headers may have; 32 KiB and 100 by default.
+    /// Sets the maximum size of the headers, in bytes, and their maximum number; 32 KiB and 100
+    /// by default.
     #[must_use]
     pub fn max_headers(mut self, bytes: usize, fields: usize) -> Self {
         (self.limits.header_bytes, self.limits.header_fields) = (bytes, fields);
         self
     }
 
-    /// Where request ids come from; the operating system's generator by default.
+    /// Sets the source of request ids; the operating system's random generator by default.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// Puts it together.
+    /// Builds the service.
     ///
     /// # Errors
-    /// When parts are missing; see [`BuildError`].
-    pub fn build(self) -> Result<PlaidService, BuildError> {
+    /// - [`PlaidServiceBuildError::NoClients`] if `clients` is not set.
+    /// - [`PlaidServiceBuildError::ZeroLimit`] if a limit is zero.
+    pub fn build(self) -> Result<PlaidService, PlaidServiceBuildError> {
         let limits = self.limits;
         if limits.has_zero() {
-            return Err(BuildError::ZeroLimit);
+            return Err(PlaidServiceBuildError::ZeroLimit);
         }
-        Ok(PlaidService(Arc::new(Inner {
+        Ok(PlaidService(Arc::new(ServiceState {
             plaid: self.plaid,
-            gate: Gate {
-                clients: self.clients.ok_or(BuildError::NoClients)?,
+            authenticator: ClientAuthenticator {
+                clients: self.clients.ok_or(PlaidServiceBuildError::NoClients)?,
                 calls: self.rate_limit,
                 wrong_secrets: self.wrong_secrets,
                 failures: self.failures,
@@ -183,14 +185,15 @@ impl fmt::Debug for PlaidService {
 }
 
 impl PlaidService {
-    /// Begins with the service's own code; [`PlaidServiceBuilder::build`] ends it.
+    /// Starts a builder with the service's own code. Call [`PlaidServiceBuilder::build`] at the
+    /// end.
     #[must_use]
     pub fn builder(plaid: impl Plaid) -> PlaidServiceBuilder {
         PlaidServiceBuilder {
             plaid: Arc::new(plaid),
             clients: None,
             rate_limit: None,
-            wrong_secrets: RateLimit::per_minute(WRONG_SECRETS).max_keys(10_000),
+            wrong_secrets: RateLimit::per_minute(DEFAULT_WRONG_SECRETS_PER_MINUTE).max_keys(10_000),
             failures: FailureLimit::default(),
             limits: Limits::default(),
             guards: Guards::default(),
@@ -198,19 +201,19 @@ impl PlaidService {
         }
     }
 
-    /// Answers one request.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    /// Responds to one request.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        call::answer(&*self.0, request).await
+        call::respond(&*self.0, request).await
     }
 
-    /// The client that a request shows in its headers or its body, for routes beside this API:
-    /// by the same rules, and counted with its calls here.
+    /// Authenticates the client of a request to another route beside this API, by the same
+    /// rules. The call counts against the client's rate limit.
     ///
-    /// The id and the secret are both in the headers or both in the body, once. Whether the
-    /// client may touch what it asks for is the route's matter, as it is a method's of [`Plaid`].
+    /// The id and the secret must both be in the headers, or both in the body. The route itself
+    /// must decide what the client may access, as a method of [`Plaid`] must.
     ///
     /// ```
     /// use px_server::{guard::CallerAddr, plaid::{Caller, Error, PlaidService}};
@@ -227,23 +230,24 @@ impl PlaidService {
     /// ```
     ///
     /// # Errors
-    /// 401 for a client or a secret that is missing, unknown or wrong; 400 when they are there
-    /// twice or the body cannot be read; 429 for too many calls; 503 when the clients are out of
-    /// reach.
+    /// - 401 if the client or the secret is missing, unknown or wrong.
+    /// - 400 if the credentials occur twice, or the body cannot be read.
+    /// - 429 after too many calls, wrong secrets or failed requests.
+    /// - 503 if the registry of clients is not reachable.
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
         body: &[u8],
         address: Option<CallerAddr>,
     ) -> Result<ClientId, Error> {
-        let known = self.0.gate.by_headers(headers, address).await?;
-        self.0.gate.let_in(known, headers, body, address).await
+        let known = self.0.authenticator.authenticate_headers(headers, address).await?;
+        self.0.authenticator.authenticate(known, headers, body, address).await
     }
 }
 
 call::tower_service!(PlaidService);
 
-impl Api for Inner {
+impl Api for ServiceState {
     fn random(&self) -> &dyn Random {
         &*self.random
     }
@@ -253,7 +257,7 @@ impl Api for Inner {
     }
 
     fn busy(&self, request_id: &str) -> Response<Bytes> {
-        Refused::from(Refusal::Busy).into_http(request_id)
+        RefusedRequest::from(RequestRefusal::Busy).into_http(request_id)
     }
 
     async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
@@ -262,37 +266,37 @@ impl Api for Inner {
     {
         let request_id = incoming.request_id.clone();
         self.dispatch(incoming, body, call).await.unwrap_or_else(|refused| {
-            // Logs the cause, once.
+            // Logs the cause once.
             observe::failed(&refused.error, &request_id);
             refused.into_http(&request_id)
         })
     }
 
     fn panicked(&self, request_id: &str) -> Response<Bytes> {
-        Refused::from(Error::internal("a panic")).into_http(request_id)
+        RefusedRequest::from(Error::internal("a panic")).into_http(request_id)
     }
 }
 
-/// Why there is no good answer.
-struct Refused {
+/// An error response.
+struct RefusedRequest {
     error: Error,
     allow: Option<HeaderValue>,
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestRefusal> for RefusedRequest {
+    fn from(refusal: RequestRefusal) -> Self {
         Self { allow: refusal.allow(), error: refusal.into() }
     }
 }
 
-impl From<Error> for Refused {
+impl From<Error> for RefusedRequest {
     fn from(error: Error) -> Self {
         Self { error, allow: None }
     }
 }
 
-impl Refused {
-    /// The public half.
+impl RefusedRequest {
+    /// Encodes the public part as HTTP.
     fn into_http(self, request_id: &str) -> Response<Bytes> {
         let Self { error, allow } = self;
         let body = px_types::wire::encode(&error.to_plaid_error(request_id));
@@ -316,54 +320,56 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response<Bytes> {
     response
 }
 
-impl Inner {
+impl ServiceState {
     /// Finds the endpoint and runs it.
     async fn dispatch<B>(
         &self,
         incoming: Incoming,
         body: B,
         call: &observe::Call,
-    ) -> Result<Response<Bytes>, Refused>
+    ) -> Result<Response<Bytes>, RefusedRequest>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         request::check_headers(&incoming.parts, self.limits)?;
         let path = incoming.parts.uri.path();
-        // No path has a parameter, and each has one method.
+        // No path has a parameter, and each path has one method.
         macro_rules! dispatch {
             ($($name:ident => $endpoint:ty,)+) => {
                 match path {
                     $(path if match_path(<$endpoint as Endpoint>::META.path, path).is_some() => {
                         call.operation(&<$endpoint as Endpoint>::META);
                         let (caller, request) = self.read::<$endpoint, B>(&incoming, body).await?;
-                        let mut answer = self.plaid.$name(&caller, request).await?;
-                        // Whatever the method says: the log and the header have this one.
-                        answer.request_id = incoming.request_id.to_string();
-                        Ok(json(StatusCode::OK, codec::Reply::encode(&answer)))
+                        let mut response = self.plaid.$name(&caller, request).await?;
+                                                // Overrides the method's value, so that body,
+                                                // header and log agree.
+                        response.request_id = incoming.request_id.to_string();
+                        Ok(json(StatusCode::OK, codec::ResponseBody::encode(&response)))
                     })+
-                    _ => Err(Refusal::NotFound.into()),
+                    _ => Err(RequestRefusal::NotFound.into()),
                 }
             };
         }
         for_each_plaid_endpoint!(dispatch)
     }
 
-    /// Who calls, and what for.
-    async fn read<E, B>(&self, incoming: &Incoming, body: B) -> Result<(Caller, E), Refused>
+    /// Authenticates the client and reads the request.
+    async fn read<E, B>(&self, incoming: &Incoming, body: B) -> Result<(Caller, E), RefusedRequest>
     where
-        E: Endpoint + Limited,
+        E: Endpoint + CheckLimits,
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         if incoming.parts.method != E::META.method {
             let allow = E::META.method.to_string();
-            return Err(Refusal::Method { allow }.into());
+            return Err(RequestRefusal::Method { allow }.into());
         }
         let headers = &incoming.parts.headers;
         request::require_json(headers)?;
-        // What is known by the headers costs no body.
-        let known = self.gate.by_headers(headers, incoming.address).await?;
+        // Credentials in the headers are checked before the body is read.
+        let known = self.authenticator.authenticate_headers(headers, incoming.address).await?;
         let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
-        let client_id = self.gate.let_in(known, headers, &body, incoming.address).await?;
+        let client_id =
+            self.authenticator.authenticate(known, headers, &body, incoming.address).await?;
         let query = incoming.parts.uri.query();
         let request: E = codec::from_http(&[], query, &body).map_err(Error::from)?;
         request.check()?;

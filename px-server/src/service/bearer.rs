@@ -1,19 +1,20 @@
-//! The token of a request.
+//! The bearer token of a request.
 //!
-//! RFC 6750 allows few characters in a token. Banks have tokens with others, `12|abc`: what such a
-//! token is worth is the verifier's matter, and a 401 would end it.
+//! RFC 6750 allows few characters in a token, but some banks issue tokens with others, such as
+//! `12|abc`. The verifier decides whether such a token is valid: rejecting it here would be a 401,
+//! which ends the token.
 
-use super::answer::Answer;
+use super::response::ApiResponse;
 use http::{HeaderMap, header};
 use px_types::AccessToken;
 
-/// The token of the one `Authorization` header.
-pub(super) fn token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
+/// Returns the token of the only `Authorization` header.
+pub(super) fn token(headers: &HeaderMap) -> Result<AccessToken, ApiResponse> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (all.next(), all.next()) {
-        (None, _) => return Err(Answer::no_token()),
+        (None, _) => return Err(ApiResponse::no_token()),
         (Some(_), Some(_)) => {
-            return Err(Answer::bad_request("There are two `Authorization` headers."));
+            return Err(ApiResponse::bad_request("There are two `Authorization` headers."));
         }
         (Some(value), None) => value,
     };
@@ -21,12 +22,12 @@ pub(super) fn token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
     let (scheme, token) =
         value.split_at(value.iter().position(|b| *b == b' ').unwrap_or(value.len()));
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(Answer::no_token());
+        return Err(ApiResponse::no_token());
     }
-    // What is no text cannot be a token, and an empty one is none.
+    // A token must be valid UTF-8 and must not be empty.
     match std::str::from_utf8(token.trim_ascii()) {
         Ok(token) if !token.is_empty() => Ok(AccessToken::new(token)),
-        _ => Err(Answer::invalid_token()),
+        _ => Err(ApiResponse::invalid_token()),
     }
 }
 
@@ -46,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_grammar() {
-        let status = |pairs| token(&headers(pairs)).map_err(|answer| answer.status.as_u16());
+        let status = |pairs| token(&headers(pairs)).map_err(|response| response.status.as_u16());
         assert_eq!(status(&[]), Err(401));
         assert_eq!(status(&[("authorization", "Basic eDp5")]), Err(401));
         assert_eq!(status(&[("authorization", "bearer a.b-c=")]), Ok(AccessToken::new("a.b-c=")));
@@ -54,7 +55,7 @@ mod tests {
         for token in ["12|abc", "a b", "{1}", "a=b", "ü", "==="] {
             let value = HeaderValue::from_bytes(format!("Bearer  {token}").as_bytes()).unwrap();
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
-            let read = super::token(&headers).map_err(|answer| answer.status.as_u16());
+            let read = super::token(&headers).map_err(|response| response.status.as_u16());
             assert_eq!(read, Ok(AccessToken::new(token)));
         }
         let no_text = HeaderValue::from_bytes(b"Bearer \xff").unwrap();

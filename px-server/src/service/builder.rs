@@ -1,6 +1,6 @@
-//! How a [`PartnerService`] is put together.
+//! The builder of a [`PartnerService`].
 
-use super::{Inner, PartnerService, ResponseCheck, windows::Windows};
+use super::{PartnerService, ResponseCheck, ServiceState, window_cache::WindowCache};
 use crate::{
     Partner,
     call::{Guards, Limits},
@@ -15,7 +15,7 @@ use crate::{
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use std::{fmt, sync::Arc};
 
-/// Puts a [`PartnerService`] together. All but a way to check tokens is optional.
+/// Builder of a [`PartnerService`]. Everything but a way to check tokens is optional.
 pub struct PartnerServiceBuilder {
     partner: Arc<dyn Partner>,
     verifier: Option<Arc<dyn TokenVerifier>>,
@@ -40,23 +40,23 @@ impl fmt::Debug for PartnerServiceBuilder {
     }
 }
 
-/// Why a service cannot be built.
+/// Error of [`PartnerServiceBuilder::build`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
-    /// Nothing says whose token a token is.
-    #[error("tokens cannot be checked: give the builder `tokens(…)` or `oauth(…)`")]
+pub enum PartnerServiceBuildError {
+    /// No token verifier is set.
+    #[error("no token verifier is set: call `tokens(…)` or `oauth(…)` on the builder")]
     NoVerifier,
-    /// Pages were given, and nothing to hand out codes.
-    #[error("pages need an OAuth kit: give the builder `oauth(…)` too")]
+    /// Pages are set without an OAuth kit, which issues the authorization codes.
+    #[error("the pages need an OAuth kit: call `oauth(…)` on the builder too")]
     PagesWithoutOAuth,
-    /// Credentials mode was given, and nobody to authenticate its clients.
+    /// Credentials mode is set without a registry of clients.
     #[error(
-        "credentials mode needs to know its clients: give the builder `clients(…)` or `oauth(…)`"
+        "credentials mode needs a client registry: call `clients(…)` or `oauth(…)` on the builder"
     )]
     CredentialsWithoutClients,
-    /// A limit is zero.
-    #[error("a limit of zero refuses every request")]
+    /// A limit is zero, so every request would be refused.
+    #[error("a limit is zero, so every request would be refused")]
     ZeroLimit,
 }
 
@@ -79,52 +79,54 @@ impl PartnerServiceBuilder {
         }
     }
 
-    /// Checks tokens this way. Without it, the tokens of [`oauth`](Self::oauth) are checked.
+    /// Sets the token verifier. By default, the service accepts the tokens of
+    /// [`oauth`](Self::oauth).
     #[must_use]
     pub fn tokens(mut self, verifier: Arc<dyn TokenVerifier>) -> Self {
         self.verifier = Some(verifier);
         self
     }
 
-    /// Serves the token, revocation and metadata endpoints.
+    /// Enables the token, revocation and metadata endpoints.
     #[must_use]
     pub fn oauth(mut self, oauth: OAuth) -> Self {
         self.oauth = Some(oauth);
         self
     }
 
-    /// Serves the authorization endpoint, with the bank's own login and consent pages.
+    /// Enables the authorization endpoint, with the bank's own login and consent pages.
     #[must_use]
     pub fn pages(mut self, pages: Arc<dyn AuthorizePages>) -> Self {
         self.pages = Some(pages);
         self
     }
 
-    /// Offers credentials mode (`px.md` section 5).
+    /// Enables credentials mode (`px.md` section 5).
     #[must_use]
     pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
         self.credentials = Some(credentials);
         self
     }
 
-    /// The clients of credentials mode. Without it, those of [`oauth`](Self::oauth).
+    /// Sets the clients of credentials mode; those of [`oauth`](Self::oauth) by default.
     #[must_use]
     pub fn clients(mut self, clients: Arc<dyn Clients>) -> Self {
         self.clients = Some(clients);
         self
     }
 
-    /// Serves `POST /applications/notify`: what this verifier finds signed by Plaid is handed to
-    /// [`Partner::application_linked`]. Without it there is nothing at that path.
+    /// Enables `POST /applications/notify`. A notification with a signature that the verifier
+    /// accepts is passed to [`Partner::application_linked`]. Without a verifier, the path is 404.
     ///
-    /// Give the verifier the [institution](Verifier::institution) that the bank is at Plaid.
+    /// Set the [institution](Verifier::institution) that the bank is at Plaid on the verifier.
     ///
-    /// A notification is handed on once, by its `notification_id`, and again only if that failed;
-    /// while it is being handed on, a copy is refused with 503. The memory is this process's and
-    /// bounded, so the bank's own record of notifications must tell them apart too.
+    /// A notification is delivered once, by its `notification_id`, and again only if the
+    /// delivery failed. While it is being delivered, a copy is refused with 503. The ids are
+    /// remembered by this process, in bounded memory, so the bank must also ignore duplicates
+    /// in its own records.
     ///
     /// ```
-    /// use px_server::{PartnerServiceBuilder, webhook::{AskedKeys, Verifier}};
+    /// use px_server::{PartnerServiceBuilder, webhook::{KeySourceFn, Verifier}};
     /// use std::sync::Arc;
     /// # use px_types::{KeyId, model::verification_key::VerificationKey};
     /// # #[derive(Clone)] struct Plaid;
@@ -133,7 +135,7 @@ impl PartnerServiceBuilder {
     /// # }
     ///
     /// fn with_notifications(builder: PartnerServiceBuilder, plaid: Plaid) -> PartnerServiceBuilder {
-    ///     let keys = AskedKeys::new(move |kid| {
+    ///     let keys = KeySourceFn::new(move |kid| {
     ///         let plaid = plaid.clone();
     ///         async move { plaid.key(kid).await }
     ///     });
@@ -147,14 +149,14 @@ impl PartnerServiceBuilder {
         self
     }
 
-    /// Limits the requests per client and user.
+    /// Limits the rate of requests per client and user. Not limited by default.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
         self
     }
 
-    /// Limits how many requests of one address may fail to authenticate; 100 in a minute by
+    /// Limits the rate of requests of one address that fail to authenticate; 100 per minute by
     /// default. The addresses are those of [`CallerAddr`](crate::guard::CallerAddr).
     #[must_use]
     pub fn failure_limit(mut self, limit: FailureLimit) -> Self {
@@ -162,67 +164,73 @@ impl PartnerServiceBuilder {
         self
     }
 
-    /// Maximum number of calls that are worked on at once; 1,024 by default, a quarter of which
-    /// one address may use. Further ones are refused with 503.
+    /// Sets the maximum number of concurrent calls; 1,024 by default. One address may use a
+    /// quarter of them. Further calls are refused with 503.
     #[must_use]
     pub fn max_open_calls(mut self, calls: usize) -> Self {
         self.guards.open_calls = OpenCalls::new(calls);
         self
     }
 
-    /// The most bytes that a body may have; 1 MiB by default.
+    /// Sets the maximum size of a request body, in bytes; 1 MiB by default.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.limits.body = bytes;
         self
     }
 
-    /// The most bytes and fields that headers may have; 32 KiB and 100 by default.
+    /// Sets the maximum size of the headers, in bytes, and their maximum number; 32 KiB and 100
+    /// by default.
     #[must_use]
     pub fn max_headers(mut self, bytes: usize, fields: usize) -> Self {
         (self.limits.header_bytes, self.limits.header_fields) = (bytes, fields);
         self
     }
 
-    /// What happens to answers of the partner's code that break the contract.
+    /// Sets the handling of responses that violate the contract. See [`ResponseCheck`] for the
+    /// default.
     #[must_use]
     pub fn response_check(mut self, check: ResponseCheck) -> Self {
         self.check = check;
         self
     }
 
-    /// What time it is; the machine's clock by default.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where request ids come from; the operating system's generator by default.
+    /// Sets the source of request ids; the operating system's random generator by default.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// Puts it together.
+    /// Builds the service.
     ///
     /// # Errors
-    /// When parts that belong together are missing; see [`BuildError`].
-    pub fn build(self) -> Result<PartnerService, BuildError> {
+    /// - [`PartnerServiceBuildError::NoVerifier`] if neither `tokens` nor `oauth` is set.
+    /// - [`PartnerServiceBuildError::PagesWithoutOAuth`] if `pages` is set without `oauth`.
+    /// - [`PartnerServiceBuildError::CredentialsWithoutClients`] if `credentials` is set without `clients` or
+    ///   `oauth`.
+    /// - [`PartnerServiceBuildError::ZeroLimit`] if a limit is zero.
+    pub fn build(self) -> Result<PartnerService, PartnerServiceBuildError> {
         let Self { partner, verifier, oauth, pages, credentials, clients, .. } = self;
         let verifier = verifier.or_else(|| oauth.as_ref().map(OAuth::verifier));
-        let verifier = verifier.ok_or(BuildError::NoVerifier)?;
+        let verifier = verifier.ok_or(PartnerServiceBuildError::NoVerifier)?;
         let clients = clients.or_else(|| oauth.as_ref().map(OAuth::clients));
         if pages.is_some() && oauth.is_none() {
-            return Err(BuildError::PagesWithoutOAuth);
+            return Err(PartnerServiceBuildError::PagesWithoutOAuth);
         }
         if credentials.is_some() && clients.is_none() {
-            return Err(BuildError::CredentialsWithoutClients);
+            return Err(PartnerServiceBuildError::CredentialsWithoutClients);
         }
         let limits = self.limits;
         if limits.has_zero() {
-            return Err(BuildError::ZeroLimit);
+            return Err(PartnerServiceBuildError::ZeroLimit);
         }
         let router = Router::new(|operation| match operation {
             Operation::user | Operation::transactions | Operation::current_user => true,
@@ -233,7 +241,7 @@ impl PartnerServiceBuilder {
             }
             Operation::application_linked => self.notifications.is_some(),
         });
-        Ok(PartnerService(Arc::new(Inner {
+        Ok(PartnerService(Arc::new(ServiceState {
             partner,
             verifier,
             oauth,
@@ -241,12 +249,12 @@ impl PartnerServiceBuilder {
             credentials,
             clients,
             notifications: self.notifications,
-            notified: super::notified::Notified::new(),
+            notification_ids: super::notification_ids::NotificationIds::new(),
             rate_limit: self.rate_limit,
             router,
             limits,
             guards: self.guards,
-            windows: Windows::new(Arc::clone(&self.clock)),
+            windows: WindowCache::new(Arc::clone(&self.clock)),
             check: self.check,
             clock: self.clock,
             random: self.random,

@@ -1,55 +1,56 @@
-//! The response check: does what the partner's code returned keep the contract?
+//! The response check: validates the responses of the partner's code against the contract.
 
-use super::answer::Answer;
+use super::response::ApiResponse;
 use crate::Caller;
 use px_types::{
     partner::{TransactionsQuery, TransactionsResponse, UserAccountInfoResponse},
     validate::{PageContext, Report, UserContext},
 };
 
-/// The breaches of one answer that are logged; a broken page can have thousands.
-const MOST_LOGGED: usize = 20;
+/// Maximum number of violations of one response that are logged; a broken page can have thousands.
+const MAX_LOGGED_BREACHES: usize = 20;
 
-/// What happens to an answer of the partner's code that breaks the contract.
+/// The handling of a response of the partner's code that violates the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseCheck {
-    /// It is not looked at.
+    /// Responses are not checked.
     Off,
-    /// It goes out, and the log names what is wrong.
+    /// The response is sent, and each violation is logged.
     Log,
-    /// It is answered 500 instead, and the log names what is wrong.
+    /// The response is replaced by status 500, and each violation is logged.
     Refuse,
 }
 
 impl Default for ResponseCheck {
-    /// Strict while the program is developed and tested, lenient in release builds.
+    /// Returns [`Refuse`](Self::Refuse) in debug builds and [`Log`](Self::Log) in release
+    /// builds.
     fn default() -> Self {
         if cfg!(debug_assertions) { Self::Refuse } else { Self::Log }
     }
 }
 
-/// Checks a user's answer.
+/// Checks a response with a user's accounts.
 pub(crate) fn user(
     check: ResponseCheck,
-    answer: &UserAccountInfoResponse,
+    response: &UserAccountInfoResponse,
     caller: &Caller,
-) -> Result<(), Answer> {
-    check.apply(caller, || answer.validate(&UserContext::for_scopes(&caller.grant.scopes)))
+) -> Result<(), ApiResponse> {
+    check.apply(caller, || response.validate(&UserContext::for_scopes(&caller.grant.scopes)))
 }
 
-/// Checks a page.
+/// Checks a page of transactions.
 pub(crate) fn transactions(
     check: ResponseCheck,
-    answer: &TransactionsResponse,
+    response: &TransactionsResponse,
     query: &TransactionsQuery,
     caller: &Caller,
-) -> Result<(), Answer> {
-    check.apply(caller, || answer.validate(&PageContext::new().query(query)))
+) -> Result<(), ApiResponse> {
+    check.apply(caller, || response.validate(&PageContext::new().query(query)))
 }
 
 impl ResponseCheck {
-    fn apply(self, caller: &Caller, validate: impl FnOnce() -> Report) -> Result<(), Answer> {
+    fn apply(self, caller: &Caller, validate: impl FnOnce() -> Report) -> Result<(), ApiResponse> {
         if self == Self::Off {
             return Ok(());
         }
@@ -57,12 +58,12 @@ impl ResponseCheck {
         if !report.has_errors() {
             return Ok(());
         }
-        for breach in report.errors().take(MOST_LOGGED) {
-            // Path, rule and text of a breach hold no value of the answer.
-            tracing::error!(request_id = &*caller.request_id, %breach, "the answer breaks the contract");
+        for breach in report.errors().take(MAX_LOGGED_BREACHES) {
+            // The path, rule and text of a violation contain no value of the response.
+            tracing::error!(request_id = &*caller.request_id, %breach, "the response violates the contract");
         }
         match self {
-            Self::Refuse => Err(Answer::internal()),
+            Self::Refuse => Err(ApiResponse::internal()),
             Self::Log | Self::Off => Ok(()),
         }
     }

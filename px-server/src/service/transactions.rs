@@ -1,28 +1,28 @@
-//! A page of transactions within a grant.
+//! A page of transactions, limited to a grant.
 //!
-//! A bank that leaves out what the grant does not cover is asked for the page. For any
-//! other, when the grant covers some accounts only, the service reads the whole window and
-//! pages it itself, so that neither a row nor a count tells of what is not permitted.
+//! If the bank filters accounts, the page is requested from it directly. Otherwise, for a grant
+//! over some of the accounts, the service reads the whole window and paginates it itself, so that
+//! neither a row nor a count reveals accounts that are not permitted.
 
 use crate::{
     Caller, Error, Partner, PermittedAccounts,
     guard::grant,
-    service::windows::{Window, Windows},
+    service::window_cache::{Window, WindowCache},
 };
 use px_types::partner::{
     ListTransactions, MAX_LIMIT, Position, TransactionsQuery, TransactionsResponse,
 };
 use std::sync::Arc;
 
-/// How often a window that changes while it is read is begun again.
-const RESTARTS: usize = 3;
+/// Maximum number of restarts if the window changes while it is read.
+const MAX_RESTARTS: usize = 3;
 
-/// One page, cut down to the grant.
+/// Returns one page, limited to the grant.
 pub(crate) async fn page(
     partner: &dyn Partner,
     caller: &Caller,
     request: ListTransactions,
-    windows: &Windows,
+    windows: &WindowCache,
 ) -> Result<TransactionsResponse, Error> {
     if *caller.accounts() == PermittedAccounts::All {
         return partner.transactions(caller, request).await;
@@ -32,45 +32,47 @@ pub(crate) async fn page(
     }
     let mut page = partner.transactions(caller, request).await?;
     if grant::filter_page(&mut page, &caller.grant) > 0 {
-        // Its `total` counts what the grant does not cover, so no part of the page can be trusted.
+        // The bank's `total` counts rows that the grant does not cover, so the page is
+        // unusable.
         return Err(Error::internal(
-            "the partner says that it filters accounts, and answered with others",
+            "the partner declares that it filters accounts, but returned other accounts",
         ));
     }
     Ok(page)
 }
 
-/// The page of the permitted rows of the window.
+/// Returns the page of the permitted rows of the window.
 ///
-/// The first page reads the window from its beginning; those that follow soon are taken from what
-/// it read, so that a whole pagination reads the window once.
+/// The first page reads the window from the bank. Later pages are taken from the cached window, so
+/// that one pagination reads the window once.
 async fn filtered_page(
     partner: &dyn Partner,
     caller: &Caller,
     request: ListTransactions,
-    windows: &Windows,
+    windows: &WindowCache,
 ) -> Result<TransactionsResponse, Error> {
     let Position::Offset(offset) = request.query.position else {
-        // No page of ours ever gave a cursor.
+        // Pages of this service carry no cursor.
         return Err(Error::invalid_request(
             "The request is not valid: parameter `cursor`: unknown.",
         ));
     };
     let entry = windows.entry(&caller.grant, &request.query);
-    // One that reads keeps the others of this window waiting, so that they do not read it too.
-    let mut known = entry.lock().await;
-    let window = match windows.fresh(&known).filter(|_| offset > 0) {
+    // The lock is held while the window is read, so that concurrent requests do not read it
+    // again.
+    let mut cached = entry.lock().await;
+    let window = match windows.fresh(&cached).filter(|_| offset > 0) {
         Some(window) => window,
         None => {
             let window = Arc::new(read_window(partner, caller, &request).await?);
-            *known = windows.keep(&window);
+            *cached = windows.cache(&window);
             window
         }
     };
     let page = window.page(offset, request.query.limit);
     if offset.saturating_add(request.query.limit) >= page.total {
-        // The last page: nothing that follows needs the window.
-        windows.forget(&caller.grant, &request.query);
+        // This was the last page, so the window is not needed any more.
+        windows.remove(&caller.grant, &request.query);
     }
     Ok(page)
 }
@@ -80,16 +82,16 @@ async fn read_window(
     caller: &Caller,
     request: &ListTransactions,
 ) -> Result<Window, Error> {
-    for _ in 0..=RESTARTS {
-        if let Some(window) = walk(partner, caller, request).await? {
+    for _ in 0..=MAX_RESTARTS {
+        if let Some(window) = read_window_once(partner, caller, request).await? {
             return Ok(window);
         }
     }
-    Err(Error::unavailable().with_source("the window kept changing while it was read"))
+    Err(Error::unavailable().with_source("the window changed during each of 4 attempts to read it"))
 }
 
-/// Reads the window once; `None` if it changed meanwhile.
-async fn walk(
+/// Reads the window once. Returns `None` if it changed meanwhile.
+async fn read_window_once(
     partner: &dyn Partner,
     caller: &Caller,
     request: &ListTransactions,
@@ -110,7 +112,7 @@ async fn walk(
         grant::filter_page(&mut page, &caller.grant);
         window.transactions.append(&mut page.transactions);
         for security in page.securities {
-            if !window.securities.iter().any(|known| known.id == security.id) {
+            if !window.securities.iter().any(|cached| cached.id == security.id) {
                 window.securities.push(security);
             }
         }

@@ -1,4 +1,4 @@
-//! Remembering verified tokens for a while, within bounds.
+//! A bounded cache of verified tokens.
 
 use super::{TokenContext, TokenVerifier, VerifyError};
 use crate::TokenGrant;
@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
-/// How many tokens are remembered by default.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// How long a token is remembered by default.
-const TTL: TimeDelta = TimeDelta::seconds(10);
+/// Default maximum number of cached tokens.
+const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Default time for which a token is cached.
+const DEFAULT_TTL: TimeDelta = TimeDelta::seconds(10);
 
-/// Verified tokens, by their SHA-256.
+/// Grants of verified tokens, by the SHA-256 of the token.
 pub(super) struct GrantCache {
     clock: Arc<dyn Clock>,
     ttl: TimeDelta,
@@ -28,12 +28,12 @@ pub(super) struct GrantCache {
 
 struct State {
     entries: LruCache<Key, Entry>,
-    /// Counts purges: what was being verified during one is not remembered.
+    /// Number of purges. A verification that overlaps a purge is not cached.
     generation: u64,
 }
 
-/// A token, by its SHA-256, and the certificate that it was shown with: a verifier of the
-/// program's may judge by that.
+/// Key of an entry: the SHA-256 of the token, and the certificate that it was presented with,
+/// because a custom verifier may depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     token: [u8; 32],
@@ -42,13 +42,13 @@ struct Key {
 
 struct Entry {
     grant: Arc<TokenGrant>,
-    ends: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
 }
 
 impl GrantCache {
     pub(super) fn new() -> Self {
-        let state = State { entries: LruCache::new(CAPACITY), generation: 0 };
-        Self { clock: Arc::new(SystemClock::new()), ttl: TTL, state: Mutex::new(state) }
+        let state = State { entries: LruCache::new(DEFAULT_CAPACITY), generation: 0 };
+        Self { clock: Arc::new(SystemClock::new()), ttl: DEFAULT_TTL, state: Mutex::new(state) }
     }
 
     pub(super) fn set_capacity(&self, capacity: usize) {
@@ -57,7 +57,7 @@ impl GrantCache {
     }
 
     pub(super) fn set_ttl(&mut self, ttl: Duration) {
-        self.ttl = TimeDelta::from_std(ttl).unwrap_or(TTL).min(TimeDelta::days(1));
+        self.ttl = TimeDelta::from_std(ttl).unwrap_or(DEFAULT_TTL).min(TimeDelta::days(1));
     }
 
     pub(super) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
@@ -79,20 +79,20 @@ impl GrantCache {
         state.entries.clear();
     }
 
-    fn purge(&self, is_meant: impl Fn(&Key, &TokenGrant) -> bool) {
+    fn purge(&self, matches: impl Fn(&Key, &TokenGrant) -> bool) {
         let mut state = self.state();
         state.generation += 1;
-        let meant = state.entries.iter().filter(|(key, entry)| is_meant(key, &entry.grant));
-        let keys: Vec<_> = meant.map(|(key, _)| *key).collect();
+        let matching = state.entries.iter().filter(|(key, entry)| matches(key, &entry.grant));
+        let keys: Vec<_> = matching.map(|(key, _)| *key).collect();
         for key in keys {
             state.entries.pop(&key);
         }
     }
 
-    /// Returns the grant that is remembered, or the one that `verify` finds.
+    /// Returns the cached grant, or the result of `verify`.
     ///
     /// # Errors
-    /// As `verify`, and as [`TokenContext::check_binding`] if the grant was remembered.
+    /// The errors of `verify`, and of [`TokenContext::check_binding`] if the grant was cached.
     pub(super) async fn verify_call(
         &self,
         token: &AccessToken,
@@ -107,7 +107,7 @@ impl GrantCache {
         let (known, generation) = {
             let (now, mut state) = (self.clock.now(), self.state());
             let known = match state.entries.get(&key) {
-                Some(entry) if now < entry.ends => Some(entry.grant.clone()),
+                Some(entry) if now < entry.expires_at => Some(entry.grant.clone()),
                 Some(_) => {
                     state.entries.pop(&key);
                     None
@@ -122,30 +122,30 @@ impl GrantCache {
         }
         let grant = verify.await?;
         let by_ttl = self.clock.now() + self.ttl;
-        let ends = grant.expires_at.map_or(by_ttl, |end| end.min(by_ttl));
+        let expires_at = grant.expires_at.map_or(by_ttl, |end| end.min(by_ttl));
         let mut state = self.state();
         if state.generation == generation {
             let grant = grant.clone();
-            state.entries.put(key, Entry { grant, ends });
+            state.entries.put(key, Entry { grant, expires_at });
         }
         Ok(grant)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A cache that was left half changed holds at worst an entry too few.
+        // A panic during a change can at worst lose an entry, so a poisoned lock is sound.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A verifier that remembers what another one found good.
+/// A verifier that caches the accepted tokens of another verifier.
 ///
-/// Refusals are not remembered, nor that the other verifier was out of reach. A token is
-/// forgotten when it ends, after the time to live, or when it is purged; the token itself is
-/// not kept, its SHA-256 is. How long a revocation elsewhere may go unnoticed is the time to
-/// live, 10 s by default. The certificate that a token is bound to is checked at each call.
+/// Errors are not cached. A token is removed when it expires, after the time to live, or when it is
+/// purged. The cache stores the SHA-256 of a token, not the token. A revocation elsewhere takes
+/// effect after the time to live, 10 s by default. The certificate that a token is bound to is
+/// checked at each call.
 ///
 /// Use it for a [`TokenVerifier`] of your own. [`JwtVerifier`](super::JwtVerifier) and
-/// [`IntrospectionVerifier`](super::IntrospectionVerifier) have such a cache themselves.
+/// [`IntrospectionVerifier`](super::IntrospectionVerifier) have such a cache built in.
 pub struct CachedVerifier {
     inner: Arc<dyn TokenVerifier>,
     cache: GrantCache,
@@ -158,44 +158,45 @@ impl fmt::Debug for CachedVerifier {
 }
 
 impl CachedVerifier {
-    /// Remembers what a verifier finds good.
+    /// Creates a cache around a verifier.
     #[must_use]
     pub fn new(inner: Arc<dyn TokenVerifier>) -> Self {
         Self { inner, cache: GrantCache::new() }
     }
 
-    /// How many tokens are remembered at most; the least used is forgotten first.
+    /// Sets the maximum number of cached tokens; 10,000 by default. The least recently used token
+    /// is removed first.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         self.cache.set_capacity(capacity);
         self
     }
 
-    /// How long a token is remembered at most.
+    /// Sets the maximum time for which a token is cached; 10 s by default, one day at most.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.cache.set_ttl(ttl);
         self
     }
 
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.cache.set_clock(clock);
         self
     }
 
-    /// Forgets a token.
+    /// Removes a token from the cache.
     pub fn purge_token(&self, token: &AccessToken) {
         self.cache.purge_token(token);
     }
 
-    /// Forgets the tokens of a grant.
+    /// Removes the tokens of a grant from the cache.
     pub fn purge_grant(&self, grant_id: &str) {
         self.cache.purge_grant(grant_id);
     }
 
-    /// Forgets everything.
+    /// Removes all tokens from the cache.
     pub fn purge_all(&self) {
         self.cache.purge_all();
     }

@@ -1,8 +1,8 @@
-//! What a token's claims allow; introspection responses and JWTs have the same ones. Pure.
+//! Evaluation of a token's claims, which JWTs and introspection responses share. Without I/O.
 
 use super::{
     profile::{TokenProfile, TypeClaim},
-    refusal::{Fault, Refusal, shown},
+    refusal::{Fault, TokenRefusal, printable},
 };
 use crate::{PermittedAccounts, TokenGrant};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,25 +12,25 @@ use serde_json::{Map, Value};
 
 pub(super) type Claims = Map<String, Value>;
 
-/// The most audiences that are shown of a token.
+/// Maximum number of audiences of a token in an error text.
 const MAX_SHOWN_AUDIENCES: usize = 5;
-/// The values of `typ` that say in a header that a JWT is an access token (RFC 9068).
+/// The values of `typ` in a JWT header that mark an access token (RFC 9068).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
 /// Values of type claims that no access token has, at any provider.
 const OTHER_TYPES: [&str; 6] = ["id", "id_token", "refresh", "refresh_token", "offline", "logout"];
-/// The claims that ID tokens have and access tokens do not (OpenID Connect Core).
+/// Claims that ID tokens have and access tokens do not (OpenID Connect Core).
 const ID_TOKEN_CLAIMS: [&str; 2] = ["nonce", "at_hash"];
 
-/// Where the claims come from.
-pub(super) enum Origin<'a> {
-    /// A JWT whose signature was verified; the `typ` of its header.
+/// The source of the claims.
+pub(super) enum ClaimsSource<'a> {
+    /// A JWT with a verified signature, and the `typ` of its header.
     Jwt { header_type: Option<&'a str> },
-    /// An introspection response that says `active`.
+    /// An introspection response with `active: true`.
     Introspection,
 }
 
-/// The settings by which claims are judged.
-pub(super) struct Rules<'a> {
+/// The settings for evaluating claims.
+pub(super) struct ClaimRules<'a> {
     pub(super) profile: &'a TokenProfile,
     pub(super) issuer: Option<&'a str>,
     pub(super) audience: Option<&'a str>,
@@ -38,21 +38,25 @@ pub(super) struct Rules<'a> {
     pub(super) now: DateTime<Utc>,
 }
 
-impl Rules<'_> {
-    /// The grant of a token.
-    pub(super) fn grant(&self, origin: &Origin<'_>, claims: &Claims) -> Result<TokenGrant, Fault> {
-        // First what is bad under any setting.
-        let expires_at = self.check_times(origin, claims)?;
-        let typed = self.check_type(origin, claims)?;
+impl ClaimRules<'_> {
+    /// Returns the grant of a token.
+    pub(super) fn grant(
+        &self,
+        source: &ClaimsSource<'_>,
+        claims: &Claims,
+    ) -> Result<TokenGrant, Fault> {
+        // Checks that do not depend on a setting come first.
+        let expires_at = self.check_times(source, claims)?;
+        let typed = self.check_type(source, claims)?;
         self.check_issuer(claims)?;
         self.check_audience(claims, typed)?;
         let bound_to = binding(claims).map_err(|()| {
             let setting = "of the identity provider for what the tokens of the client are bound to";
-            Fault::Suspect(setting, Refusal::Binding)
+            Fault::Suspect(setting, TokenRefusal::Binding)
         })?;
         let mut grant = TokenGrant::new(self.user(claims)?, self.scopes(claims)?);
         if let Some(name) = &self.profile.accounts_claim {
-            // A token without the claim shows no account rather than all of them.
+            // A token without the claim permits no account, rather than all accounts.
             let ids = texts(get(claims, name));
             grant.accounts = PermittedAccounts::Only(ids.flat_map(AccountId::new).collect());
         }
@@ -62,10 +66,10 @@ impl Rules<'_> {
         Ok(grant)
     }
 
-    /// Returns the moment until which the token is accepted.
+    /// Returns the time until which the token is accepted.
     fn check_times(
         &self,
-        origin: &Origin<'_>,
+        source: &ClaimsSource<'_>,
         claims: &Claims,
     ) -> Result<Option<DateTime<Utc>>, Fault> {
         const SETTING: &str = "of the identity provider for the life of access tokens";
@@ -74,41 +78,41 @@ impl Rules<'_> {
                 Fault::setting(SETTING, format!("the token's `{name}` is not a number of seconds"))
             })
         };
-        let expires = match (moment("exp")?, origin) {
-            (None, Origin::Jwt { .. }) => {
+        let expires = match (moment("exp")?, source) {
+            (None, ClaimsSource::Jwt { .. }) => {
                 return Err(Fault::setting(SETTING, "the token has no `exp`"));
             }
-            (None, Origin::Introspection) => None,
+            (None, ClaimsSource::Introspection) => None,
             (Some(at), _) => {
                 let ends = at.checked_add_signed(self.leeway).unwrap_or(at);
                 if self.now >= ends {
-                    return Err(Fault::Refused(Refusal::Expired { since: at }));
+                    return Err(Fault::Refused(TokenRefusal::Expired { since: at }));
                 }
                 Some(ends)
             }
         };
         match moment("nbf")? {
             Some(begins) if self.now + self.leeway < begins => {
-                // It will be good: one of the two clocks is wrong.
-                let problem = "the token's `nbf` lies ahead";
+                // The token becomes valid later, so one of the two clocks is wrong.
+                let problem = "the token's `nbf` is in the future";
                 Err(Fault::setting("of the clocks here and at the identity provider", problem))
             }
             _ => Ok(expires),
         }
     }
 
-    /// Checks that it is an access token. Returns whether its type says so.
-    fn check_type(&self, origin: &Origin<'_>, claims: &Claims) -> Result<bool, Fault> {
-        let Origin::Jwt { header_type } = origin else {
+    /// Checks that the token is an access token. Returns whether its type states that explicitly.
+    fn check_type(&self, source: &ClaimsSource<'_>, claims: &Claims) -> Result<bool, Fault> {
+        let ClaimsSource::Jwt { header_type } = source else {
             return self.check_introspected_type(claims).map(|()| true);
         };
         let is = |name: &&str, typ: &str| typ.eq_ignore_ascii_case(name);
         if let Some(accepted) = &self.profile.header_types {
             let fits = header_type.is_some_and(|typ| accepted.iter().any(|name| is(&&**name, typ)));
             if !fits {
-                let refusal = Refusal::Type {
+                let refusal = TokenRefusal::Type {
                     claim: "typ".into(),
-                    found: header_type.map(shown),
+                    found: header_type.map(printable),
                     expected: accepted.clone(),
                 };
                 return Err(Fault::Suspect("`TokenProfile::header_types`", refusal));
@@ -123,7 +127,7 @@ impl Rules<'_> {
         }
         match ID_TOKEN_CLAIMS.into_iter().find(|claim| claims.contains_key(*claim)) {
             Some(claim) => {
-                Err(Fault::Suspect("`TokenProfile::type_claim`", Refusal::IdToken { claim }))
+                Err(Fault::Suspect("`TokenProfile::type_claim`", TokenRefusal::IdToken { claim }))
             }
             None => Ok(false),
         }
@@ -141,7 +145,7 @@ impl Rules<'_> {
             );
             return Err(Fault::setting(SETTING, problem));
         };
-        // Ory Hydra of version 1, met with another preset.
+        // A response of Ory Hydra version 1, evaluated with another preset.
         if value.as_str() == Some("access_token") && !kind.accepts("access_token") {
             let problem = format!("the introspection response has `{}: access_token`", kind.claim);
             return Err(Fault::setting(SETTING, problem));
@@ -155,7 +159,8 @@ impl Rules<'_> {
         if found == Some(expected) {
             return Ok(());
         }
-        let refusal = Refusal::Issuer { found: found.map(shown), expected: expected.to_owned() };
+        let refusal =
+            TokenRefusal::Issuer { found: found.map(printable), expected: expected.to_owned() };
         Err(Fault::Suspect("`issuer`", refusal))
     }
 
@@ -170,8 +175,9 @@ impl Rules<'_> {
             return Err(Fault::setting(SETTING, problem));
         }
         if !found.iter().any(|audience| audience == expected) {
-            let found = found.iter().take(MAX_SHOWN_AUDIENCES).map(|text| shown(text)).collect();
-            let refusal = Refusal::Audience { found, expected: expected.to_owned() };
+            let found =
+                found.iter().take(MAX_SHOWN_AUDIENCES).map(|text| printable(text)).collect();
+            let refusal = TokenRefusal::Audience { found, expected: expected.to_owned() };
             return Err(Fault::Suspect(SETTING, refusal));
         }
         if typed {
@@ -187,7 +193,10 @@ impl Rules<'_> {
             Some(_) => Ok(()),
             None => {
                 let claims = self.profile.client_claims.clone();
-                Err(Fault::Suspect("`TokenProfile::client_claims`", Refusal::NoClient { claims }))
+                Err(Fault::Suspect(
+                    "`TokenProfile::client_claims`",
+                    TokenRefusal::NoClient { claims },
+                ))
             }
         }
     }
@@ -209,7 +218,7 @@ impl Rules<'_> {
             let problem = format!("the token has no scopes in `{}`", names.join("` or `"));
             return Err(Fault::setting("`TokenProfile::scope_claims`", problem));
         };
-        // A word that is no scope allows nothing; the others count all the same.
+        // Words that are not valid scopes are ignored.
         let lists: Vec<_> = texts(Some(value)).collect();
         Ok(lists.iter().flat_map(|list| list.split(' ')).flat_map(Scope::new).collect())
     }
@@ -231,9 +240,9 @@ fn check_kind(kind: &TypeClaim, value: Option<&Value>, setting: &'static str) ->
     if found.is_some_and(|found| kind.accepts(found)) {
         return Ok(());
     }
-    let refusal = Refusal::Type {
+    let refusal = TokenRefusal::Type {
         claim: kind.claim.clone(),
-        found: found.map(shown),
+        found: found.map(printable),
         expected: kind.values.clone(),
     };
     let is_other = |found: &str| OTHER_TYPES.iter().any(|other| found.eq_ignore_ascii_case(other));
@@ -243,7 +252,7 @@ fn check_kind(kind: &TypeClaim, value: Option<&Value>, setting: &'static str) ->
     }
 }
 
-/// The value of a claim by its name, or by a JSON Pointer that begins with `/`.
+/// Returns the value of a claim by its name, or by a JSON Pointer that begins with `/`.
 fn get<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     let Some(pointer) = name.strip_prefix('/') else { return claims.get(name) };
     let (first, rest) = match pointer.find('/') {
@@ -265,7 +274,7 @@ fn text_or_number(value: &Value) -> Option<String> {
     }
 }
 
-/// The texts of a claim that is a text or a list of texts.
+/// Returns the strings of a claim that is a string or a list of strings.
 fn texts(value: Option<&Value>) -> impl Iterator<Item = String> + '_ {
     let (one, list) = match value {
         Some(Value::Array(list)) => (None, list.as_slice()),
@@ -274,10 +283,10 @@ fn texts(value: Option<&Value>) -> impl Iterator<Item = String> + '_ {
     one.into_iter().chain(list).filter_map(text_or_number)
 }
 
-/// A moment as RFC 7519 writes it: seconds since 1970, a fraction allowed and cut off. As a text
-/// too, as some providers write it.
+/// Returns the time in a claim: seconds since 1970 as in RFC 7519, with a fraction truncated. Also
+/// accepts a string, which some providers use.
 ///
-/// `Ok(None)` when the claim is absent, `Err` when it is no moment.
+/// Returns `Ok(None)` if the claim is absent, and `Err` if it is not a time.
 fn moment(claims: &Claims, name: &str) -> Result<Option<DateTime<Utc>>, ()> {
     let number = match claims.get(name) {
         None | Some(Value::Null) => return Ok(None),
@@ -290,8 +299,8 @@ fn moment(claims: &Claims, name: &str) -> Result<Option<DateTime<Utc>>, ()> {
     DateTime::from_timestamp(seconds, 0).map(Some).ok_or(())
 }
 
-/// The certificate that a token is bound to (RFC 8705). An error if it is bound to something else,
-/// which cannot be checked here: a key of DPoP, for example.
+/// Returns the certificate that a token is bound to (RFC 8705). Returns an error if the token has
+/// another binding that cannot be checked here, for example a DPoP key.
 fn binding(claims: &Claims) -> Result<Option<[u8; 32]>, ()> {
     match claims.get("cnf") {
         None | Some(Value::Null) => Ok(None),

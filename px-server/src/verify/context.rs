@@ -1,6 +1,6 @@
-//! What is known of the call that carries a token.
+//! The context of a call with a token.
 
-use super::{Misconfiguration, Refusal, VerifyError};
+use super::{Misconfiguration, TokenRefusal, VerifyError};
 use crate::{
     TokenGrant,
     guard::{CallerAddr, PeerCertificate},
@@ -8,18 +8,18 @@ use crate::{
 use http::Extensions;
 use px_core::digest::constant_time_eq;
 
-/// The call that carries a token: where it comes from, and the certificate that its peer showed.
+/// The context of a call with a token: the caller's address, and the certificate of the peer.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TokenContext {
-    /// What is known of the peer's certificate.
+    /// The certificate of the peer.
     pub certificate: PeerCertificate,
-    /// The address of the caller, where it is known.
+    /// The address of the caller, if known.
     pub address: Option<CallerAddr>,
 }
 
 impl TokenContext {
-    /// What the extensions of a request say.
+    /// Returns the context from the extensions of a request.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         let address = CallerAddr::of(extensions);
@@ -31,20 +31,20 @@ impl TokenContext {
     /// Contract: [RFC 8705 section 3](https://www.rfc-editor.org/rfc/rfc8705#section-3).
     ///
     /// # Errors
-    /// [`VerifyError::Invalid`] if the peer showed another certificate or none;
-    /// [`VerifyError::Misconfigured`] if the server asks for none, which is a fault of its set-up.
+    /// - [`VerifyError::Invalid`] if the peer presented another certificate or none.
+    /// - [`VerifyError::Misconfigured`] if the server does not request client certificates.
     pub fn check_binding(&self, grant: &TokenGrant) -> Result<(), VerifyError> {
         let Some(bound_to) = &grant.certificate_thumbprint else { return Ok(()) };
         match &self.certificate {
             PeerCertificate::NotRequested => {
-                let problem = "the token is bound to a certificate, and the server asks for none";
+                let problem = "the token is bound to a certificate, but the server requests none";
                 let setting = "of the server for client certificates";
                 Err(VerifyError::Misconfigured(Misconfiguration::new(setting, problem)))
             }
-            PeerCertificate::Missing => Err(VerifyError::Invalid(Refusal::Certificate)),
+            PeerCertificate::Missing => Err(VerifyError::Invalid(TokenRefusal::Certificate)),
             PeerCertificate::Presented(certificate) => {
                 let same = constant_time_eq(certificate.thumbprint(), bound_to);
-                if same { Ok(()) } else { Err(VerifyError::Invalid(Refusal::Certificate)) }
+                if same { Ok(()) } else { Err(VerifyError::Invalid(TokenRefusal::Certificate)) }
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Tokens of the partner's identity provider, checked by asking it (RFC 7662).
+//! Verification of tokens by token introspection at the partner's identity provider (RFC 7662).
 
 use super::{
     TokenContext, TokenVerifier, VerifierBuildError, VerifyError,
     cache::GrantCache,
-    claims::{self, Origin, Rules},
+    claims::{self, ClaimRules, ClaimsSource},
     profile::TokenProfile,
     provider,
-    refusal::{Experience, Fault, Refusal},
+    refusal::{AcceptanceFlag, Fault, TokenRefusal},
 };
 use crate::TokenGrant;
 use async_trait::async_trait;
@@ -27,33 +27,33 @@ use std::{
 };
 use tokio::sync::{OnceCell, Semaphore};
 
-/// Maximum length of a token that the provider is asked about.
+/// Maximum length of a token that is sent to the provider, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// Time for which a token is remembered as inactive, unless set; also the maximum.
+/// Default and maximum time for which a token is cached as inactive.
 const MAX_INACTIVE_TTL: TimeDelta = TimeDelta::seconds(10);
-/// Maximum number of tokens that are remembered as inactive.
+/// Maximum number of tokens that are cached as inactive.
 const MAX_INACTIVE: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 /// The setting with the address of the introspection endpoint.
 const ENDPOINT: &str = "`endpoint`";
-/// Maximum number of calls to the provider at once, unless set.
+/// Default maximum of concurrent calls to the provider.
 const MAX_OPEN_CALLS: usize = 64;
 
-/// Checks tokens by asking the identity provider.
+/// Verifies tokens by token introspection at the identity provider.
 ///
-/// The form of the responses is a [`TokenProfile`]; unless [`profile`](Self::profile) is called it
-/// is that of RFC 7662. Whatever is not a clear response (a fault, another status than 200, junk)
-/// is no refusal: a provider that stumbles ends no token.
+/// The format of the responses is a [`TokenProfile`]; the default is that of RFC 7662, and
+/// [`profile`](Self::profile) changes it. An unclear response (a transport error, a status other
+/// than 200, an invalid body) is not a refusal: a failing provider ends no token.
 ///
-/// Good tokens are remembered for 10 s ([`cache_ttl`](Self::cache_ttl)): for that long a revocation
-/// at the provider may go unnoticed.
+/// Valid tokens are cached for 10 s ([`cache_ttl`](Self::cache_ttl)); a revocation at the provider
+/// takes effect after that time.
 ///
-/// Strangers cannot use the provider up: calls for the same token at the same time are one call, a
-/// token that the provider said is inactive is remembered for 10 s, and at most 64 calls are open
-/// at once. A provider that gives a token which somebody tried before it existed must say so by
-/// [`token_given`](Self::token_given).
+/// Unauthenticated callers cannot overload the provider: concurrent calls for the same token are
+/// merged into one, an inactive token is cached for 10 s, and at most 64 calls are open at once. If
+/// the provider issues a token that a caller tried before it existed, call
+/// [`token_issued`](Self::token_issued).
 ///
-/// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is good for calls of a peer
-/// that shows it; one that is bound to anything else is invalid.
+/// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is valid for calls from a
+/// peer that presents the certificate. A token with any other binding is invalid.
 ///
 /// Contract: `px.md` section 4.1; RFC 7662.
 pub struct IntrospectionVerifier {
@@ -69,26 +69,26 @@ pub struct IntrospectionVerifier {
     open_calls: Semaphore,
     state: Mutex<State>,
     cache: GrantCache,
-    experience: Experience,
+    acceptance: AcceptanceFlag,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Tokens that are inactive, by their SHA-256, and until when that is believed.
+    /// Inactive tokens, by their SHA-256, with the end of their cache time.
     inactive: LruCache<[u8; 32], DateTime<Utc>>,
-    /// Calls that are under way.
-    under_way: HashMap<[u8; 32], Arc<OnceCell<Outcome>>>,
-    /// Counts the times that tokens were given.
+    /// Calls in progress.
+    pending: HashMap<[u8; 32], Arc<OnceCell<CallResult>>>,
+    /// Number of calls of [`IntrospectionVerifier::token_issued`].
     generation: u64,
 }
 
-/// What a call to the provider gave, for all who wait for it.
-type Outcome = Result<Arc<TokenGrant>, Fault>;
+/// The result of a call to the provider, shared by all callers that wait for it.
+type CallResult = Result<Arc<TokenGrant>, Fault>;
 
-/// The provider said so, and nothing else.
+/// Returns the fault for a token that the provider reported as inactive without a reason.
 fn inactive() -> Fault {
     let setting = "`endpoint`, and `id` of this client, which must be permitted to see the tokens";
-    Fault::Suspect(setting, Refusal::Inactive)
+    Fault::Suspect(setting, TokenRefusal::Inactive)
 }
 
 impl fmt::Debug for IntrospectionVerifier {
@@ -100,11 +100,12 @@ impl fmt::Debug for IntrospectionVerifier {
 }
 
 impl IntrospectionVerifier {
-    /// Asks an endpoint, as a client of the provider.
+    /// Creates a verifier that calls an endpoint as a client of the provider.
     ///
     /// # Errors
-    /// If the endpoint is neither https nor http on loopback, or the credentials cannot be written
-    /// in a header.
+    /// - [`VerifierBuildError::InsecureAddress`] if the endpoint is neither https nor http on
+    ///   loopback.
+    /// - [`VerifierBuildError::Credentials`] if the credentials cannot be written in a header.
     pub fn new(
         transport: Arc<dyn HttpTransport>,
         endpoint: Uri,
@@ -129,43 +130,44 @@ impl IntrospectionVerifier {
             warned: Once::new(),
             profile: TokenProfile::default(),
             cache: GrantCache::new(),
-            experience: Experience::default(),
+            acceptance: AcceptanceFlag::default(),
             inactive_ttl: MAX_INACTIVE_TTL,
             open_calls: Semaphore::new(MAX_OPEN_CALLS),
             state: Mutex::new(State {
                 inactive: LruCache::new(MAX_INACTIVE),
-                under_way: HashMap::new(),
+                pending: HashMap::new(),
                 generation: 0,
             }),
         })
     }
 
-    /// The form of the responses: a [`Preset`](super::Preset), or a profile of your own.
+    /// Sets the format of the responses: a [`Preset`](super::Preset), or a profile of your own.
     #[must_use]
     pub fn profile(mut self, profile: impl Into<TokenProfile>) -> Self {
         self.profile = profile.into();
         self
     }
 
-    /// Refuses tokens whose `aud` does not name the partner's API.
+    /// Sets the audience: tokens without it in `aud` are refused.
     ///
-    /// Without it, every token of the provider is accepted, also one that a user gave to an
-    /// entirely different service, and the log warns of it.
+    /// Without an audience, every token of the provider is accepted, including one that a user gave
+    /// to an unrelated service, and a warning is logged.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Accepts tokens for any audience, without a warning: for a provider whose tokens are all for
-    /// this API.
+    /// Accepts tokens for any audience without a warning. For a provider that issues tokens for
+    /// this API only.
     #[must_use]
     pub fn any_audience(mut self) -> Self {
         self.any_audience = true;
         self
     }
 
-    /// Time for which a token is remembered as inactive; 10 s by default and at most, 0 for none.
+    /// Sets how long a token is cached as inactive; 10 s by default and at most, 0 disables the
+    /// cache.
     #[must_use]
     pub fn inactive_ttl(mut self, ttl: Duration) -> Self {
         self.inactive_ttl =
@@ -173,61 +175,62 @@ impl IntrospectionVerifier {
         self
     }
 
-    /// Time for which a good token is remembered; 10 s by default, 0 for none.
+    /// Sets how long a valid token is cached; 10 s by default, 0 disables the cache.
     #[must_use]
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.cache.set_ttl(ttl);
         self
     }
 
-    /// Maximum number of good tokens that are remembered; 10,000 by default.
+    /// Sets the maximum number of cached valid tokens; 10,000 by default.
     #[must_use]
     pub fn cache_capacity(self, tokens: usize) -> Self {
         self.cache.set_capacity(tokens);
         self
     }
 
-    /// Forgets a good token, because it was revoked.
+    /// Removes a valid token from the cache, for example after its revocation.
     pub fn purge_token(&self, token: &AccessToken) {
         self.cache.purge_token(token);
     }
 
-    /// Forgets all good tokens.
+    /// Removes all valid tokens from the cache.
     pub fn purge_all(&self) {
         self.cache.purge_all();
     }
 
-    /// Maximum number of calls to the provider at once; 64 by default. Further ones wait.
+    /// Sets the maximum number of concurrent calls to the provider; 64 by default. Further calls
+    /// wait.
     #[must_use]
     pub fn max_open_calls(mut self, calls: usize) -> Self {
         self.open_calls = Semaphore::new(calls.clamp(1, Semaphore::MAX_PERMITS));
         self
     }
 
-    /// Forgets which tokens were inactive, because the provider gave a token.
-    pub fn token_given(&self) {
+    /// Clears the cache of inactive tokens, because the provider has issued a token.
+    pub fn token_issued(&self) {
         let mut state = self.state();
         state.generation += 1;
         state.inactive.clear();
-        // Those that begin from now on make calls of their own.
-        state.under_way.clear();
+        // Calls that begin from now on are not merged with earlier ones.
+        state.pending.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the permitted accounts from a member of the response, a list of account ids; a
-    /// response without it permits none. Unless this is set, a token sees all accounts.
+    /// Sets the member of the response with the permitted accounts, a list of account ids. A
+    /// response without it permits no account. By default, a token permits all accounts.
     ///
-    /// This is [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
+    /// This sets [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
     #[must_use]
     pub fn accounts_claim(mut self, name: impl Into<String>) -> Self {
         self.profile.accounts_claim = Some(name.into());
         self
     }
 
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.cache.set_clock(Arc::clone(&clock));
@@ -248,10 +251,10 @@ impl IntrospectionVerifier {
 }
 
 impl IntrospectionVerifier {
-    /// What the provider says of a token, by one call for all who ask at the same time.
-    async fn outcome(&self, token: &AccessToken) -> Outcome {
+    /// Returns the provider's result for a token. Concurrent calls for one token share one request.
+    async fn outcome(&self, token: &AccessToken) -> CallResult {
         if token.expose().len() > MAX_TOKEN_BYTES {
-            return Err(Fault::Refused(Refusal::TooLong));
+            return Err(Fault::Refused(TokenRefusal::TooLong));
         }
         let key = *Digest::of(token.expose()).as_bytes();
         let (call, generation) = {
@@ -263,14 +266,14 @@ impl IntrospectionVerifier {
                 }
                 None => {}
             }
-            (Arc::clone(state.under_way.entry(key).or_default()), state.generation)
+            (Arc::clone(state.pending.entry(key).or_default()), state.generation)
         };
-        // One that gives up while it calls leaves the call to the next.
+        // If the caller is dropped during the call, the next waiting caller makes the call.
         let outcome = call.get_or_init(|| self.call(token)).await.clone();
         let mut state = self.state();
-        if state.under_way.get(&key).is_some_and(|known| Arc::ptr_eq(known, &call)) {
-            state.under_way.remove(&key);
-            let is_inactive = matches!(outcome, Err(Fault::Suspect(_, Refusal::Inactive)));
+        if state.pending.get(&key).is_some_and(|known| Arc::ptr_eq(known, &call)) {
+            state.pending.remove(&key);
+            let is_inactive = matches!(outcome, Err(Fault::Suspect(_, TokenRefusal::Inactive)));
             if is_inactive && state.generation == generation {
                 let until = self.clock.now() + self.inactive_ttl;
                 state.inactive.put(key, until);
@@ -279,7 +282,7 @@ impl IntrospectionVerifier {
         outcome
     }
 
-    async fn call(&self, token: &AccessToken) -> Outcome {
+    async fn call(&self, token: &AccessToken) -> CallResult {
         let permit =
             tokio::time::timeout(provider::REQUEST_TIMEOUT, self.open_calls.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
@@ -291,9 +294,9 @@ impl IntrospectionVerifier {
         self.read(&body).map(Arc::new)
     }
 
-    /// Reads a response.
+    /// Parses a response.
     fn read(&self, body: &[u8]) -> Result<TokenGrant, Fault> {
-        // The source of a JSON error may quote the response, which describes a person.
+        // The source of a JSON error may quote the response, which contains personal data.
         let response: claims::Claims = serde_json::from_slice(body).map_err(|_| {
             Fault::setting(ENDPOINT, "the introspection response is not a JSON object")
         })?;
@@ -305,14 +308,14 @@ impl IntrospectionVerifier {
                 return Err(Fault::setting(ENDPOINT, problem));
             }
         }
-        let rules = Rules {
+        let rules = ClaimRules {
             profile: &self.profile,
             issuer: None,
             audience: self.audience.as_deref(),
             leeway: TimeDelta::zero(),
             now: self.clock.now(),
         };
-        rules.grant(&Origin::Introspection, &response)
+        rules.grant(&ClaimsSource::Introspection, &response)
     }
 
     async fn verify_now(
@@ -321,8 +324,8 @@ impl IntrospectionVerifier {
         context: &TokenContext,
     ) -> Result<Arc<TokenGrant>, VerifyError> {
         let grant = self.outcome(token).await;
-        let grant = grant.map_err(|fault| self.experience.judge(fault))?;
-        self.experience.accepted();
+        let grant = grant.map_err(|fault| self.acceptance.classify(fault))?;
+        self.acceptance.accepted();
         context.check_binding(&grant)?;
         Ok(grant)
     }

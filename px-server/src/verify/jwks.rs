@@ -1,5 +1,5 @@
-//! The keys of an identity provider: read, kept, fetched anew when a token names an
-//! unknown one, and never so often that the provider would mind.
+//! The public keys of an identity provider: fetched, cached, and fetched again if a token names an
+//! unknown key, at a limited rate.
 
 use super::{provider, refusal::Fault};
 use bytes::Bytes;
@@ -16,71 +16,71 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// Keys older than this are fetched anew, so that one that was withdrawn ends.
+/// Age at which keys are fetched again, so that withdrawn keys are dropped.
 const MAX_AGE: TimeDelta = TimeDelta::hours(1);
-/// Keys older than this are not used any more when they cannot be fetched anew.
+/// Age up to which keys are used if they cannot be fetched again.
 const MAX_STALE: TimeDelta = TimeDelta::hours(24);
-/// Minimum time between two fetches that tokens without a fitting key cause.
-const FOR_TOKEN_HOLD: TimeDelta = TimeDelta::minutes(1);
-/// Time in which a provider's key change reaches all of its machines and caches.
-const KEY_CHANGE: TimeDelta = TimeDelta::minutes(10);
+/// Minimum time between two fetches that are caused by tokens without a suitable key.
+const MISSING_KEY_FETCH_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+/// Time within which a key change reaches all of the provider's machines and caches.
+const KEY_PROPAGATION_TIME: TimeDelta = TimeDelta::minutes(10);
 /// Maximum number of unknown key ids that are remembered.
 const MAX_UNKNOWN: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// Maximum number of keys that are tried for one token.
-const MAX_TRIED_KEYS: usize = 10;
+const MAX_KEYS_PER_TOKEN: usize = 10;
 /// The setting with the address of the keys.
 pub(super) const SETTING: &str = "`jwks`";
-/// The least time between two fetches of which the first failed.
-const FAILED_HOLD: TimeDelta = TimeDelta::seconds(5);
-/// The most keys that are read from one set.
+/// Minimum time before the next fetch after a failed one.
+const FAILED_FETCH_INTERVAL: TimeDelta = TimeDelta::seconds(5);
+/// Maximum number of keys that are read from one set.
 const MAX_KEYS: usize = 100;
 
-/// The keys as they were last fetched.
+/// A fetched set of keys.
 pub(super) struct Keys(Vec<Key>);
 
-/// A key, and the algorithms it may be used with.
+/// A key with the algorithms that it may be used with.
 struct Key {
     id: Option<String>,
-    /// The public half, as it is published.
+    /// The public key as it is published.
     published: String,
     key: DecodingKey,
     fits: Vec<Algorithm>,
 }
 
-/// The outcome of a check of a signature.
-pub(super) enum Checked {
-    /// A key of the set made it.
-    Good,
-    /// No key of the set made it.
-    Bad,
-    /// The set has no key of that id.
-    Unknown,
-    /// The set has no key of that id, or none at all, for the algorithm.
-    Unfit,
+/// The outcome of a signature check.
+pub(super) enum SignatureCheck {
+    /// A key of the set made the signature.
+    Valid,
+    /// No suitable key of the set made the signature.
+    Invalid,
+    /// The set has no key with the id.
+    UnknownKey,
+    /// The set has no key for the algorithm (with the id, if one is named).
+    NoSuitableKey,
 }
 
 impl Keys {
-    /// Checks a signature with the key that is named or, if none is, with all that fit.
+    /// Checks a signature with the named key or, if none is named, with all suitable keys.
     pub(super) fn check(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
         signature: &str,
-    ) -> Checked {
+    ) -> SignatureCheck {
         let named = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
         let mut named = self.0.iter().filter(named).peekable();
         if named.peek().is_none() && id.is_some() {
-            return Checked::Unknown;
+            return SignatureCheck::UnknownKey;
         }
         let fitting = named.filter(|key| key.fits.contains(&algorithm));
-        let mut outcome = Checked::Unfit;
-        for key in fitting.take(MAX_TRIED_KEYS) {
+        let mut outcome = SignatureCheck::NoSuitableKey;
+        for key in fitting.take(MAX_KEYS_PER_TOKEN) {
             let good = jsonwebtoken::crypto::verify(signature, message, &key.key, algorithm);
             if good.is_ok_and(|good| good) {
-                return Checked::Good;
+                return SignatureCheck::Valid;
             }
-            outcome = Checked::Bad;
+            outcome = SignatureCheck::Invalid;
         }
         outcome
     }
@@ -93,101 +93,109 @@ impl Keys {
 pub(super) struct Jwks {
     transport: Arc<dyn HttpTransport>,
     uri: Uri,
-    kept: RwLock<Option<Kept>>,
-    /// Held over a fetch, so that many requests cause one.
-    fetching: tokio::sync::Mutex<History>,
+    cached: RwLock<Option<CachedKeys>>,
+    /// Locked during a fetch, so that concurrent requests cause one fetch.
+    fetching: tokio::sync::Mutex<FetchHistory>,
 }
 
 #[derive(Clone)]
-struct Kept {
+struct CachedKeys {
     keys: Arc<Keys>,
     at: DateTime<Utc>,
 }
 
-struct History {
-    /// The last fetch because of a token that the keys did not fit.
-    for_token_at: Option<DateTime<Utc>>,
+struct FetchHistory {
+    /// The last fetch that was caused by a token without a suitable key.
+    missing_key_fetch_at: Option<DateTime<Utc>>,
     failed_at: Option<DateTime<Utc>>,
-    /// The last fetch that found other keys than the one before.
+    /// The last fetch that returned different keys than the one before.
     changed_at: Option<DateTime<Utc>>,
-    /// When an id that the set does not have was met first, by the SHA-256 of the id.
+    /// The time at which each unknown id was first seen, by the SHA-256 of the id.
     unknown: LruCache<[u8; 32], DateTime<Utc>>,
 }
 
 impl Jwks {
     pub(super) fn new(transport: Arc<dyn HttpTransport>, uri: Uri) -> Self {
-        let history = History {
-            for_token_at: None,
+        let history = FetchHistory {
+            missing_key_fetch_at: None,
             failed_at: None,
             changed_at: None,
             unknown: LruCache::new(MAX_UNKNOWN),
         };
         let fetching = tokio::sync::Mutex::new(history);
-        Self { transport, uri, kept: RwLock::default(), fetching }
+        Self { transport, uri, cached: RwLock::default(), fetching }
     }
 
-    /// The keys, fetched if there are none yet or they are old.
+    /// Returns the keys, fetched if there are none or they are too old.
     pub(super) async fn keys(&self, clock: &dyn Clock) -> Result<Arc<Keys>, Fault> {
-        let fresh = |kept: &Kept| clock.now() - kept.at < MAX_AGE;
-        if let Some(kept) = self.kept().filter(fresh) {
-            return Ok(kept.keys);
+        let fresh = |cached: &CachedKeys| clock.now() - cached.at < MAX_AGE;
+        if let Some(cached) = self.cached().filter(fresh) {
+            return Ok(cached.keys);
         }
         let mut history = self.fetching.lock().await;
-        if let Some(kept) = self.kept().filter(fresh) {
-            return Ok(kept.keys);
+        if let Some(cached) = self.cached().filter(fresh) {
+            return Ok(cached.keys);
         }
         let fetched = self.fetch(&mut history, clock).await;
-        let usable = |kept: &Kept| clock.now() - kept.at < MAX_STALE;
-        fetched.or_else(|error| match self.kept().filter(usable) {
-            Some(kept) => Ok(kept.keys),
+        let usable = |cached: &CachedKeys| clock.now() - cached.at < MAX_STALE;
+        fetched.or_else(|error| match self.cached().filter(usable) {
+            Some(cached) => Ok(cached.keys),
             None => Err(error),
         })
     }
 
-    /// The keys after a token was met that `known` does not fit.
+    /// Fetches the keys again for a token that does not fit `known`.
     ///
-    /// An error when it is too early to ask again: the key may have been published since.
-    pub(super) async fn keys_beyond(
+    /// Returns an error if the last such fetch is too recent: the key may have been published
+    /// since.
+    pub(super) async fn refetch(
         &self,
         known: &Arc<Keys>,
         clock: &dyn Clock,
     ) -> Result<Arc<Keys>, Fault> {
         let mut history = self.fetching.lock().await;
-        // Another request may have fetched while this one waited.
-        if let Some(kept) = self.kept().filter(|kept| !Arc::ptr_eq(&kept.keys, known)) {
-            return Ok(kept.keys);
+        // A concurrent request may have fetched while this one waited.
+        if let Some(cached) = self.cached().filter(|cached| !Arc::ptr_eq(&cached.keys, known)) {
+            return Ok(cached.keys);
         }
-        let held = |at: DateTime<Utc>| clock.now() - at < FOR_TOKEN_HOLD;
-        if history.for_token_at.is_some_and(held) {
-            let text = "no key fits the token, and the keys were fetched a moment ago";
+        let is_too_soon = |at: DateTime<Utc>| clock.now() - at < MISSING_KEY_FETCH_INTERVAL;
+        if history.missing_key_fetch_at.is_some_and(is_too_soon) {
+            let text = "no key fits the token, and the keys were fetched less than a minute ago";
             return Err(Fault::Unavailable(text.into()));
         }
-        history.for_token_at = Some(clock.now());
+        history.missing_key_fetch_at = Some(clock.now());
         self.fetch(&mut history, clock).await
     }
 
-    /// Whether the keys changed a short time ago, so that another machine of the provider may still
-    /// sign with others.
-    pub(super) async fn changed_lately(&self, clock: &dyn Clock) -> bool {
+    /// Returns whether the keys changed recently. Another machine of the provider may still sign
+    /// with other keys.
+    pub(super) async fn changed_recently(&self, clock: &dyn Clock) -> bool {
         let history = self.fetching.lock().await;
-        history.changed_at.is_some_and(|at| clock.now() - at < KEY_CHANGE)
+        history.changed_at.is_some_and(|at| clock.now() - at < KEY_PROPAGATION_TIME)
     }
 
-    /// Whether the provider has had time to publish the key of an id, and has not.
-    pub(super) async fn is_unknown_for_good(&self, id: &str, clock: &dyn Clock) -> bool {
+    /// Returns whether the provider has had enough time to publish the key of an id, but has not.
+    pub(super) async fn is_permanently_unknown(&self, id: &str, clock: &dyn Clock) -> bool {
         let (now, key) = (clock.now(), *Digest::of(id).as_bytes());
         let mut history = self.fetching.lock().await;
-        let met_at = *history.unknown.get_or_insert(key, || now);
-        let passed = |since: DateTime<Utc>, now: DateTime<Utc>| now - since >= KEY_CHANGE;
-        // The keys were read that long after the id was met, and nothing has changed lately.
-        self.kept().is_some_and(|kept| passed(met_at, kept.at))
+        let first_seen_at = *history.unknown.get_or_insert(key, || now);
+        let passed = |since: DateTime<Utc>, now: DateTime<Utc>| now - since >= KEY_PROPAGATION_TIME;
+        // The keys were fetched that long after the id was first seen, and have not changed
+        // recently.
+        self.cached().is_some_and(|cached| passed(first_seen_at, cached.at))
             && history.changed_at.is_none_or(|at| passed(at, now))
     }
 
-    async fn fetch(&self, history: &mut History, clock: &dyn Clock) -> Result<Arc<Keys>, Fault> {
-        let held = |at: DateTime<Utc>| clock.now() - at < FAILED_HOLD;
-        if history.failed_at.is_some_and(held) {
-            return Err(Fault::Unavailable("the keys could not be fetched a moment ago".into()));
+    async fn fetch(
+        &self,
+        history: &mut FetchHistory,
+        clock: &dyn Clock,
+    ) -> Result<Arc<Keys>, Fault> {
+        let is_too_soon = |at: DateTime<Utc>| clock.now() - at < FAILED_FETCH_INTERVAL;
+        if history.failed_at.is_some_and(is_too_soon) {
+            return Err(Fault::Unavailable(
+                "the last fetch of the keys failed less than 5 s ago".into(),
+            ));
         }
         let request = Request::get(self.uri.clone())
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
@@ -198,11 +206,11 @@ impl Jwks {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 history.failed_at = None;
-                if self.kept().is_some_and(|kept| kept.keys.published() != keys.published()) {
+                if self.cached().is_some_and(|cached| cached.keys.published() != keys.published()) {
                     history.changed_at = Some(clock.now());
                 }
-                let kept = Kept { keys: keys.clone(), at: clock.now() };
-                *self.kept.write().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+                let cached = CachedKeys { keys: keys.clone(), at: clock.now() };
+                *self.cached.write().unwrap_or_else(PoisonError::into_inner) = Some(cached);
                 Ok(keys)
             }
             Err(error) => {
@@ -212,13 +220,13 @@ impl Jwks {
         }
     }
 
-    fn kept(&self) -> Option<Kept> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        kept.clone()
+    fn cached(&self) -> Option<CachedKeys> {
+        let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+        cached.clone()
     }
 }
 
-/// Reads a set; keys that this verifier cannot use are left out.
+/// Parses a set; keys that this verifier cannot use are omitted.
 fn read(body: &[u8]) -> Result<Keys, Fault> {
     #[derive(Deserialize)]
     struct Set {
@@ -229,7 +237,7 @@ fn read(body: &[u8]) -> Result<Keys, Fault> {
     let keys = set.keys.iter().take(MAX_KEYS).filter_map(read_key);
     let keys = Keys(keys.collect());
     if keys.0.is_empty() {
-        return Err(Fault::setting(SETTING, "the JWKS has no key that can be used"));
+        return Err(Fault::setting(SETTING, "the JWKS has no usable key"));
     }
     Ok(keys)
 }

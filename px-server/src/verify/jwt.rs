@@ -1,14 +1,13 @@
-//! Tokens of the partner's identity provider that carry their claims: JWTs, checked as RFC 8725
-//! asks.
+//! Verification of JWT access tokens of the partner's identity provider, following RFC 8725.
 
 use super::{
     TokenContext, TokenVerifier, VerifierBuildError, VerifyError,
     cache::GrantCache,
-    claims::{Claims, Origin, Rules},
-    jwks::{self, Checked, Jwks},
+    claims::{ClaimRules, Claims, ClaimsSource},
+    jwks::{self, Jwks, SignatureCheck},
     profile::TokenProfile,
     provider,
-    refusal::{Experience, Fault, Refusal, shown},
+    refusal::{AcceptanceFlag, Fault, TokenRefusal, printable},
 };
 use crate::TokenGrant;
 use async_trait::async_trait;
@@ -21,12 +20,12 @@ use px_types::AccessToken;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
 
-/// The longest token that is looked at.
-const MAX_TOKEN: usize = 16 * 1024;
-/// How far the provider's clock may be off.
+/// Maximum length of a token, in bytes.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Default tolerance for the provider's clock.
 const LEEWAY: TimeDelta = TimeDelta::seconds(10);
 
-/// An algorithm that a provider may sign with. Those with shared secrets are not among them.
+/// A signature algorithm that a provider may use. Algorithms with shared secrets are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JwtAlgorithm {
@@ -51,7 +50,7 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// All algorithms, which are those that are accepted by default.
+    /// All algorithms. They are accepted by default.
     pub const ALL: [Self; 9] = [
         Self::Es256,
         Self::Es384,
@@ -79,7 +78,7 @@ impl JwtAlgorithm {
     }
 }
 
-/// The name of an algorithm that a key set may name.
+/// Returns the name of an algorithm in a key set.
 pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
     match algorithm {
         Algorithm::ES256 => Some("ES256"),
@@ -95,27 +94,27 @@ pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
     }
 }
 
-/// Checks JWT access tokens with the keys that a provider publishes.
+/// Verifies JWT access tokens with the keys that a provider publishes.
 ///
-/// The form of the tokens is a [`TokenProfile`]; unless [`profile`](Self::profile) is called it is
-/// that of RFC 9068. `iss` and `aud` must be those given here, and `exp` must be there. Claims are
-/// judged after the signature, so that what a stranger writes into a token says nothing about the
-/// settings.
+/// The format of the tokens is a [`TokenProfile`]; the default is that of RFC 9068, and
+/// [`profile`](Self::profile) changes it. `iss` and `aud` must have the values given here, and
+/// `exp` must be present. Claims are checked after the signature, so that a forged token cannot
+/// make the settings look wrong.
 ///
-/// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is good for calls of a peer
-/// that shows it; one that is bound to anything else is invalid.
+/// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is valid for calls from a
+/// peer that presents the certificate. A token with any other binding is invalid.
 ///
 /// # Keys
 ///
-/// The keys are kept for an hour, and for a day if the provider cannot be reached. They are fetched
-/// again when a token does not fit them, at most once a minute; until then such a token is
+/// The keys are cached for an hour, and for a day if the provider is not reachable. They are
+/// fetched again if a token does not fit them, at most once a minute; until then such a token is
 /// [`VerifyError::Unavailable`]. A token with an unknown `kid` is refused once the provider has not
-/// published that key for 10 minutes, and not within 10 minutes of a change of the keys. A provider
-/// may also leave `kid` out: then all of its keys that fit are tried, 10 at most.
+/// published the key for 10 minutes, but not within 10 minutes of a change of the keys. If a token
+/// has no `kid`, all suitable keys of the provider are tried, 10 at most.
 ///
 /// # Caching
 ///
-/// Verified tokens are remembered for 10 s ([`cache_ttl`](Self::cache_ttl)).
+/// Verified tokens are cached for 10 s ([`cache_ttl`](Self::cache_ttl)).
 ///
 /// # Examples
 ///
@@ -146,7 +145,7 @@ pub struct JwtVerifier {
     clock: Arc<dyn Clock>,
     leeway: TimeDelta,
     cache: GrantCache,
-    experience: Experience,
+    acceptance: AcceptanceFlag,
 }
 
 impl fmt::Debug for JwtVerifier {
@@ -159,13 +158,13 @@ impl fmt::Debug for JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// Checks the tokens of an issuer for an audience, with the keys at an address.
+    /// Creates a verifier for the tokens of an issuer and an audience, with the keys at an address.
     ///
-    /// The audience is what the provider writes into `aud` for the bank's PX API. The issuer is
-    /// compared letter by letter, with its port and its slash at the end.
+    /// `audience` is the value of `aud` that the provider uses for the bank's PX API. `issuer` is
+    /// compared exactly, including its port and a trailing slash.
     ///
     /// # Errors
-    /// If the address is neither https nor http on loopback.
+    /// [`VerifierBuildError::InsecureAddress`] if `jwks` is neither https nor http on loopback.
     pub fn new(
         transport: Arc<dyn HttpTransport>,
         jwks: Uri,
@@ -182,26 +181,26 @@ impl JwtVerifier {
             clock: Arc::new(SystemClock::new()),
             leeway: LEEWAY,
             cache: GrantCache::new(),
-            experience: Experience::default(),
+            acceptance: AcceptanceFlag::default(),
         })
     }
 
-    /// The form of the tokens: a [`Preset`](super::Preset), or a profile of your own.
+    /// Sets the format of the tokens: a [`Preset`](super::Preset), or a profile of your own.
     #[must_use]
     pub fn profile(mut self, profile: impl Into<TokenProfile>) -> Self {
         self.profile = profile.into();
         self
     }
 
-    /// The algorithms that are accepted; all of [`JwtAlgorithm`] by default. A key is used only for
-    /// the algorithms of its kind, and for its own if the provider publishes that.
+    /// Sets the accepted algorithms; all of [`JwtAlgorithm`] by default. A key is used only for the
+    /// algorithms of its type, and only for its own algorithm if the provider publishes one.
     #[must_use]
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = JwtAlgorithm>) -> Self {
         self.algorithms = algorithms.into_iter().map(JwtAlgorithm::inner).collect();
         self
     }
 
-    /// How far the provider's clock may be off; 10 s by default, a minute at most.
+    /// Sets the tolerance for the provider's clock; 10 s by default, a minute at most.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         let minute = TimeDelta::minutes(1);
@@ -209,41 +208,41 @@ impl JwtVerifier {
         self
     }
 
-    /// Takes the permitted accounts from a claim, a list of account ids; a token without it
-    /// sees none. Unless this is set, a token sees all accounts.
+    /// Sets the claim with the permitted accounts, a list of account ids. A token without it
+    /// permits no account. By default, a token permits all accounts.
     ///
-    /// This is [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
+    /// This sets [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
     #[must_use]
     pub fn accounts_claim(mut self, name: impl Into<String>) -> Self {
         self.profile.accounts_claim = Some(name.into());
         self
     }
 
-    /// Time for which a verified token is remembered; 10 s by default, 0 for none.
+    /// Sets how long a verified token is cached; 10 s by default, 0 disables the cache.
     #[must_use]
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.cache.set_ttl(ttl);
         self
     }
 
-    /// Maximum number of tokens that are remembered; 10,000 by default.
+    /// Sets the maximum number of cached tokens; 10,000 by default.
     #[must_use]
     pub fn cache_capacity(self, tokens: usize) -> Self {
         self.cache.set_capacity(tokens);
         self
     }
 
-    /// Forgets a token that was verified.
+    /// Removes a token from the cache.
     pub fn purge_token(&self, token: &AccessToken) {
         self.cache.purge_token(token);
     }
 
-    /// Forgets all tokens that were verified.
+    /// Removes all tokens from the cache.
     pub fn purge_all(&self) {
         self.cache.purge_all();
     }
 
-    /// Takes the time from elsewhere than the machine.
+    /// Sets the clock; the system clock by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.cache.set_clock(Arc::clone(&clock));
@@ -252,7 +251,7 @@ impl JwtVerifier {
     }
 }
 
-/// What a token says of itself; nothing of it is believed yet.
+/// The header of a token. Its values are not trusted until the signature is verified.
 struct Header {
     algorithm: Algorithm,
     key_id: Option<String>,
@@ -261,32 +260,32 @@ struct Header {
 
 impl JwtVerifier {
     fn header(&self, token: &str) -> Result<Header, Fault> {
-        const KIND: &str = "of the identity provider for the format of access tokens, or use \
+        const FORMAT_SETTING: &str = "of the identity provider for the format of access tokens, or use \
                             an `IntrospectionVerifier`";
-        if token.len() > MAX_TOKEN {
-            return Err(Fault::Refused(Refusal::TooLong));
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Fault::Refused(TokenRefusal::TooLong));
         }
         let parts = token.split('.').count();
         let header = token.split('.').next().and_then(decode);
         let header = match (header, parts) {
             (Some(header), 3) => header,
             (Some(header), 5) if header.contains_key("enc") => {
-                return Err(Fault::Suspect(KIND, Refusal::Encrypted));
+                return Err(Fault::Suspect(FORMAT_SETTING, TokenRefusal::Encrypted));
             }
-            _ => return Err(Fault::Suspect(KIND, Refusal::NotAJwt)),
+            _ => return Err(Fault::Suspect(FORMAT_SETTING, TokenRefusal::NotAJwt)),
         };
-        // `crit` names extensions that must be understood; none is here.
+        // `crit` names extensions that must be understood; none is supported here.
         if header.contains_key("crit") {
-            return Err(Fault::Refused(Refusal::Header { member: "crit" }));
+            return Err(Fault::Refused(TokenRefusal::Header { member: "crit" }));
         }
         let text = |name| header.get(name).and_then(Value::as_str);
         let Some(named) = text("alg").filter(|named| !named.eq_ignore_ascii_case("none")) else {
-            return Err(Fault::Refused(Refusal::Header { member: "alg" }));
+            return Err(Fault::Refused(TokenRefusal::Header { member: "alg" }));
         };
         let key_id = match header.get("kid") {
             None => None,
             Some(Value::String(id)) => Some(id.clone()),
-            Some(_) => return Err(Fault::Refused(Refusal::Header { member: "kid" })),
+            Some(_) => return Err(Fault::Refused(TokenRefusal::Header { member: "kid" })),
         };
         let typ = text("typ").map(str::to_owned);
         let accepted = self.algorithms.iter().find(|known| name(**known) == Some(named));
@@ -296,45 +295,47 @@ impl JwtVerifier {
         }
     }
 
-    /// Checks the signature, with keys fetched again if the known ones do not fit.
+    /// Checks the signature. Fetches the keys again if the cached keys do not fit.
     async fn check_signature(&self, header: &Header, token: &str) -> Result<(), Fault> {
         let (message, signature) =
-            token.rsplit_once('.').ok_or(Fault::Refused(Refusal::NotAJwt))?;
+            token.rsplit_once('.').ok_or(Fault::Refused(TokenRefusal::NotAJwt))?;
         let (id, algorithm) = (header.key_id.as_deref(), header.algorithm);
         let check = |keys: &jwks::Keys| keys.check(id, algorithm, message.as_bytes(), signature);
         let clock = &*self.clock;
         let keys = self.jwks.keys(clock).await?;
-        if matches!(check(&keys), Checked::Good) {
+        if matches!(check(&keys), SignatureCheck::Valid) {
             return Ok(());
         }
-        let again = self.jwks.keys_beyond(&keys, clock).await;
+        let again = self.jwks.refetch(&keys, clock).await;
         let checked = match &again {
             Ok(keys) => check(keys),
             Err(_) => check(&keys),
         };
         match (checked, again, id) {
-            (Checked::Good, ..) => Ok(()),
-            (Checked::Unknown, again, Some(id)) => {
-                if self.jwks.is_unknown_for_good(id, clock).await {
-                    let refusal = Refusal::UnknownKey { key_id: shown(id) };
+            (SignatureCheck::Valid, ..) => Ok(()),
+            (SignatureCheck::UnknownKey, again, Some(id)) => {
+                if self.jwks.is_permanently_unknown(id, clock).await {
+                    let refusal = TokenRefusal::UnknownKey { key_id: printable(id) };
                     return Err(Fault::Suspect(jwks::SETTING, refusal));
                 }
                 again?;
                 let why = format!(
                     "the token's `kid` is {:?}, which the provider may publish soon; if it does \
                      not, check the setting {}",
-                    shown(id),
+                    printable(id),
                     jwks::SETTING
                 );
                 Err(Fault::Unavailable(why.into()))
             }
             (_, Err(fault), _) => Err(fault),
-            _ if self.jwks.changed_lately(clock).await => {
-                let why = "no key fits the token, and the provider changed its keys lately";
+            _ if self.jwks.changed_recently(clock).await => {
+                let why = "no key fits the token, and the provider changed its keys less than 10 minutes ago";
                 Err(Fault::Unavailable(why.into()))
             }
-            (Checked::Unfit, ..) => Err(algorithm_fault(name(algorithm).unwrap_or_default())),
-            _ => Err(Fault::Refused(Refusal::Signature)),
+            (SignatureCheck::NoSuitableKey, ..) => {
+                Err(algorithm_fault(name(algorithm).unwrap_or_default()))
+            }
+            _ => Err(Fault::Refused(TokenRefusal::Signature)),
         }
     }
 
@@ -342,18 +343,18 @@ impl JwtVerifier {
         let header = self.header(token)?;
         self.check_signature(&header, token).await?;
         let claims = token.split('.').nth(1).and_then(decode);
-        // The provider signed it, so this is its fault.
+        // The provider signed the token, so invalid claims are the provider's fault.
         let claims = claims.ok_or_else(|| {
             Fault::setting("of the identity provider", "the token's claims are not a JSON object")
         })?;
-        let rules = Rules {
+        let rules = ClaimRules {
             profile: &self.profile,
             issuer: Some(&self.issuer),
             audience: Some(&self.audience),
             leeway: self.leeway,
             now: self.clock.now(),
         };
-        rules.grant(&Origin::Jwt { header_type: header.typ.as_deref() }, &claims)
+        rules.grant(&ClaimsSource::Jwt { header_type: header.typ.as_deref() }, &claims)
     }
 
     async fn verify_now(
@@ -362,19 +363,19 @@ impl JwtVerifier {
         context: &TokenContext,
     ) -> Result<Arc<TokenGrant>, VerifyError> {
         let grant = self.grant(token.expose()).await;
-        let grant = grant.map_err(|fault| self.experience.judge(fault))?;
-        self.experience.accepted();
+        let grant = grant.map_err(|fault| self.acceptance.classify(fault))?;
+        self.acceptance.accepted();
         context.check_binding(&grant)?;
         Ok(Arc::new(grant))
     }
 }
 
-/// Shared secrets and algorithms that are not selected: of a stranger, or of a provider that is set
-/// up for them.
+/// Returns the fault for an algorithm that is not accepted: the token is forged, or the provider is
+/// configured to use that algorithm.
 fn algorithm_fault(named: &str) -> Fault {
     Fault::Suspect(
         "`algorithms`, or that of the identity provider for the algorithm of access tokens",
-        Refusal::Algorithm { found: shown(named) },
+        TokenRefusal::Algorithm { found: printable(named) },
     )
 }
 

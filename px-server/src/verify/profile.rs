@@ -1,18 +1,18 @@
-//! The form of a provider's access tokens, and the forms of well-known providers.
+//! The format of access tokens, and presets for well-known providers.
 
 use serde::{Deserialize, Serialize};
 
-/// The form of an identity provider's access tokens: which claim says what.
+/// The format of an identity provider's access tokens: the claims that carry each value.
 ///
-/// Start with a [`Preset`] and change what your provider does differently. It can be read from a
-/// configuration file; members that are left out are those of [`Preset::Rfc9068`].
+/// Start with a [`Preset`] and change the fields in which your provider differs. A profile can be
+/// deserialized from a configuration file; omitted members have the values of [`Preset::Rfc9068`].
 ///
-/// The name of a claim that begins with `/` is a JSON Pointer (RFC 6901) into the claims,
-/// `/ext/accounts`. Any other name is that of a claim at the top.
+/// A claim name that begins with `/` is a JSON Pointer (RFC 6901) into the claims, for example
+/// `/ext/accounts`. Any other name is that of a top-level claim.
 ///
 /// # Examples
 ///
-/// A Keycloak whose user ids for the bank are in a claim `customer_number`:
+/// A Keycloak with the bank's user ids in a claim `customer_number`:
 ///
 /// ```
 /// use px_server::verify::{Preset, TokenProfile};
@@ -26,49 +26,50 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TokenProfile {
-    /// The claim with the id of the user, a text or a whole number. It must name the same user the
-    /// same way for ever: a login or an e-mail address does not.
+    /// The claim with the id of the user, a string or an integer. It must always identify the same
+    /// user in the same way; a login or an e-mail address does not.
     pub user_claim: String,
-    /// The claims that may have the scopes; the first that is there counts. A text of scopes
-    /// separated by spaces, or a list of texts. A token without any of them cannot be judged.
+    /// The claims that may contain the scopes; the first that is present counts. The value is a
+    /// string of scopes separated by spaces, or a list of strings. A token without any of them
+    /// cannot be verified.
     pub scope_claims: Vec<String>,
-    /// The claim with the permitted accounts, a list of account ids. A token without it permits
-    /// no account. `None` if every token permits all accounts of its user.
+    /// The claim with the permitted accounts, a list of account ids. A token without it permits no
+    /// account. `None` if every token permits all accounts of its user.
     pub accounts_claim: Option<String>,
-    /// The claims that may have the id of the OAuth client; the first that is there counts.
+    /// The claims that may contain the id of the OAuth client; the first that is present counts.
     pub client_claims: Vec<String>,
-    /// The values of `typ` in the header of a JWT that are accepted, in any case. `None` accepts
-    /// any, and none at all.
+    /// The accepted values of `typ` in the header of a JWT, ignoring case. `None` accepts any
+    /// value, and a header without `typ`.
     pub header_types: Option<Vec<String>>,
-    /// The claim in a JWT that tells access tokens from other tokens.
+    /// The claim in a JWT that distinguishes access tokens from other tokens.
     ///
-    /// If there is neither this nor `at+jwt` in the header, a token must name its client, must not
-    /// have the claims `nonce` and `at_hash`, and its audience must not be its client: ID tokens
-    /// are refused by that.
+    /// If neither this nor `at+jwt` in the header is present, a token must name its client, must
+    /// not have the claims `nonce` and `at_hash`, and its audience must not be its client. These
+    /// rules refuse ID tokens.
     pub type_claim: Option<TypeClaim>,
-    /// The members of an introspection response that tell access tokens from refresh tokens. The
-    /// first that is there counts. A response without any of them cannot be judged: providers leave
-    /// `token_type` out for refresh tokens.
+    /// The members of an introspection response that distinguish access tokens from refresh tokens;
+    /// the first that is present counts. A response without any of them cannot be verified, because
+    /// providers omit `token_type` for refresh tokens.
     pub introspection_types: Vec<TypeClaim>,
 }
 
-/// A claim that tells access tokens from other tokens.
+/// A claim that distinguishes access tokens from other tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TypeClaim {
     /// The name of the claim.
     pub claim: String,
-    /// Its values in an access token, in any case.
+    /// Its values in an access token, ignoring case.
     pub values: Vec<String>,
 }
 
-/// A well-known provider, whose tokens have a documented form.
+/// A well-known provider with a documented token format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Preset {
-    /// Tokens by RFC 9068 and introspection by RFC 7662, without any addition.
+    /// Tokens by RFC 9068 and introspection by RFC 7662, without extensions.
     Rfc9068,
-    /// Keycloak, and Red Hat's build of it.
+    /// Keycloak and the Red Hat build of Keycloak.
     Keycloak,
     /// Ory Hydra and Ory Network.
     OryHydra,
@@ -97,7 +98,7 @@ impl Preset {
         Self::ForgeRock,
     ];
 
-    const fn data(self) -> &'static Data {
+    const fn data(self) -> &'static PresetData {
         match self {
             Self::Rfc9068 => &RFC_9068,
             Self::Keycloak => &KEYCLOAK,
@@ -111,22 +112,22 @@ impl Preset {
     }
 }
 
-/// A preset as it is written below.
-struct Data {
+/// The data of a preset.
+struct PresetData {
     user: &'static str,
     scopes: &'static [&'static str],
     clients: &'static [&'static str],
     header_types: Option<&'static [&'static str]>,
-    type_claim: Option<Kinds>,
-    introspection: &'static [Kinds],
+    type_claim: Option<TypeValues>,
+    introspection: &'static [TypeValues],
 }
 
 /// The name of a claim and its values in an access token.
-type Kinds = (&'static str, &'static [&'static str]);
+type TypeValues = (&'static str, &'static [&'static str]);
 
-const BEARER: Kinds = ("token_type", &["Bearer"]);
+const BEARER: TypeValues = ("token_type", &["Bearer"]);
 
-const RFC_9068: Data = Data {
+const RFC_9068: PresetData = PresetData {
     user: "sub",
     scopes: &["scope"],
     clients: &["client_id"],
@@ -136,7 +137,7 @@ const RFC_9068: Data = Data {
 };
 
 // The claim `typ` is `ID` in ID tokens, `Refresh` or `Offline` in refresh tokens.
-const KEYCLOAK: Data = Data {
+const KEYCLOAK: PresetData = PresetData {
     user: "sub",
     scopes: &["scope"],
     clients: &["azp", "client_id"],
@@ -146,7 +147,7 @@ const KEYCLOAK: Data = Data {
 };
 
 // Version 1 says `token_type: access_token`, later ones `token_use: access_token`.
-const ORY_HYDRA: Data = Data {
+const ORY_HYDRA: PresetData = PresetData {
     user: "sub",
     scopes: &["scp", "scope"],
     clients: &["client_id"],
@@ -156,7 +157,7 @@ const ORY_HYDRA: Data = Data {
 };
 
 // `sub` is the login, which a user can change. Introspection has `scope` and `client_id`.
-const OKTA: Data = Data {
+const OKTA: PresetData = PresetData {
     user: "uid",
     scopes: &["scp", "scope"],
     clients: &["cid", "client_id"],
@@ -166,7 +167,7 @@ const OKTA: Data = Data {
 };
 
 // `azp` in Auth0's own profile, `client_id` in that of RFC 9068.
-const AUTH0: Data = Data {
+const AUTH0: PresetData = PresetData {
     user: "sub",
     scopes: &["scope", "permissions"],
     clients: &["azp", "client_id"],
@@ -176,7 +177,7 @@ const AUTH0: Data = Data {
 };
 
 // `sub` is another one for each application; `oid` is the user's in the whole tenant.
-const ENTRA_ID: Data = Data {
+const ENTRA_ID: PresetData = PresetData {
     user: "oid",
     scopes: &["scp"],
     clients: &["azp", "appid"],
@@ -185,7 +186,7 @@ const ENTRA_ID: Data = Data {
     introspection: &[BEARER],
 };
 
-const PING: Data = Data {
+const PING: PresetData = PresetData {
     user: "sub",
     scopes: &["scope"],
     clients: &["client_id"],
@@ -195,7 +196,7 @@ const PING: Data = Data {
 };
 
 // The audience is the client, and access tokens can have `nonce`; `tokenName` tells them apart.
-const FORGEROCK: Data = Data {
+const FORGEROCK: PresetData = PresetData {
     user: "sub",
     scopes: &["scope"],
     clients: &["client_id"],
@@ -208,8 +209,10 @@ impl From<Preset> for TokenProfile {
     fn from(preset: Preset) -> Self {
         let data = preset.data();
         let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        let kinds =
-            |&(claim, values): &Kinds| TypeClaim { claim: claim.to_owned(), values: texts(values) };
+        let kinds = |&(claim, values): &TypeValues| TypeClaim {
+            claim: claim.to_owned(),
+            values: texts(values),
+        };
         Self {
             user_claim: data.user.to_owned(),
             scope_claims: texts(data.scopes),

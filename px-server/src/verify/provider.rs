@@ -9,9 +9,9 @@ use std::{fmt, time::Duration};
 
 /// Maximum size of a response of the identity provider, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
-/// The setting that is wrong if the provider does not accept who asks.
+/// The setting that is wrong if the provider refuses the client.
 const CREDENTIALS: &str = "`id` and `secret` of this client at the identity provider";
-/// Time to the end of a response.
+/// Time limit of a request, up to the end of the response.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks that an address of the identity provider is https, or http on loopback.
@@ -22,11 +22,11 @@ pub(super) fn check_address(address: &Uri) -> Result<(), VerifierBuildError> {
     }
 }
 
-/// Sends a request and returns the body of its response. The setting is the one with the address.
+/// Sends a request and returns the body of its response. `setting` is the setting with the address.
 ///
 /// # Errors
-/// If there is no response within 5 s and 256 KiB, or its status is not 200. A status that a retry
-/// does not change names the setting that has to be corrected.
+/// If there is no response within 5 s, it exceeds 256 KiB, or its status is not 200. If a retry
+/// cannot change the status, the error names the setting that must be corrected.
 pub(super) async fn send(
     transport: &dyn HttpTransport,
     request: Request<Bytes>,

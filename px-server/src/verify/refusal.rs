@@ -1,4 +1,4 @@
-//! The reasons for which a token is refused or cannot be judged.
+//! Reasons to refuse a token, and reasons for which it cannot be verified.
 
 use super::VerifyError;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -10,89 +10,89 @@ use std::{
     },
 };
 
-/// Maximum length of a text from a token that is shown, in characters.
+/// Maximum length of a text from a token in an error, in characters.
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// The reason for which a token is refused.
 ///
-/// It is logged with the request's id. Texts from the token are cut to 100 printable characters,
-/// and only `typ`, `alg`, `kid`, `iss`, `aud` and the claims of [`TypeClaim`](super::TypeClaim) are
-/// among them: no secret, and nothing about the user.
+/// It is logged with the id of the request. Texts from the token are truncated to 100 printable
+/// characters. They come only from `typ`, `alg`, `kid`, `iss`, `aud` and the claims of
+/// [`TypeClaim`](super::TypeClaim), so they contain no secret and nothing about the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// It is unknown, expired or revoked.
+pub enum TokenRefusal {
+    /// The token is unknown, expired or revoked.
     Unknown,
-    /// It is longer than any token of a provider.
+    /// The token is longer than any token of a provider.
     TooLong,
-    /// It is not a signed JWT.
+    /// The token is not a signed JWT.
     NotAJwt,
-    /// It is an encrypted JWT, which only its issuer can read.
+    /// The token is an encrypted JWT, which only its issuer can read.
     Encrypted,
-    /// Its header has a member that cannot be used.
+    /// The header has a member that is not supported.
     Header {
-        /// The member, `crit`.
+        /// The member, for example `crit`.
         member: &'static str,
     },
-    /// It is signed with an algorithm that is not accepted.
+    /// The token is signed with an algorithm that is not accepted.
     Algorithm {
-        /// The algorithm that it names.
+        /// The algorithm in the header.
         found: String,
     },
-    /// The provider has published no key of its id.
+    /// The provider has not published the key of the token.
     UnknownKey {
-        /// The id that it names.
+        /// The key id in the header.
         key_id: String,
     },
-    /// No published key made its signature.
+    /// No published key made the signature.
     Signature,
-    /// It has expired.
+    /// The token has expired.
     Expired {
-        /// The end of its life.
+        /// The time at which it expired.
         since: DateTime<Utc>,
     },
-    /// It is not an access token, or not of the expected type.
+    /// The token is not an access token, or not of the expected type.
     Type {
-        /// The header member or the claim that says so.
+        /// The header member or claim with the type.
         claim: String,
-        /// The value, if there is one.
+        /// The value, if present.
         found: Option<String>,
-        /// The values that are accepted.
+        /// The accepted values.
         expected: Vec<String>,
     },
-    /// It has a claim that only ID tokens have.
+    /// The token has a claim that only ID tokens have.
     IdToken {
         /// The claim, `nonce` or `at_hash`.
         claim: &'static str,
     },
-    /// It is from another issuer.
+    /// The token is from another issuer.
     Issuer {
-        /// The issuer that it names, if any.
+        /// The issuer in the token, if present.
         found: Option<String>,
-        /// The issuer that is accepted.
+        /// The accepted issuer.
         expected: String,
     },
-    /// It is for another audience.
+    /// The token is for another audience.
     Audience {
-        /// The audiences that it names.
+        /// The audiences in the token.
         found: Vec<String>,
-        /// The audience that is accepted.
+        /// The accepted audience.
         expected: String,
     },
-    /// It names no client, which access tokens of the provider do.
+    /// The token does not name a client, unlike access tokens of the provider.
     NoClient {
         /// The claims that may name the client.
         claims: Vec<String>,
     },
-    /// The provider says that it is not active.
+    /// The provider reports that the token is not active.
     Inactive,
-    /// It is bound to a certificate that the call does not have.
+    /// The token is bound to a certificate that the call does not have.
     Certificate,
-    /// It is bound to something else than a certificate, for example to a key of DPoP.
+    /// The token is bound to something other than a certificate, for example to a DPoP key.
     Binding,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TokenRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("the token is unknown, expired or revoked"),
@@ -121,7 +121,7 @@ impl fmt::Display for Refusal {
                 }
             }
             Self::IdToken { claim } => {
-                write!(f, "the token has `{claim}`, so it is an ID token and no access token")
+                write!(f, "the token has `{claim}`, so it is an ID token and not an access token")
             }
             Self::Issuer { found: Some(found), expected } => {
                 write!(f, "the token's `iss` is {found:?} instead of {expected:?}")
@@ -130,25 +130,29 @@ impl fmt::Display for Refusal {
                 write!(f, "the token has no `iss`, which must be {expected:?}")
             }
             Self::Audience { found, expected } => {
-                write!(f, "the token's `aud` is {found:?} and does not have {expected:?}")
+                write!(f, "the token's `aud` is {found:?} and does not contain {expected:?}")
             }
             Self::NoClient { claims } => {
                 write!(f, "the token names no client in `{}`", claims.join("` or `"))
             }
-            Self::Inactive => f.write_str("the identity provider says that the token is inactive"),
+            Self::Inactive => {
+                f.write_str("the identity provider reports that the token is inactive")
+            }
             Self::Certificate => {
                 f.write_str("the token is bound to a certificate that the call does not have")
             }
-            Self::Binding => f.write_str("the token is bound to something else than a certificate"),
+            Self::Binding => {
+                f.write_str("the token is bound to something other than a certificate")
+            }
         }
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for TokenRefusal {}
 
-/// A setting that has to be corrected before tokens can be judged.
+/// A setting that must be corrected before tokens can be verified.
 ///
-/// Its text says what is wrong and ends with the setting's name.
+/// Its text states the problem and ends with the name of the setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misconfiguration {
     setting: &'static str,
@@ -156,7 +160,8 @@ pub struct Misconfiguration {
 }
 
 impl Misconfiguration {
-    /// Names a setting and says what is wrong. The text must not contain a secret.
+    /// Creates an error for a setting with a description of the problem. The text must not contain
+    /// a secret.
     #[must_use]
     pub fn new(setting: &'static str, problem: impl Into<String>) -> Self {
         Self { setting, problem: problem.into() }
@@ -177,16 +182,16 @@ impl fmt::Display for Misconfiguration {
 
 impl std::error::Error for Misconfiguration {}
 
-/// The outcome for a token that is not accepted.
+/// The reason for which a token is not accepted, before [`AcceptanceFlag::classify`].
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// The token is bad, whatever the settings are.
-    Refused(Refusal),
-    /// The token is bad, or the named setting is wrong for every token.
-    Suspect(&'static str, Refusal),
+    /// The token is invalid, whatever the settings are.
+    Refused(TokenRefusal),
+    /// The token is invalid, or the named setting is wrong for every token.
+    Suspect(&'static str, TokenRefusal),
     /// The named setting is wrong, here or at the provider.
     Misconfigured(Misconfiguration),
-    /// The provider has to be asked again.
+    /// The token cannot be verified now.
     Unavailable(Arc<str>),
 }
 
@@ -200,28 +205,28 @@ impl Fault {
     }
 }
 
-/// Whether a verifier has accepted a token since it was built.
+/// Whether a verifier has accepted a token since it was created.
 ///
-/// Until then a refusal that a wrong setting would cause does not end the token.
+/// Until then, a refusal that a wrong setting would cause does not end the token.
 #[derive(Debug, Default)]
-pub(super) struct Experience(AtomicBool);
+pub(super) struct AcceptanceFlag(AtomicBool);
 
-impl Experience {
+impl AcceptanceFlag {
     pub(super) fn accepted(&self) {
-        // Read first: the line of memory is shared by all threads.
+        // Avoids writing to memory that all threads share.
         if !self.0.load(Ordering::Relaxed) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn judge(&self, fault: Fault) -> VerifyError {
+    pub(super) fn classify(&self, fault: Fault) -> VerifyError {
         match fault {
             Fault::Refused(refusal) => VerifyError::Invalid(refusal),
             Fault::Suspect(_, refusal) if self.0.load(Ordering::Relaxed) => {
                 VerifyError::Invalid(refusal)
             }
             Fault::Suspect(setting, refusal) => {
-                let problem = format!("{refusal}, and no token was accepted so far");
+                let problem = format!("{refusal}, and this verifier has accepted no token yet");
                 VerifyError::Misconfigured(Misconfiguration::new(setting, problem))
             }
             Fault::Misconfigured(problem) => VerifyError::Misconfigured(problem),
@@ -230,13 +235,13 @@ impl Experience {
     }
 }
 
-/// A text from a token, for an error or the log: printable and short.
-pub(super) fn shown(text: &str) -> String {
-    let printable = |c: &char| {
+/// Returns a text from a token for an error or the log: printable and short.
+pub(super) fn printable(text: &str) -> String {
+    let is_printable = |c: &char| {
         !c.is_control()
             && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
-    let mut shown: String = text.chars().filter(printable).take(MAX_SHOWN_CHARS + 1).collect();
+    let mut shown: String = text.chars().filter(is_printable).take(MAX_SHOWN_CHARS + 1).collect();
     if shown.chars().count() > MAX_SHOWN_CHARS {
         shown.pop();
         shown.push('…');
@@ -250,8 +255,8 @@ mod tests {
 
     #[test]
     fn texts_of_tokens_are_one_short_line() {
-        assert_eq!(shown("a\r\nb\u{1b}[31m\u{202e}c"), "ab[31mc");
-        let long = shown(&"x".repeat(5_000));
+        assert_eq!(printable("a\r\nb\u{1b}[31m\u{202e}c"), "ab[31mc");
+        let long = printable(&"x".repeat(5_000));
         assert_eq!(long.chars().count(), MAX_SHOWN_CHARS + 1);
     }
 }

@@ -1,9 +1,9 @@
-//! Public keys: where they come from, how long they are kept, how often they are requested.
+//! Public keys of webhooks: their source, their cache, and the rate of requests.
 
 use super::{
-    VerifyError, VerifyErrorKind,
+    VerifyError, WebhookErrorKind,
+    fair_queue::{FairQueue, Origin, QueueStatus, Ticket},
     token::decoding_key,
-    turns::{Origin, Ticket, Turn, Turns},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,73 +23,73 @@ use std::{
 use tokio::sync::{Notify, OnceCell};
 
 /// Age at which a key is requested again.
-const FRESH: TimeDelta = TimeDelta::hours(1);
-/// Age up to which a key is used that cannot be requested again.
-const USABLE: TimeDelta = TimeDelta::hours(24);
-/// Time between two requests for one name.
-const HOLD: TimeDelta = TimeDelta::minutes(1);
-/// Time between two requests for one name, when the first one failed.
-const HOLD_FAILED: TimeDelta = TimeDelta::seconds(10);
-/// Maximum number of keys that are kept. Only what the source knows gets among them.
+const REFRESH_AGE: TimeDelta = TimeDelta::hours(1);
+/// Age up to which a key is used if it cannot be requested again.
+const MAX_STALE_AGE: TimeDelta = TimeDelta::hours(24);
+/// Minimum time between two requests for one id.
+const LOOKUP_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+/// Minimum time between two requests for one id if the first failed.
+const FAILED_LOOKUP_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+/// Maximum number of cached keys. Only keys of the source are cached.
 const MAX_KEYS: usize = 32;
 /// Maximum number of webhooks that wait for one request.
 const MAX_FOLLOWERS: usize = 64;
 /// Maximum time that a webhook waits for its key.
 const MAX_WAIT: Duration = Duration::from_secs(4);
-/// Maximum time of a request to the source.
+/// Time limit of a request to the source.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
-/// Where the public keys of webhooks come from.
+/// The source of the public keys of webhooks.
 ///
-/// Usually `POST /webhook_verification_key/get`.
+/// Usually it calls `POST /webhook_verification_key/get`.
 #[async_trait]
 pub trait KeySource: Send + Sync + fmt::Debug {
-    /// The key of that name as it is now; `None` when there is none.
+    /// Returns the current key with an id. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be found out now.
+    /// If the key cannot be determined now.
     async fn key(
         &self,
         kid: &KeyId,
     ) -> Result<Option<VerificationKey>, Box<dyn StdError + Send + Sync>>;
 }
 
-/// Persists the keys that were found, so that a program finds them at once after a restart.
+/// Persistent storage of keys, so that they are available immediately after a restart.
 ///
-/// One row, or one small file, is enough: the keys are public, and there are at most 32.
+/// One row or one small file is enough: the keys are public, and there are at most 32.
 #[async_trait]
 pub trait KeyStore: Send + Sync + fmt::Debug {
-    /// Returns the keys that were saved last; none if none were.
+    /// Returns the keys that were saved last; empty if none were.
     ///
     /// # Errors
-    /// If the store is out of reach. Then the verifier begins without keys.
+    /// If the store is not reachable. The verifier then starts without keys.
     async fn load(&self) -> Result<Vec<FoundKey>, Box<dyn StdError + Send + Sync>>;
 
-    /// Saves all keys in place of those that were saved before.
+    /// Saves all keys, replacing those that were saved before.
     ///
     /// # Errors
-    /// If the store is out of reach. It is called again with the next key.
+    /// If the store is not reachable. The verifier calls it again with the next new key.
     async fn save(&self, keys: &[FoundKey]) -> Result<(), Box<dyn StdError + Send + Sync>>;
 }
 
-/// A key as its source returned it, and when.
+/// A key with the time at which its source returned it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FoundKey {
     /// The key.
     pub key: VerificationKey,
-    /// When the source returned it.
+    /// Time at which the source returned the key.
     pub found_at: DateTime<Utc>,
 }
 
-/// Keys that are known from the start.
+/// A key source with a fixed set of keys.
 #[derive(Clone, Debug)]
 pub struct FixedKeys(Vec<VerificationKey>);
 
 impl FixedKeys {
-    /// These keys and no others.
+    /// Creates a source with these keys.
     #[must_use]
     pub fn new(keys: Vec<VerificationKey>) -> Self {
         Self(keys)
@@ -106,24 +106,24 @@ impl KeySource for FixedKeys {
     }
 }
 
-/// A [`KeySource`] made of a function: one line over a client of Plaid's API.
-pub struct AskedKeys<F>(F);
+/// A [`KeySource`] that calls a function, for example one over a client of Plaid's API.
+pub struct KeySourceFn<F>(F);
 
-impl<F> AskedKeys<F> {
-    /// Asks this function for each key. It answers `None` for a name that is not known.
-    pub fn new(ask: F) -> Self {
-        Self(ask)
+impl<F> KeySourceFn<F> {
+    /// Creates a source from a function, which returns `None` for an unknown id.
+    pub fn new(fetch: F) -> Self {
+        Self(fetch)
     }
 }
 
-impl<F> fmt::Debug for AskedKeys<F> {
+impl<F> fmt::Debug for KeySourceFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AskedKeys")
     }
 }
 
 #[async_trait]
-impl<F, A, E> KeySource for AskedKeys<F>
+impl<F, A, E> KeySource for KeySourceFn<F>
 where
     F: Fn(KeyId) -> A + Send + Sync,
     A: Future<Output = Result<Option<VerificationKey>, E>> + Send,
@@ -137,14 +137,14 @@ where
     }
 }
 
-/// A key that the source knew.
-pub(super) struct Known {
+/// A key with the data that its checks need.
+pub(super) struct CachedKey {
     pub(super) key: DecodingKey,
     pub(super) expired_at: Option<DateTime<Utc>>,
     found: FoundKey,
 }
 
-impl Known {
+impl CachedKey {
     fn read(found: FoundKey, kid: &KeyId) -> Option<Self> {
         if found.key.kid != *kid {
             return None;
@@ -157,46 +157,46 @@ impl Known {
     }
 }
 
-/// The keys at hand.
+/// The cached keys, with the source to request others from.
 pub(super) struct Keys {
     source: Arc<dyn KeySource>,
     store: Option<Arc<dyn KeyStore>>,
     loaded: OnceCell<()>,
     state: Mutex<State>,
-    /// Notified when a request ended, and when a place in the order is free.
+    /// Notified when a request ends, and when the queue changes.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    kept: Kept,
-    /// What the source said lately.
-    said: BTreeMap<KeyId, (DateTime<Utc>, Said)>,
-    /// The names that are being requested, and how many other webhooks wait for each.
+    cache: KeyCache,
+    /// Recent results of the source.
+    recent_lookups: BTreeMap<KeyId, (DateTime<Utc>, LookupResult)>,
+    /// The ids that are being requested, with the number of other webhooks that wait for each.
     requested: BTreeMap<KeyId, usize>,
-    turns: Turns,
+    queue: FairQueue,
 }
 
 #[derive(Default)]
-struct Kept {
-    keys: BTreeMap<KeyId, Arc<Known>>,
-    /// When a key turned up that was not kept: those of before may have ended with it.
+struct KeyCache {
+    keys: BTreeMap<KeyId, Arc<CachedKey>>,
+    /// When a new key appeared. Keys that were found before may have ended with it.
     rotated_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Said {
-    Key,
+enum LookupResult {
+    Found,
     Unknown,
     Failed,
 }
 
-/// What a webhook does to get its key.
-enum Step {
-    Use(Arc<Known>),
-    Refuse(VerifyErrorKind),
+/// The next step of a webhook to get its key.
+enum NextStep {
+    Use(Arc<CachedKey>),
+    Refuse(WebhookErrorKind),
     Request,
-    /// Waits for a change, or until a moment.
+    /// Waits for a change, or until a time.
     Wait(Option<Duration>),
 }
 
@@ -215,29 +215,29 @@ impl Keys {
         self.store = Some(store);
     }
 
-    /// The key of a name, requested if need be.
+    /// Returns the key with an id, requested from the source if necessary.
     pub(super) async fn find(
         &self,
         kid: &KeyId,
         from: Origin,
         clock: &dyn Clock,
-    ) -> Result<Arc<Known>, VerifyError> {
+    ) -> Result<Arc<CachedKey>, VerifyError> {
         self.loaded.get_or_init(|| self.load()).await;
         let deadline = clock.elapsed() + MAX_WAIT;
-        let mut place = Place { keys: self, ticket: None, follows: false };
+        let mut place = QueuePlace { keys: self, ticket: None, is_following: false };
         loop {
             let changed = self.changed.notified();
             let mut changed = pin!(changed);
             changed.as_mut().enable();
             let now = clock.elapsed();
             let until = match self.step(kid, from, &mut place, (clock.now(), now)) {
-                Step::Use(known) => return Ok(known),
-                Step::Refuse(kind) => return Err(kind.into()),
-                Step::Request => break,
-                Step::Wait(_) if now >= deadline => {
-                    return Err(VerifyErrorKind::KeyUnavailable.into());
+                NextStep::Use(key) => return Ok(key),
+                NextStep::Refuse(kind) => return Err(kind.into()),
+                NextStep::Request => break,
+                NextStep::Wait(_) if now >= deadline => {
+                    return Err(WebhookErrorKind::KeyUnavailable.into());
                 }
-                Step::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
+                NextStep::Wait(until) => until.map_or(deadline, |until| until.min(deadline)),
             };
             let sleep = pin!(clock.sleep(until.saturating_sub(now)));
             select(changed, sleep).await;
@@ -250,36 +250,36 @@ impl Keys {
         &self,
         kid: &KeyId,
         from: Origin,
-        place: &mut Place<'_>,
+        place: &mut QueuePlace<'_>,
         (now, elapsed): (DateTime<Utc>, Duration),
-    ) -> Step {
+    ) -> NextStep {
         let mut state = self.state();
         let state = &mut *state;
-        if let Some(known) = state.kept.fresh(kid, now) {
-            return Step::Use(known);
+        if let Some(key) = state.cache.fresh(kid, now) {
+            return NextStep::Use(key);
         }
-        let kept = state.kept.keys.get(kid).cloned();
-        let is_kept = kept.is_some();
-        let usable = kept.filter(|known| now - known.found.found_at < USABLE);
-        let or_unavailable = |usable: Option<Arc<Known>>| match usable {
-            Some(known) => Step::Use(known),
-            None => Step::Refuse(VerifyErrorKind::KeyUnavailable),
+        let cached = state.cache.keys.get(kid).cloned();
+        let is_cached = cached.is_some();
+        let usable = cached.filter(|key| now - key.found.found_at < MAX_STALE_AGE);
+        let or_unavailable = |usable: Option<Arc<CachedKey>>| match usable {
+            Some(key) => NextStep::Use(key),
+            None => NextStep::Refuse(WebhookErrorKind::KeyUnavailable),
         };
-        match state.said_lately(kid, now) {
-            Some(Said::Unknown) => return Step::Refuse(VerifyErrorKind::UnknownKey),
-            Some(Said::Key | Said::Failed) => return or_unavailable(usable),
+        match state.recent_lookup(kid, now) {
+            Some(LookupResult::Unknown) => return NextStep::Refuse(WebhookErrorKind::UnknownKey),
+            Some(LookupResult::Found | LookupResult::Failed) => return or_unavailable(usable),
             None => {}
         }
-        if is_kept {
-            // Whoever comes first asks; the others go on with what is kept.
-            if !state.requested.contains_key(kid) && state.turns.known(elapsed) {
+        if is_cached {
+            // The first webhook requests the key; the others use the cached one meanwhile.
+            if !state.requested.contains_key(kid) && state.queue.take_known(elapsed) {
                 state.requested.insert(kid.clone(), 0);
-                return Step::Request;
+                return NextStep::Request;
             }
             return match usable {
-                Some(known) => Step::Use(known),
+                Some(key) => NextStep::Use(key),
                 None => state.requested.get_mut(kid).map_or_else(
-                    || Step::Refuse(VerifyErrorKind::KeyUnavailable),
+                    || NextStep::Refuse(WebhookErrorKind::KeyUnavailable),
                     |followers| place.follow(followers),
                 ),
             };
@@ -287,47 +287,47 @@ impl Keys {
         if let Some(followers) = state.requested.get_mut(kid) {
             return place.follow(followers);
         }
-        let step = place.wait(&mut state.turns, from, elapsed);
-        if matches!(step, Step::Request) {
+        let step = place.wait(&mut state.queue, from, elapsed);
+        if matches!(step, NextStep::Request) {
             state.requested.insert(kid.clone(), 0);
         }
         step
     }
 
-    /// Requests a key, whose name is among the requested ones.
-    async fn request(&self, kid: &KeyId, clock: &dyn Clock) -> Result<Arc<Known>, VerifyError> {
-        let ended = Requested { keys: self, kid };
-        let answer = {
+    /// Requests a key. Its id must be in `requested`.
+    async fn request(&self, kid: &KeyId, clock: &dyn Clock) -> Result<Arc<CachedKey>, VerifyError> {
+        let ended = PendingRequest { keys: self, kid };
+        let response = {
             let request = pin!(self.source.key(kid));
             match select(request, pin!(clock.sleep(REQUEST_TIMEOUT))).await {
-                Either::Left((answer, _)) => answer,
-                Either::Right(_) => Err("the source of keys did not respond in time".into()),
+                Either::Left((response, _)) => response,
+                Either::Right(_) => Err("the key source did not respond within 10 s".into()),
             }
         };
         let now = clock.now();
-        let known = match answer {
-            Ok(Some(key)) => Known::read(FoundKey { key, found_at: now }, kid)
+        let key = match response {
+            Ok(Some(key)) => CachedKey::read(FoundKey { key, found_at: now }, kid)
                 .map(Some)
-                .ok_or_else(|| "the published key is not one of ES256, or of another name".into()),
+                .ok_or_else(|| "the published key is not an ES256 key, or has another id".into()),
             Ok(None) => Ok(None),
             Err(failure) => Err(failure),
         };
         let (found, is_new) = {
             let mut state = self.state();
-            let said = match &known {
-                Ok(Some(_)) => Said::Key,
-                Ok(None) => Said::Unknown,
-                Err(_) => Said::Failed,
+            let result = match &key {
+                Ok(Some(_)) => LookupResult::Found,
+                Ok(None) => LookupResult::Unknown,
+                Err(_) => LookupResult::Failed,
             };
-            state.said.insert(kid.clone(), (now, said));
-            match known {
-                Ok(Some(known)) => {
-                    let is_new = !state.kept.keys.contains_key(kid);
-                    (Ok(state.kept.keep(kid, known)), is_new)
+            state.recent_lookups.insert(kid.clone(), (now, result));
+            match key {
+                Ok(Some(key)) => {
+                    let is_new = !state.cache.keys.contains_key(kid);
+                    (Ok(state.cache.insert(kid, key)), is_new)
                 }
                 Ok(None) => {
-                    let was_kept = state.kept.keys.remove(kid).is_some();
-                    (Err(VerifyErrorKind::UnknownKey.into()), was_kept)
+                    let was_cached = state.cache.keys.remove(kid).is_some();
+                    (Err(WebhookErrorKind::UnknownKey.into()), was_cached)
                 }
                 Err(failure) => (self.usable(&state, kid, failure, now), false),
             }
@@ -339,20 +339,20 @@ impl Keys {
         found
     }
 
-    /// What is kept of a name whose request failed.
+    /// Returns the cached key if it can still be used although the request failed.
     fn usable(
         &self,
         state: &State,
         kid: &KeyId,
         failure: Failure,
         now: DateTime<Utc>,
-    ) -> Result<Arc<Known>, VerifyError> {
-        let kept = state.kept.keys.get(kid);
-        let usable = kept.filter(|known| now - known.found.found_at < USABLE).cloned();
-        usable.ok_or(VerifyError { kind: VerifyErrorKind::KeyUnavailable, source: Some(failure) })
+    ) -> Result<Arc<CachedKey>, VerifyError> {
+        let cached = state.cache.keys.get(kid);
+        let usable = cached.filter(|key| now - key.found.found_at < MAX_STALE_AGE).cloned();
+        usable.ok_or(VerifyError { kind: WebhookErrorKind::KeyUnavailable, source: Some(failure) })
     }
 
-    /// Takes in the keys of the last run.
+    /// Loads the keys of the last run from the store.
     async fn load(&self) {
         let Some(store) = &self.store else { return };
         match store.load().await {
@@ -360,23 +360,25 @@ impl Keys {
                 let mut state = self.state();
                 for found in keys.into_iter().take(MAX_KEYS) {
                     let kid = found.key.kid.clone();
-                    if let Some(known) = Known::read(found, &kid) {
-                        state.kept.keys.insert(kid, Arc::new(known));
+                    if let Some(key) = CachedKey::read(found, &kid) {
+                        state.cache.keys.insert(kid, Arc::new(key));
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(error, "the keys of webhooks are not loaded; they are requested");
+                tracing::warn!(
+                    error,
+                    "the stored webhook keys could not be loaded; they will be requested again"
+                );
             }
         }
     }
 
     async fn save(&self) {
         let Some(store) = &self.store else { return };
-        let all: Vec<_> =
-            self.state().kept.keys.values().map(|known| known.found.clone()).collect();
+        let all: Vec<_> = self.state().cache.keys.values().map(|key| key.found.clone()).collect();
         if let Err(error) = store.save(&all).await {
-            tracing::warn!(error, "the keys of webhooks are not saved");
+            tracing::warn!(error, "the webhook keys could not be saved");
         }
     }
 
@@ -386,66 +388,66 @@ impl Keys {
     }
 }
 
-/// A place in the order of requests; given up when dropped.
-struct Place<'k> {
+/// A place in the queue, which is given up on drop.
+struct QueuePlace<'k> {
     keys: &'k Keys,
     ticket: Option<Ticket>,
     /// Whether it waits for a request of another webhook.
-    follows: bool,
+    is_following: bool,
 }
 
-impl Place<'_> {
+impl QueuePlace<'_> {
     /// Waits for the request of another webhook.
-    fn follow(&mut self, followers: &mut usize) -> Step {
-        if !self.follows {
+    fn follow(&mut self, followers: &mut usize) -> NextStep {
+        if !self.is_following {
             if *followers >= MAX_FOLLOWERS {
-                return Step::Refuse(VerifyErrorKind::KeyUnavailable);
+                return NextStep::Refuse(WebhookErrorKind::KeyUnavailable);
             }
             *followers += 1;
-            self.follows = true;
+            self.is_following = true;
         }
-        Step::Wait(None)
+        NextStep::Wait(None)
     }
 
-    /// Takes a place, or finds out whether it is its turn.
-    fn wait(&mut self, turns: &mut Turns, from: Origin, now: Duration) -> Step {
-        self.follows = false;
-        let unavailable = Step::Refuse(VerifyErrorKind::KeyUnavailable);
+    /// Takes a place in the queue, or polls its status.
+    fn wait(&mut self, queue: &mut FairQueue, from: Origin, now: Duration) -> NextStep {
+        self.is_following = false;
+        let unavailable = NextStep::Refuse(WebhookErrorKind::KeyUnavailable);
         let ticket = match self.ticket {
             Some(ticket) => ticket,
-            None => match turns.arrive(from, now) {
+            None => match queue.enqueue(from, now) {
                 Some(ticket) => *self.ticket.insert(ticket),
                 None => return unavailable,
             },
         };
-        match turns.turn(ticket, now) {
-            Turn::Go => {
+        match queue.poll(ticket, now) {
+            QueueStatus::Ready => {
                 self.ticket = None;
-                Step::Request
+                NextStep::Request
             }
-            Turn::Wait(until) => Step::Wait(until),
-            Turn::Lost => unavailable,
+            QueueStatus::Wait(until) => NextStep::Wait(until),
+            QueueStatus::Evicted => unavailable,
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.keys.state().turns.leave(ticket);
+            self.keys.state().queue.remove(ticket);
         }
-        // Another one may be the first now.
+        // Another webhook may be the first in the queue now.
         self.keys.changed.notify_waiters();
     }
 }
 
-/// A name that is being requested; over when dropped, also by a caller that hung up.
-struct Requested<'k> {
+/// A request in progress, which ends on drop, also if the caller disconnects.
+struct PendingRequest<'k> {
     keys: &'k Keys,
     kid: &'k KeyId,
 }
 
-impl Drop for Requested<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.keys.state().requested.remove(self.kid);
         self.keys.changed.notify_waiters();
@@ -453,35 +455,39 @@ impl Drop for Requested<'_> {
 }
 
 impl State {
-    /// What the source said within the hold.
-    fn said_lately(&mut self, kid: &KeyId, now: DateTime<Utc>) -> Option<Said> {
-        self.said.retain(|_, (at, said)| {
-            let hold = if *said == Said::Failed { HOLD_FAILED } else { HOLD };
+    /// Returns the last result of the source, if it is too recent to request the key again.
+    fn recent_lookup(&mut self, kid: &KeyId, now: DateTime<Utc>) -> Option<LookupResult> {
+        self.recent_lookups.retain(|_, (at, result)| {
+            let hold = if *result == LookupResult::Failed {
+                FAILED_LOOKUP_INTERVAL
+            } else {
+                LOOKUP_INTERVAL
+            };
             now - *at < hold
         });
-        self.said.get(kid).map(|(_, said)| *said)
+        self.recent_lookups.get(kid).map(|(_, result)| *result)
     }
 }
 
-impl Kept {
-    fn fresh(&self, kid: &KeyId, now: DateTime<Utc>) -> Option<Arc<Known>> {
-        let known = self.keys.get(kid)?;
-        let found_at = known.found.found_at;
+impl KeyCache {
+    fn fresh(&self, kid: &KeyId, now: DateTime<Utc>) -> Option<Arc<CachedKey>> {
+        let key = self.keys.get(kid)?;
+        let found_at = key.found.found_at;
         let since_rotation = self.rotated_at.is_none_or(|moment| found_at >= moment);
-        (since_rotation && now - found_at < FRESH).then(|| known.clone())
+        (since_rotation && now - found_at < REFRESH_AGE).then(|| key.clone())
     }
 
-    fn keep(&mut self, kid: &KeyId, known: Known) -> Arc<Known> {
-        let known = Arc::new(known);
-        if self.keys.insert(kid.clone(), known.clone()).is_none() {
-            self.rotated_at = Some(known.found.found_at);
+    fn insert(&mut self, kid: &KeyId, key: CachedKey) -> Arc<CachedKey> {
+        let key = Arc::new(key);
+        if self.keys.insert(kid.clone(), key.clone()).is_none() {
+            self.rotated_at = Some(key.found.found_at);
         }
         while self.keys.len() > MAX_KEYS {
-            let oldest = self.keys.iter().min_by_key(|(_, known)| known.found.found_at);
+            let oldest = self.keys.iter().min_by_key(|(_, key)| key.found.found_at);
             let Some(oldest) = oldest.map(|(kid, _)| kid.clone()) else { break };
             self.keys.remove(&oldest);
         }
-        known
+        key
     }
 }
 

@@ -1,46 +1,46 @@
-//! Ids that were accepted, for as long as they would be again.
+//! Ids of accepted webhooks and notifications, remembered while a repetition would be accepted.
 
 use chrono::{DateTime, Utc};
 use px_core::Digest;
 use std::collections::{HashMap, VecDeque};
 
-/// A bounded memory of ids. Beyond its bound the oldest is forgotten.
+/// A bounded set of ids. Beyond its capacity, the oldest is forgotten.
 #[derive(Debug)]
-pub(crate) struct Replays {
+pub(crate) struct ReplayCache {
     known: HashMap<[u8; 32], Entry>,
-    /// The ids with a moment up to which they are remembered at least, in the order of arrival.
+    /// The ids in order of arrival, each with the earliest time at which it may be forgotten.
     order: VecDeque<(DateTime<Utc>, [u8; 32])>,
     capacity: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    state: State,
+    state: ReplayState,
     until: DateTime<Utc>,
 }
 
-/// How far the first of its kind has come.
+/// The state of the first occurrence of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It is being acted on, and may fail yet.
+pub(crate) enum ReplayState {
+    /// It is being handled, which may still fail.
     Pending,
-    /// It was acted on.
+    /// It was handled.
     Done,
 }
 
-impl Replays {
+impl ReplayCache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self { known: HashMap::new(), order: VecDeque::new(), capacity }
     }
 
-    /// Remembers an id as pending, until a moment. `Some`: it is known, and so far; then it is
-    /// remembered until that moment too.
+    /// Adds an id as pending until a time. Returns its state if it is known already; it is then
+    /// remembered until that time too.
     pub(crate) fn begin(
         &mut self,
         id: &str,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Option<State> {
+    ) -> Option<ReplayState> {
         self.forget_old(now);
         let id = key(id);
         if let Some(entry) = self.known.get_mut(&id) {
@@ -51,19 +51,19 @@ impl Replays {
             let Some((_, oldest)) = self.order.pop_front() else { break };
             self.known.remove(&oldest);
         }
-        self.known.insert(id, Entry { state: State::Pending, until });
+        self.known.insert(id, Entry { state: ReplayState::Pending, until });
         self.order.push_back((until, id));
         None
     }
 
-    /// It was acted on.
+    /// Marks an id as handled.
     pub(crate) fn done(&mut self, id: &str) {
         if let Some(entry) = self.known.get_mut(&key(id)) {
-            entry.state = State::Done;
+            entry.state = ReplayState::Done;
         }
     }
 
-    /// Forgets an id. Looks at all of them, for it is seldom needed.
+    /// Removes an id. This takes linear time, but is rarely needed.
     pub(crate) fn remove(&mut self, id: &str) {
         let id = key(id);
         if self.known.remove(&id).is_some() {
@@ -72,10 +72,10 @@ impl Replays {
     }
 
     fn forget_old(&mut self, now: DateTime<Utc>) {
-        // At its last moment a signature is still good.
+        // A signature is still valid at the last moment of its period.
         while let Some((_, id)) = self.order.pop_front_if(|(until, _)| *until < now) {
             match self.known.get(&id).map(|entry| entry.until) {
-                // It came again meanwhile, signed later.
+                // The id occurred again meanwhile, with a later signature.
                 Some(until) if until >= now => self.order.push_back((until, id)),
                 _ => drop(self.known.remove(&id)),
             }
@@ -83,7 +83,7 @@ impl Replays {
     }
 }
 
-/// Ids can be long; their digests are not.
+/// Returns the digest of an id, because ids can be long.
 fn key(id: &str) -> [u8; 32] {
     *Digest::of(id).as_bytes()
 }
@@ -99,12 +99,12 @@ mod tests {
 
     #[test]
     fn it_remembers_for_as_long_as_needed_and_no_more_than_it_may() {
-        let mut replays = Replays::new(3);
+        let mut replays = ReplayCache::new(3);
         assert_eq!(replays.begin("1", at(10), at(0)), None);
-        assert_eq!(replays.begin("1", at(10), at(1)), Some(State::Pending));
+        assert_eq!(replays.begin("1", at(10), at(1)), Some(ReplayState::Pending));
         replays.done("1");
-        assert_eq!(replays.begin("1", at(10), at(10)), Some(State::Done));
-        assert_eq!(replays.begin("1", at(20), at(11)), None, "it had run out");
+        assert_eq!(replays.begin("1", at(10), at(10)), Some(ReplayState::Done));
+        assert_eq!(replays.begin("1", at(20), at(11)), None, "it had expired");
         for n in ["2", "3"] {
             assert_eq!(replays.begin(n, at(20), at(12)), None);
         }
@@ -120,12 +120,12 @@ mod tests {
 
     #[test]
     fn what_comes_again_is_remembered_until_its_later_end() {
-        let mut replays = Replays::new(3);
+        let mut replays = ReplayCache::new(3);
         assert_eq!(replays.begin("1", at(10), at(0)), None);
         replays.done("1");
-        assert_eq!(replays.begin("1", at(17), at(7)), Some(State::Done));
+        assert_eq!(replays.begin("1", at(17), at(7)), Some(ReplayState::Done));
         assert_eq!(replays.begin("2", at(20), at(11)), None);
-        assert_eq!(replays.begin("1", at(17), at(17)), Some(State::Done));
+        assert_eq!(replays.begin("1", at(17), at(17)), Some(ReplayState::Done));
         assert_eq!(replays.begin("1", at(30), at(18)), None);
         assert_eq!((replays.known.len(), replays.order.len()), (2, 2));
     }

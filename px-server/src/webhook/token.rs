@@ -1,4 +1,4 @@
-//! The JWT of a webhook: its form and the checks that need no key server. Pure.
+//! The JWT of a webhook: parsing, and the checks that need no key source. Without I/O.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,14 +10,14 @@ use px_types::{
 };
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::VerifyErrorKind as Wrong;
+use super::WebhookErrorKind as ErrorKind;
 
-/// How old a signature may be.
+/// Maximum age of a signature.
 pub(super) const MAX_AGE: TimeDelta = TimeDelta::seconds(SIGNATURE_MAX_AGE_SECONDS);
-/// The longest header that is looked at; ours have about 300 bytes.
-const LONGEST: usize = 4096;
+/// Maximum length of the header, in bytes; Plaid's have about 300.
+const MAX_TOKEN_BYTES: usize = 4096;
 
-/// A token that was taken apart. Nothing of it is believed yet.
+/// A parsed token. Its values are not trusted until they are checked.
 #[derive(Debug)]
 pub(super) struct Token<'a> {
     pub(super) kid: KeyId,
@@ -27,25 +27,26 @@ pub(super) struct Token<'a> {
     signature: &'a str,
 }
 
-/// A token whose signature, age and body are right.
+/// A token with a valid signature, age and body.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct CheckedToken {
     pub(super) issued_at: DateTime<Utc>,
-    /// The id of the webhook, the same on every attempt; Plaid's own have none.
+    /// The id of the webhook, the same for every attempt. Plaid's own webhooks to applications have
+    /// none.
     pub(super) id: Option<String>,
 }
 
-/// The receiver that a verifier checks webhooks for.
+/// The receiver that a verifier accepts webhooks for.
 #[derive(Clone, Debug)]
 pub(super) enum Recipient {
-    /// A partner, by all its institutions. What is signed for partners always names one.
+    /// A partner with all its institutions. Webhooks for partners always name one.
     Institutions(Vec<InstitutionId>),
     /// An application. Plaid's own webhooks name none.
     Application(ClientId),
 }
 
 impl Recipient {
-    fn takes(&self, claims: &SignatureClaims) -> bool {
+    fn accepts(&self, claims: &SignatureClaims) -> bool {
         match self {
             Self::Institutions(ids) => {
                 ids.iter().any(|id| claims.names_recipient(id.as_str()) == Some(true))
@@ -55,9 +56,9 @@ impl Recipient {
     }
 }
 
-/// Fields that are named twice make it unreadable.
+/// The header of the JWT. A member that occurs twice makes it invalid.
 #[derive(Deserialize)]
-struct Head {
+struct JwtHeader {
     alg: String,
     #[serde(default)]
     kid: Option<String>,
@@ -68,23 +69,23 @@ struct Head {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart. The algorithm is looked at before anything else.
-    pub(super) fn read(text: &'a str) -> Result<Self, Wrong> {
-        if text.len() > LONGEST {
-            return Err(Wrong::Malformed);
+    /// Parses a token. The algorithm is checked first.
+    pub(super) fn read(text: &'a str) -> Result<Self, ErrorKind> {
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(ErrorKind::Malformed);
         }
-        let (signed, signature) = text.rsplit_once('.').ok_or(Wrong::Malformed)?;
-        let (head, claims) = signed.split_once('.').ok_or(Wrong::Malformed)?;
-        let head: Head = decode(head)?;
-        if head.alg != SIGNATURE_ALGORITHM {
-            return Err(Wrong::Algorithm);
+        let (signed, signature) = text.rsplit_once('.').ok_or(ErrorKind::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(ErrorKind::Malformed)?;
+        let header: JwtHeader = decode(header)?;
+        if header.alg != SIGNATURE_ALGORITHM {
+            return Err(ErrorKind::Algorithm);
         }
-        let is_jwt = head.typ.is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
-        // `crit` names extensions that must be understood; none is here.
-        if !is_jwt || head.crit.is_some() || claims.contains('.') {
-            return Err(Wrong::Malformed);
+        let is_jwt = header.typ.is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+        // `crit` names extensions that must be understood; none is supported here.
+        if !is_jwt || header.crit.is_some() || claims.contains('.') {
+            return Err(ErrorKind::Malformed);
         }
-        let kid = head.kid.and_then(|kid| KeyId::new(kid).ok()).ok_or(Wrong::Malformed)?;
+        let kid = header.kid.and_then(|kid| KeyId::new(kid).ok()).ok_or(ErrorKind::Malformed)?;
         Ok(Self { kid, signed, claims, signature })
     }
 
@@ -95,31 +96,31 @@ impl<'a> Token<'a> {
         body: &[u8],
         recipient: Option<&Recipient>,
         (now, skew): (DateTime<Utc>, TimeDelta),
-    ) -> Result<Checked, Wrong> {
+    ) -> Result<CheckedToken, ErrorKind> {
         let signed = self.signed.as_bytes();
         let valid = jsonwebtoken::crypto::verify(self.signature, signed, key, Algorithm::ES256);
         if !valid.is_ok_and(|valid| valid) {
-            return Err(Wrong::Signature);
+            return Err(ErrorKind::Signature);
         }
         let claims: SignatureClaims = decode(self.claims)?;
-        let issued_at = DateTime::from_timestamp(claims.iat, 0).ok_or(Wrong::Malformed)?;
+        let issued_at = DateTime::from_timestamp(claims.iat, 0).ok_or(ErrorKind::Malformed)?;
         if now.signed_duration_since(issued_at) > MAX_AGE {
-            return Err(Wrong::TooOld);
+            return Err(ErrorKind::TooOld);
         }
         if issued_at.signed_duration_since(now) > skew {
-            return Err(Wrong::TooEarly);
+            return Err(ErrorKind::TooEarly);
         }
-        if !claims.is_of(body) {
-            return Err(Wrong::Body);
+        if !claims.matches_body(body) {
+            return Err(ErrorKind::Body);
         }
-        if recipient.is_some_and(|recipient| !recipient.takes(&claims)) {
-            return Err(Wrong::Recipient);
+        if recipient.is_some_and(|recipient| !recipient.accepts(&claims)) {
+            return Err(ErrorKind::Recipient);
         }
-        Ok(Checked { issued_at, id: claims.id().map(str::to_owned) })
+        Ok(CheckedToken { issued_at, id: claims.id().map(str::to_owned) })
     }
 }
 
-/// The key of a JWK; `None` when it is not one of ES256.
+/// Returns the key of a JWK. Returns `None` if it is not an ES256 key.
 pub(super) fn decoding_key(key: &VerificationKey) -> Option<DecodingKey> {
     let fits = key.alg == SIGNATURE_ALGORITHM
         && key.kty == "EC"
@@ -132,7 +133,7 @@ pub(super) fn decoding_key(key: &VerificationKey) -> Option<DecodingKey> {
     DecodingKey::from_ec_components(&key.x, &key.y).ok()
 }
 
-fn decode<T: DeserializeOwned>(part: &str) -> Result<T, Wrong> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Wrong::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Wrong::Malformed)
+fn decode<T: DeserializeOwned>(part: &str) -> Result<T, ErrorKind> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| ErrorKind::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| ErrorKind::Malformed)
 }

@@ -1,5 +1,5 @@
-//! Attacks from few addresses, over real sockets on loopback and with bounded loops: nobody else
-//! is locked out, and what they hold is bounded.
+//! Attacks from few addresses, over loopback sockets and with bounded loops: other callers are not
+//! locked out, and the resources of the attacker are bounded.
 #![allow(clippy::print_stdout, reason = "prints the figures of the attacks, with --nocapture")]
 
 use crate::bank::{self, Behaviour};
@@ -34,10 +34,10 @@ use tower::service_fn;
 const SOON: Duration = Duration::from_secs(3);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: b\r\n\r\n";
 
-/// Says 200 to everything; `/body` reads the body and keeps it until the end of the test, counting.
+/// Responds with 200; `/body` reads the body, counts it and keeps it until the end of the test.
 #[derive(Clone, Default)]
 struct Counter {
-    held: Arc<AtomicUsize>,
+    buffered: Arc<AtomicUsize>,
     failed: Arc<AtomicUsize>,
     end: Arc<Notify>,
 }
@@ -50,14 +50,14 @@ impl Counter {
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else {
                     self.failed.fetch_add(1, Ordering::SeqCst);
-                    let held: usize = frames.iter().map(Bytes::len).sum();
-                    self.held.fetch_sub(held, Ordering::SeqCst);
+                    let buffered: usize = frames.iter().map(Bytes::len).sum();
+                    self.buffered.fetch_sub(buffered, Ordering::SeqCst);
                     let mut response = Response::new(Full::default());
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                     return response;
                 };
                 if let Ok(data) = frame.into_data() {
-                    self.held.fetch_add(data.len(), Ordering::SeqCst);
+                    self.buffered.fetch_add(data.len(), Ordering::SeqCst);
                     frames.push(data);
                 }
             }
@@ -82,14 +82,14 @@ async fn run(server: Server) -> (SocketAddr, Counter) {
     (address, counter)
 }
 
-/// Connects from an address of loopback.
+/// Connects from a loopback address.
 async fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
     socket.connect(server).await.unwrap()
 }
 
-/// The status of one request, if there is a response soon.
+/// Returns the status of one request, or `None` without a response within the time limit.
 async fn get(stream: &mut TcpStream) -> Option<u16> {
     let request = async {
         stream.write_all(GET).await.ok()?;
@@ -130,17 +130,17 @@ async fn when_slots_run_out_the_longest_idle_connection_ends() {
         assert_eq!(get(&mut stream).await, Some(200));
         idle.push(stream);
     }
-    // The first is used again, so the second is idle for longest.
+    // The first connection is used again, so the second has been idle for longest.
     assert_eq!(get(&mut idle[0]).await, Some(200));
     let mut other = connect_from(5, server).await;
     assert_eq!(get(&mut other).await, Some(200), "idle connections lock everybody out");
     assert!(is_closed(&mut idle[1]).await);
-    for kept in [0, 2, 3] {
-        assert_eq!(get(&mut idle[kept]).await, Some(200), "{kept}");
+    for remaining in [0, 2, 3] {
+        assert_eq!(get(&mut idle[remaining]).await, Some(200), "{remaining}");
     }
 }
 
-/// Opens an HTTP/2 connection and sends as much as it can of a number of bodies, ending none.
+/// Opens an HTTP/2 connection and sends as much as possible of several bodies, completing none.
 async fn flood(last: u8, server: SocketAddr, bodies: usize, bytes: usize) -> impl Sized {
     let io = TokioIo::new(connect_from(last, server).await);
     let (mut sender, connection) =
@@ -169,16 +169,16 @@ async fn unread_bodies_of_a_connection_are_bounded() {
     let mut most = 0;
     for _ in 0..30 {
         pause(Duration::from_millis(50)).await;
-        most = most.max(counter.held.load(Ordering::SeqCst));
+        most = most.max(counter.buffered.load(Ordering::SeqCst));
     }
     println!("unread bytes of one connection: {most}");
-    assert!(most <= 2 << 20, "{most} bytes are held for one connection");
+    assert!(most <= 2 << 20, "{most} bytes are buffered for one connection");
     assert!(most > 500_000, "only {most} bytes came");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unread_bodies_of_an_address_leave_room_for_others() {
-    // A quarter of 8 MiB is what one address may use, over any number of connections.
+    // One address may use a quarter of 8 MiB, over any number of connections.
     let (server, counter) = run(Server::new().max_buffered_bytes(8 << 20)).await;
     let mut floods = Vec::new();
     for _ in 0..6 {
@@ -187,13 +187,13 @@ async fn unread_bodies_of_an_address_leave_room_for_others() {
     let mut most = 0;
     for _ in 0..30 {
         pause(Duration::from_millis(50)).await;
-        most = most.max(counter.held.load(Ordering::SeqCst));
+        most = most.max(counter.buffered.load(Ordering::SeqCst));
     }
     println!("unread bytes of one address: {most}");
-    assert!(most <= (2 << 20) + 6 * (16 << 10), "{most} bytes are held for one address");
+    assert!(most <= (2 << 20) + 6 * (16 << 10), "{most} bytes are buffered for one address");
     let failed = counter.failed.load(Ordering::SeqCst);
     assert!(failed > 0, "what is beyond it is refused");
-    // Another address is served meanwhile, with a body too.
+    // Meanwhile, another address is served, with a body too.
     let mut other = connect_from(2, server).await;
     let head = "POST /echo HTTP/1.1\r\nhost: b\r\ncontent-length: 100000\r\n\r\n";
     other.write_all(head.as_bytes()).await.unwrap();
@@ -264,7 +264,7 @@ async fn a_form_is_small() {
     }
 }
 
-/// A body of which nobody may read anything.
+/// A body that must not be read.
 struct Untouched(Arc<AtomicUsize>);
 
 impl http_body::Body for Untouched {
@@ -294,20 +294,20 @@ async fn what_headers_tell_costs_no_body() {
     let wrong = ("authorization", "Basic cGxhaWQ6d3Jvbmc=");
     let form = ("content-type", "application/x-www-form-urlencoded");
     for path in ["/oauth2/token", "/oauth2/revoke", "/users/auth_token"] {
-        assert_eq!(bank.answer(request(path, &[wrong, form])).await.status(), 401, "{path}");
+        assert_eq!(bank.respond(request(path, &[wrong, form])).await.status(), 401, "{path}");
     }
     let keys = px_server::webhook::FixedKeys::new(Vec::new());
     let verifier = Arc::new(px_server::webhook::Verifier::new(Arc::new(keys)));
     let notified = bank::service_with(Behaviour::Plain, |builder| builder.notifications(verifier));
     for headers in [&[][..], &[("plaid-verification", "junk")], &[("plaid-verification", "a.b.c")]]
     {
-        let response = notified.answer(request("/applications/notify", headers)).await;
+        let response = notified.respond(request("/applications/notify", headers)).await;
         assert_eq!(response.status(), 401);
     }
     let (plaid, _) = crate::plaid::service();
     let json = ("content-type", "application/json");
     let wrong = [json, ("plaid-client-id", "client-7d0b6c21"), ("plaid-secret", "wrong")];
-    assert_eq!(plaid.answer(request("/item/get", &wrong)).await.status(), 401);
+    assert_eq!(plaid.respond(request("/item/get", &wrong)).await.status(), 401);
     assert_eq!(read.load(Ordering::SeqCst), 0, "a body was read for nothing");
 }
 
@@ -326,18 +326,18 @@ async fn an_address_that_fails_to_authenticate_is_limited_and_no_other_is() {
         refused += usize::from(bank::send(&bank, get("192.0.2.1", &token)).await.status() == 429);
     }
     assert_eq!(refused, 80, "of 100 guesses, 20 are checked");
-    // A right guess of this address is refused too, and says when to come back.
+    // A right guess from this address is refused too, with the time to retry.
     let response = bank::send(&bank, get("192.0.2.1", "t1")).await;
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "3");
     assert_eq!(bank::send(&bank, get("192.0.2.2", "t1")).await.status(), 200);
-    // Of IPv6, addresses of one /64 are one.
+    // IPv6 addresses of one /64 count as one address.
     for n in 0..40 {
         let _ = bank::send(&bank, get(&format!("2001:db8::{n:x}"), "guess")).await;
     }
     assert_eq!(bank::send(&bank, get("2001:db8::ffff", "t1")).await.status(), 429);
     assert_eq!(bank::send(&bank, get("2001:db8:0:1::1", "t1")).await.status(), 200);
-    // A store that is down is no failure of the caller.
+    // A failing token store is not a failure of the caller.
     for _ in 0..40 {
         assert_eq!(bank::send(&bank, get("192.0.2.3", "store-down")).await.status(), 503);
     }
@@ -359,7 +359,7 @@ async fn wrong_client_secrets_of_an_address_are_limited_in_both_apis() {
         checked += usize::from(bank::send(&bank, form(&n.to_string())).await.status() == 401);
     }
     println!("of 3,000 client secrets, {checked} were checked");
-    // The clock runs on meanwhile.
+    // The clock advances meanwhile.
     assert!((100..=110).contains(&checked), "{checked}");
 
     let (plaid, _) = crate::plaid::service();
@@ -368,11 +368,11 @@ async fn wrong_client_secrets_of_an_address_are_limited_in_both_apis() {
         let request = Request::post("/item/get")
             .header("host", "plaid.example")
             .header("content-type", "application/json")
-            // Ever other clients, so that the limit by client does not see it.
+            // A different client each time, so that the limit per client does not apply.
             .header("plaid-client-id", format!("client-{n}"))
             .header("plaid-secret", "guess");
         let request = from("192.0.2.1", request.body(Full::<Bytes>::from("{}")).unwrap());
-        checked += usize::from(plaid.answer(request).await.status() == 401);
+        checked += usize::from(plaid.respond(request).await.status() == 401);
     }
     println!("of 3,000 clients of Plaid, {checked} were checked");
     assert!((100..=110).contains(&checked), "{checked}");
@@ -386,12 +386,12 @@ async fn open_calls_are_limited_and_an_address_has_a_quarter() {
     let mut open = tokio::task::JoinSet::new();
     let call = |address: &str, token: &str| {
         let (bank, request) = (bank.clone(), from(address, bank::get("/users/u1", Some(token))));
-        async move { bank.answer(request).await.status() }
+        async move { bank.respond(request).await.status() }
     };
     for _ in 0..4 {
         open.spawn(call("192.0.2.1", "slow"));
     }
-    // Two of the four are refused at once.
+    // Two of the four calls are refused immediately.
     for _ in 0..2 {
         assert_eq!(open.join_next().await.unwrap().unwrap(), 503);
     }
@@ -402,7 +402,7 @@ async fn open_calls_are_limited_and_an_address_has_a_quarter() {
     assert_eq!(call("192.0.2.1", "t1").await, 401);
 }
 
-/// Takes for ever for one token, and refuses all others.
+/// Never completes for one token, and refuses all others.
 struct Slow;
 
 #[async_trait::async_trait]
@@ -424,7 +424,7 @@ async fn a_request_line_has_an_end() {
     let (plaid, _) = crate::plaid::service();
     let request = Request::post(format!("/item/get?{}", "x".repeat(32 << 10)));
     let request = request.header("host", "plaid.example").body(Full::<Bytes>::default()).unwrap();
-    assert_eq!(plaid.answer(request).await.status(), 414);
+    assert_eq!(plaid.respond(request).await.status(), 414);
 }
 
 #[tokio::test]
@@ -448,15 +448,15 @@ async fn the_window_of_a_partial_grant_is_read_once() {
         pages += 1;
     }
     assert_eq!((pages, ids.len()), (70, 350));
-    // 700 rows in pages of 500 are two calls of the bank.
+    // 700 rows in pages of 500 need two calls of the bank.
     let made = calls.swap(0, Ordering::SeqCst);
     println!("calls of the bank for {pages} pages: {made}");
     assert_eq!(made, 2);
-    // The next pagination reads anew: nothing that changed is hidden by the last one.
+    // The next pagination reads the window again, so that no change is hidden.
     let _ = bank::send(&service, page(0)).await;
     let _ = bank::send(&service, page(0)).await;
     assert_eq!(calls.swap(0, Ordering::SeqCst), 4);
-    // Many pages at once are one reading too.
+    // Many concurrent pages cause one reading too.
     let mut many = tokio::task::JoinSet::new();
     for offset in (5..100).step_by(5) {
         let (service, request) = (service.clone(), page(offset));

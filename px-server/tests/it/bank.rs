@@ -1,4 +1,4 @@
-//! A small bank for the tests: two users, three accounts, tokens with speaking names.
+//! A small bank for the tests: two users, three accounts, tokens with descriptive names.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,16 +26,16 @@ use std::sync::{
 };
 use tower::ServiceExt as _;
 
-/// How the bank treats accounts that a grant does not cover, and order.
+/// The bank's handling of accounts that a grant does not cover, and of order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Behaviour {
-    /// Answers everything; the service filters.
+    /// Returns everything; the service filters.
     Plain,
-    /// Filters by itself and says so.
+    /// Filters, and declares it.
     Filters,
-    /// Says that it filters and does not.
+    /// Declares that it filters, but does not.
     ClaimsToFilter,
-    /// Answers in no order.
+    /// Returns rows without order.
     Unsorted,
 }
 
@@ -138,7 +138,7 @@ fn account(id: &str, owner: &str) -> Account {
     )
 }
 
-/// 700 rows in January 2024, in turn on `a1` and `a2`, newest first.
+/// 700 rows in January 2024, alternately of `a1` and `a2`, newest first.
 fn rows() -> Vec<Transaction> {
     let start = Date::from_ymd(2024, 1, 31).unwrap();
     (0..700_u64)

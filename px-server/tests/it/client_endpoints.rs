@@ -1,4 +1,4 @@
-//! The endpoints of OAuth and of credentials mode through the service: what HTTP adds to the kits.
+//! The endpoints of OAuth and of credentials mode through the service: the HTTP part of the kits.
 
 use crate::bank::{self, Behaviour, body, get, json, send};
 use bytes::Bytes;
@@ -21,11 +21,11 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 const PAIR: &str = r#"{"username":"u1","password":"hunter2"}"#;
 const LIMIT: usize = 1000;
-const ASK: &str = "/oauth2/auth?response_type=code&client_id=plaid&redirect_uri=https%3A%2F%2Fplaid.example%2Fback\
+const AUTHORIZE: &str = "/oauth2/auth?response_type=code&client_id=plaid&redirect_uri=https%3A%2F%2Fplaid.example%2Fback\
     &state=s1&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// Everyone consents at once.
+/// Pages on which every user consents immediately.
 struct Pages(OAuth);
 
 #[async_trait::async_trait]
@@ -66,7 +66,7 @@ fn service() -> PartnerService {
     service_with_limit(LIMIT)
 }
 
-/// With a token endpoint, pages and credentials mode.
+/// A service with a token endpoint, pages and credentials mode.
 pub(crate) fn service_with_limit(max_body: usize) -> PartnerService {
     let plaid =
         Client::new(ClientId::new("plaid").unwrap(), "Plaid", ["https://plaid.example/back"]);
@@ -94,7 +94,7 @@ fn post(path: &str, headers: &[(&'static str, &str)], body: &str) -> Request<Ful
     request.body(Full::from(body.to_owned())).unwrap()
 }
 
-/// A row of the table: name, request, status, error id, and what the text must name.
+/// A row of the table: name, request, status, error id, and a text that the message contains.
 type Refused<'t> = (&'t str, Request<Full<Bytes>>, u16, &'t str, &'t str);
 
 #[tokio::test]
@@ -213,10 +213,10 @@ async fn refusals_of_credentials_mode() {
         let challenge = headers.get(header::WWW_AUTHENTICATE).map(|v| v.to_str().unwrap());
         let expected = (id == "invalid_client").then_some("Basic realm=\"px\"");
         assert_eq!(challenge, expected, "{name}: no 401 here is about a bearer token");
-        let answer = json(response).await;
-        assert_eq!(answer["error"]["id"], id, "{name}");
-        assert_eq!(answer["request_id"], headers["x-request-id"].to_str().unwrap(), "{name}");
-        let text = answer["error"]["message"].as_str().unwrap();
+        let response = json(response).await;
+        assert_eq!(response["error"]["id"], id, "{name}");
+        assert_eq!(response["request_id"], headers["x-request-id"].to_str().unwrap(), "{name}");
+        let text = response["error"]["message"].as_str().unwrap();
         assert!(text.contains(names) && !text.contains("hunter2"), "{name}: {text}");
     }
 }
@@ -261,7 +261,7 @@ async fn refusals_of_the_token_and_revocation_endpoints() {
     }
 }
 
-/// A body whose length nobody said beforehand is counted as it comes.
+/// A body of undeclared length is counted as it arrives.
 #[tokio::test]
 async fn a_chunked_body_has_the_same_limit() {
     let send_pieces = |count: usize| async move {
@@ -273,7 +273,7 @@ async fn a_chunked_body_has_the_same_limit() {
             .header(header::CONTENT_TYPE, FORM)
             .body(StreamBody::new(pieces))
             .unwrap();
-        service().answer(request).await.status().as_u16()
+        service().respond(request).await.status().as_u16()
     };
     assert_eq!(send_pieces(LIMIT / 10).await, 400, "of the allowed size; it names no grant");
     assert_eq!(send_pieces(LIMIT / 10 + 1).await, 413);
@@ -287,7 +287,7 @@ async fn from_the_authorization_to_the_revocation() {
         json(send(&service, get("/.well-known/oauth-authorization-server", None)).await).await;
     assert_eq!(metadata["issuer"], ISSUER);
 
-    let page = send(&service, get(ASK, None)).await;
+    let page = send(&service, get(AUTHORIZE, None)).await;
     assert_eq!(
         (page.status().as_u16(), &page.headers()[header::CACHE_CONTROL]),
         (200, &"no-store".parse().unwrap())
@@ -316,14 +316,15 @@ async fn from_the_authorization_to_the_revocation() {
 #[tokio::test]
 async fn a_refused_authorization() {
     let service = service();
-    let response = send(&service, get(&ASK.replace("S256", "plain"), None)).await;
+    let response = send(&service, get(&AUTHORIZE.replace("S256", "plain"), None)).await;
     assert_eq!(response.status(), 302);
     assert!(response.headers().contains_key("x-request-id"));
     let location = response.headers()[header::LOCATION].to_str().unwrap();
     assert!(location.starts_with("https://plaid.example/back?error=invalid_request"), "{location}");
     assert!(location.contains("state=s1") && location.contains("iss="), "{location}");
 
-    let response = send(&service, get(&ASK.replace("plaid.example", "evil.example"), None)).await;
+    let response =
+        send(&service, get(&AUTHORIZE.replace("plaid.example", "evil.example"), None)).await;
     assert_eq!(response.status(), 400);
     assert!(!response.headers().contains_key(header::LOCATION));
     assert!(response.headers().contains_key("x-request-id"));
@@ -333,9 +334,9 @@ async fn a_refused_authorization() {
 async fn a_sign_in_gives_a_bearer_token() {
     let service = service();
     let headers = [("authorization", CLIENT), ("content-type", "application/json; charset=utf-8")];
-    let answer = json(send(&service, post("/users/auth_token", &headers, PAIR)).await).await;
-    assert_eq!(answer["user_id"], "u1");
-    let token = answer["auth_token"].as_str().unwrap();
+    let response = json(send(&service, post("/users/auth_token", &headers, PAIR)).await).await;
+    assert_eq!(response["user_id"], "u1");
+    let token = response["auth_token"].as_str().unwrap();
     assert_eq!(send(&service, get("/users/u1", Some(token))).await.status(), 200);
     assert_eq!(send(&service, get("/users/u2", Some(token))).await.status(), 403);
 }

@@ -1,4 +1,4 @@
-//! The credentials kit: each kind of challenge, every refusal, lock-out.
+//! The credentials kit: every kind of challenge, every refusal, lock-out.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock as _, ManualClock};
@@ -34,7 +34,7 @@ fn secret() -> TotpSecret {
     TotpSecret::from_base32("JBSWY3DPEHPK3PXP").unwrap()
 }
 
-/// Its users are named by their factors: `otp+kba` must answer two challenges.
+/// A bank that names its users by their factors: `otp+kba` must answer two challenges.
 #[derive(Default)]
 struct Users {
     sent: Mutex<Vec<(String, String)>>,
@@ -44,7 +44,7 @@ struct Users {
 }
 
 impl Users {
-    fn up(&self) -> Result<(), Error> {
+    fn check_available(&self) -> Result<(), Error> {
         match self.down.load(Ordering::SeqCst) {
             true => Err(Error::unavailable()),
             false => Ok(()),
@@ -60,7 +60,7 @@ impl SignInMethods for Users {
         username: &Username,
         password: &Password,
     ) -> Result<Option<UserId>, Error> {
-        self.up()?;
+        self.check_available()?;
         if username.expose() == "barred" {
             return Err(Error::user_locked());
         }
@@ -92,7 +92,7 @@ impl SignInMethods for Users {
         delivery: &Delivery,
         code: &OneTimeCode,
     ) -> Result<(), Error> {
-        self.up()?;
+        self.check_available()?;
         let sent = (delivery.id.to_string(), code.expose().to_owned());
         self.sent.lock().unwrap().push(sent);
         Ok(())
@@ -100,11 +100,11 @@ impl SignInMethods for Users {
 
     async fn check_kba(&self, _user: &UserId, answers: &[KbaAnswerEntry]) -> Result<bool, Error> {
         self.checking.fetch_add(1, Ordering::SeqCst);
-        // Lets other answers come in between.
+        // Lets concurrent answers interleave.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        self.up()?;
+        self.check_available()?;
         let right = |entry: &KbaAnswerEntry| {
             let answer = match entry.question_id.as_str() {
                 "q1" => "Rex",
@@ -116,7 +116,7 @@ impl SignInMethods for Users {
     }
 
     async fn totp_secret(&self, _user: &UserId) -> Result<TotpSecret, Error> {
-        self.up()?;
+        self.check_available()?;
         Ok(secret())
     }
 
@@ -232,7 +232,7 @@ fn token(result: Result<SignIn, Error>) -> String {
     }
 }
 
-/// A code that is not the right one.
+/// Returns a code that differs from the given one.
 fn other_than(code: &str) -> String {
     let number: u32 = code.parse().unwrap();
     format!("{:06}", (number + 1) % 1_000_000)
@@ -254,80 +254,80 @@ async fn passwords() {
 #[tokio::test]
 async fn a_code_that_is_sent() {
     let bank = bank();
-    let asked = bank.challenge("otp").await;
-    assert_eq!(asked.user_id, user("otp"));
-    let ChallengeKind::Otp(otp) = &asked.kind else { panic!("{asked:?}") };
+    let opened = bank.challenge("otp").await;
+    assert_eq!(opened.user_id, user("otp"));
+    let ChallengeKind::Otp(otp) = &opened.kind else { panic!("{opened:?}") };
     assert_eq!(otp.deliveries.len(), 2);
-    // Before a code was sent nothing can be guessed, and no try is lost.
+    // Before a code was sent, no guess is possible, and no attempt is counted.
     for _ in 0..10 {
-        let early = bank.answer("otp", code(&asked, "000000")).await;
+        let early = bank.answer("otp", code(&opened, "000000")).await;
         assert_eq!(refusal(early), invalid_challenge());
     }
-    let unknown = bank.send("otp", &asked, "d9").await;
+    let unknown = bank.send("otp", &opened, "d9").await;
     assert_eq!(refusal(unknown), (400, "invalid_request".into()));
-    let first = bank.send("otp", &asked, "d1").await.unwrap();
+    let first = bank.send("otp", &opened, "d1").await.unwrap();
     assert_eq!(first.len(), 6);
-    let second = bank.send("otp", &asked, "d2").await.unwrap();
+    let second = bank.send("otp", &opened, "d2").await.unwrap();
     assert_eq!(bank.users.sent.lock().unwrap()[1].0, "d2");
     if first != second {
-        let old = bank.answer("otp", code(&asked, &first)).await;
+        let old = bank.answer("otp", code(&opened, &first)).await;
         assert_eq!(refusal(old), invalid_challenge(), "a new code replaces the old one");
     }
-    let wrong = bank.answer("otp", code(&asked, &other_than(&second))).await;
+    let wrong = bank.answer("otp", code(&opened, &other_than(&second))).await;
     assert_eq!(refusal(wrong), invalid_challenge());
-    token(bank.answer("otp", code(&asked, &second)).await);
-    let used = bank.answer("otp", code(&asked, &second)).await;
+    token(bank.answer("otp", code(&opened, &second)).await);
+    let used = bank.answer("otp", code(&opened, &second)).await;
     assert_eq!(refusal(used), invalid_challenge(), "worthless after use");
-    assert_eq!(refusal(bank.send("otp", &asked, "d1").await), invalid_challenge());
+    assert_eq!(refusal(bank.send("otp", &opened, "d1").await), invalid_challenge());
     assert_eq!(bank.tokens.0.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn whose_challenge_it_is_and_how_long_it_lives() {
+async fn the_owner_and_lifetime_of_a_challenge() {
     let bank = bank();
-    let asked = bank.challenge("otp").await;
-    let sent = bank.send("otp", &asked, "d1").await.unwrap();
+    let opened = bank.challenge("otp").await;
+    let sent = bank.send("otp", &opened, "d1").await.unwrap();
     for (name, user_name, client_name) in
         [("another user's", "otp/2", "plaid"), ("another client's", "otp", "other")]
     {
-        let request = ValidateTwoFactor::new(user(user_name), code(&asked, &sent));
+        let request = ValidateTwoFactor::new(user(user_name), code(&opened, &sent));
         let client = ClientId::new(client_name).unwrap();
         let refused = bank.kit.two_factor(&client, request).await;
         assert_eq!(refusal(refused), invalid_challenge(), "{name}");
     }
-    let mut unknown = asked.clone();
+    let mut unknown = opened.clone();
     unknown.challenge_id = ChallengeId::new("unknown").unwrap();
     let refused = bank.answer("otp", code(&unknown, &sent)).await;
     assert_eq!(refusal(refused), invalid_challenge());
-    assert_eq!(refusal(bank.send("otp/2", &asked, "d1").await), invalid_challenge());
+    assert_eq!(refusal(bank.send("otp/2", &opened, "d1").await), invalid_challenge());
     bank.clock.advance(TimeDelta::seconds(300));
-    assert_eq!(refusal(bank.answer("otp", code(&asked, &sent)).await), invalid_challenge());
-    assert_eq!(refusal(bank.send("otp", &asked, "d1").await), invalid_challenge());
-    // One second before, it lives.
-    let asked = bank.challenge("otp").await;
-    let sent = bank.send("otp", &asked, "d1").await.unwrap();
+    assert_eq!(refusal(bank.answer("otp", code(&opened, &sent)).await), invalid_challenge());
+    assert_eq!(refusal(bank.send("otp", &opened, "d1").await), invalid_challenge());
+    // One second before it expires, the challenge is valid.
+    let opened = bank.challenge("otp").await;
+    let sent = bank.send("otp", &opened, "d1").await.unwrap();
     bank.clock.advance(TimeDelta::seconds(299));
-    token(bank.answer("otp", code(&asked, &sent)).await);
+    token(bank.answer("otp", code(&opened, &sent)).await);
 }
 
 #[tokio::test]
 async fn security_questions() {
     let bank = bank();
-    let asked = bank.challenge("kba").await;
-    assert!(matches!(&asked.kind, ChallengeKind::Kba(kba) if kba.questions.len() == 2));
+    let opened = bank.challenge("kba").await;
+    assert!(matches!(&opened.kind, ChallengeKind::Kba(kba) if kba.questions.len() == 2));
     for (name, wrong) in [
-        ("a wrong answer", answers(&asked, &WRONG)),
-        ("one answer of two", answers(&asked, &RIGHT[..1])),
-        ("a question twice", answers(&asked, &[RIGHT[0], RIGHT[1], RIGHT[0]])),
-        ("a code", code(&asked, "123456")),
+        ("a wrong answer", answers(&opened, &WRONG)),
+        ("one answer of two", answers(&opened, &RIGHT[..1])),
+        ("a question twice", answers(&opened, &[RIGHT[0], RIGHT[1], RIGHT[0]])),
+        ("a code", code(&opened, "123456")),
     ] {
         let refused = bank.answer("kba", wrong).await;
         assert_eq!(refusal(refused), invalid_challenge(), "{name}");
     }
-    assert_eq!(refusal(bank.send("kba", &asked, "d1").await), invalid_challenge());
-    token(bank.answer("kba", answers(&asked, &RIGHT)).await);
-    let asked = bank.challenge("kba").await;
-    let nothing = bank.answer("kba", answers(&asked, &[])).await;
+    assert_eq!(refusal(bank.send("kba", &opened, "d1").await), invalid_challenge());
+    token(bank.answer("kba", answers(&opened, &RIGHT)).await);
+    let opened = bank.challenge("kba").await;
+    let nothing = bank.answer("kba", answers(&opened, &[])).await;
     assert_eq!(refusal(nothing), invalid_challenge());
 }
 
@@ -335,24 +335,24 @@ async fn security_questions() {
 async fn codes_of_a_device() {
     let bank = bank();
     let now = || secret().code(bank.clock.now()).expose().to_owned();
-    let asked = bank.challenge("totp").await;
-    token(bank.answer("totp", code(&asked, &now())).await);
-    // The same code again, on a new challenge.
-    let asked = bank.challenge("totp").await;
-    let again = bank.answer("totp", code(&asked, &now())).await;
+    let opened = bank.challenge("totp").await;
+    token(bank.answer("totp", code(&opened, &now())).await);
+    // The same code again, for a new challenge.
+    let opened = bank.challenge("totp").await;
+    let again = bank.answer("totp", code(&opened, &now())).await;
     assert_eq!(refusal(again), invalid_challenge());
     bank.clock.advance(TimeDelta::seconds(30));
     let before = secret().code(bank.clock.now() - TimeDelta::seconds(30));
-    let older = bank.answer("totp", code(&asked, before.expose())).await;
+    let older = bank.answer("totp", code(&opened, before.expose())).await;
     assert_eq!(refusal(older), invalid_challenge(), "used, though of the last step");
-    token(bank.answer("totp", code(&asked, &now())).await);
+    token(bank.answer("totp", code(&opened, &now())).await);
     bank.clock.advance(TimeDelta::seconds(90));
-    let asked = bank.challenge("totp").await;
+    let opened = bank.challenge("totp").await;
     let stale = secret().code(bank.clock.now() - TimeDelta::seconds(60));
-    let refused = bank.answer("totp", code(&asked, stale.expose())).await;
+    let refused = bank.answer("totp", code(&opened, stale.expose())).await;
     assert_eq!(refusal(refused), invalid_challenge());
     let next = secret().code(bank.clock.now() + TimeDelta::seconds(30));
-    token(bank.answer("totp", code(&asked, next.expose())).await);
+    token(bank.answer("totp", code(&opened, next.expose())).await);
 }
 
 #[tokio::test]
@@ -376,16 +376,16 @@ async fn chained_challenges() {
 #[tokio::test]
 async fn the_fifth_wrong_answer_locks_the_challenge() {
     let bank = bank();
-    let asked = bank.challenge("kba").await;
+    let opened = bank.challenge("kba").await;
     for _ in 0..5 {
-        let wrong = bank.answer("kba", answers(&asked, &WRONG)).await;
+        let wrong = bank.answer("kba", answers(&opened, &WRONG)).await;
         assert_eq!(refusal(wrong), invalid_challenge());
     }
-    let right = bank.answer("kba", answers(&asked, &RIGHT)).await;
+    let right = bank.answer("kba", answers(&opened, &RIGHT)).await;
     assert_eq!(refusal(right), user_locked());
-    // The user can begin anew.
-    let asked = bank.challenge("kba").await;
-    token(bank.answer("kba", answers(&asked, &RIGHT)).await);
+    // The user can start again.
+    let opened = bank.challenge("kba").await;
+    token(bank.answer("kba", answers(&opened, &RIGHT)).await);
     assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 0);
 }
 
@@ -395,12 +395,12 @@ async fn the_twentieth_wrong_answer_locks_the_user() {
     let mut last = None;
     for _ in 0..4 {
         assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 0);
-        let asked = bank.challenge("kba").await;
+        let opened = bank.challenge("kba").await;
         for _ in 0..5 {
-            let wrong = bank.answer("kba", answers(&asked, &WRONG)).await;
+            let wrong = bank.answer("kba", answers(&opened, &WRONG)).await;
             assert_eq!(refusal(wrong), invalid_challenge());
         }
-        last = Some(asked);
+        last = Some(opened);
     }
     assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 1);
     let right = bank.answer("kba", answers(&last.unwrap(), &RIGHT)).await;
@@ -408,45 +408,45 @@ async fn the_twentieth_wrong_answer_locks_the_user() {
     assert_eq!(refusal(bank.sign_in("kba", "pass_good").await), user_locked());
     let invalid = (401, "invalid_credentials".to_owned());
     assert_eq!(refusal(bank.sign_in("kba", "wrong").await), invalid);
-    // Another user is not touched.
+    // Another user is not affected.
     bank.challenge("kba/2").await;
     bank.clock.advance(TimeDelta::minutes(15));
-    let asked = bank.challenge("kba").await;
-    token(bank.answer("kba", answers(&asked, &RIGHT)).await);
+    let opened = bank.challenge("kba").await;
+    token(bank.answer("kba", answers(&opened, &RIGHT)).await);
 }
 
 #[tokio::test]
 async fn wrong_answers_count_over_challenges() {
     let bank = bank();
     for _ in 0..20 {
-        let asked = bank.challenge("otp+kba").await;
-        let sent = bank.send("otp+kba", &asked, "d1").await.unwrap();
-        let asked = challenge(bank.answer("otp+kba", code(&asked, &sent)).await);
-        let wrong = bank.answer("otp+kba", answers(&asked, &WRONG)).await;
+        let opened = bank.challenge("otp+kba").await;
+        let sent = bank.send("otp+kba", &opened, "d1").await.unwrap();
+        let opened = challenge(bank.answer("otp+kba", code(&opened, &sent)).await);
+        let wrong = bank.answer("otp+kba", answers(&opened, &WRONG)).await;
         assert_eq!(refusal(wrong), invalid_challenge());
     }
     assert_eq!(refusal(bank.sign_in("otp+kba", "pass_good").await), user_locked());
-    // A finished sign-in forgets earlier wrong answers.
+    // A completed sign-in resets earlier wrong answers.
     for _ in 0..5 {
-        let asked = bank.challenge("kba").await;
+        let opened = bank.challenge("kba").await;
         for _ in 0..4 {
-            let wrong = bank.answer("kba", answers(&asked, &WRONG)).await;
+            let wrong = bank.answer("kba", answers(&opened, &WRONG)).await;
             assert_eq!(refusal(wrong), invalid_challenge());
         }
-        token(bank.answer("kba", answers(&asked, &RIGHT)).await);
+        token(bank.answer("kba", answers(&opened, &RIGHT)).await);
     }
 }
 
 #[tokio::test]
 async fn answers_that_come_at_once_share_no_try_and_no_token() {
     let bank = bank();
-    let asked = bank.challenge("kba").await;
-    let wrong = (0..50).map(|_| bank.answer("kba", answers(&asked, &WRONG)));
+    let opened = bank.challenge("kba").await;
+    let wrong = (0..50).map(|_| bank.answer("kba", answers(&opened, &WRONG)));
     let all = futures_util::future::join_all(wrong).await;
     assert!(all.iter().all(Result::is_err));
     assert_eq!(bank.users.checking.load(Ordering::SeqCst), 5);
-    let asked = bank.challenge("kba/2").await;
-    let right = (0..5).map(|_| bank.answer("kba/2", answers(&asked, &RIGHT)));
+    let opened = bank.challenge("kba/2").await;
+    let right = (0..5).map(|_| bank.answer("kba/2", answers(&opened, &RIGHT)));
     let all = futures_util::future::join_all(right).await;
     assert_eq!(all.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(bank.tokens.0.load(Ordering::SeqCst), 1);
@@ -479,7 +479,7 @@ async fn what_is_kept_and_sent_is_bounded() {
     for _ in 0..5 {
         bank.challenge("otp").await;
     }
-    // Five later challenges of the user pushed the first one out.
+    // Five later challenges of the user evicted the first one.
     assert_eq!(refusal(bank.send("otp", &first, "d1").await), invalid_challenge());
 }
 
@@ -492,15 +492,15 @@ async fn lock_time_can_be_set_and_nothing_shows_secrets() {
         .clock(Arc::new(clock.clone()));
     assert_eq!(format!("{kit:?}"), "CredentialsKit { .. }");
     let bank = Bank { kit, users, tokens, clock };
-    let asked = bank.challenge("otp").await;
-    let sent = bank.send("otp", &asked, "d1").await.unwrap();
+    let opened = bank.challenge("otp").await;
+    let sent = bank.send("otp", &opened, "d1").await.unwrap();
     for _ in 0..5 {
-        let wrong = bank.answer("otp", code(&asked, &other_than(&sent))).await;
+        let wrong = bank.answer("otp", code(&opened, &other_than(&sent))).await;
         let error = wrong.unwrap_err();
         assert!(!format!("{error:?} {error}").contains(&sent));
     }
-    assert_eq!(refusal(bank.send("otp", &asked, "d1").await), user_locked());
-    assert_eq!(refusal(bank.answer("otp", code(&asked, &sent)).await), user_locked());
+    assert_eq!(refusal(bank.send("otp", &opened, "d1").await), user_locked());
+    assert_eq!(refusal(bank.answer("otp", code(&opened, &sent)).await), user_locked());
     bank.clock.advance(TimeDelta::seconds(60));
     bank.challenge("otp").await;
 }

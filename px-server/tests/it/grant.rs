@@ -1,5 +1,5 @@
-//! Random histories of one grant against the contract's words, kept naively: every pair that
-//! was ever given, with its parent and its fate.
+//! Random histories of one grant, compared with a naive model of the contract: every pair that was
+//! issued, with its parent and its state.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use px_server::{
     PermittedAccounts,
     oauth::{
         GrantRecord,
-        grant::{Fresh, Given, Refusal, Step},
+        grant::{GrantRefusal, IssuedTokens, NewTokenDigests, Step},
     },
 };
 use px_types::{ClientId, ScopeSet, UserId};
@@ -24,7 +24,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    // Late pairs are the ones whose fate is open.
+    // Recent pairs have the most interesting states.
     let pair = prop_oneof![Just(0_usize), 0..3_usize, 0..40_usize];
     prop_oneof![
         8 => pair.clone().prop_map(Event::Refresh),
@@ -36,7 +36,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Histories that seldom end at once: a reuse of the code is rare.
+/// Histories that rarely end early: a reuse of the code is rare.
 fn history() -> impl Strategy<Value = Vec<Event>> {
     let common = prop::collection::vec(event(), 0..60);
     (common, prop::bool::weighted(0.1)).prop_map(|(mut events, reuse)| {
@@ -47,7 +47,7 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// A pair as the contract speaks of it.
+/// A pair in the terms of the contract.
 struct Pair {
     parent: Option<usize>,
     /// When a sibling was used first.
@@ -55,7 +55,7 @@ struct Pair {
     access_revoked: bool,
     access_ends: DateTime<Utc>,
     first_used: Option<DateTime<Utc>>,
-    given: usize,
+    issued: usize,
     one_was_used: bool,
 }
 
@@ -66,19 +66,19 @@ struct Model {
 }
 
 impl Model {
-    fn give(&mut self, parent: Option<usize>, access_ends: DateTime<Utc>) {
+    fn issue(&mut self, parent: Option<usize>, access_ends: DateTime<Utc>) {
         self.pairs.push(Pair {
             parent,
             lost_at: None,
             access_revoked: false,
             access_ends,
             first_used: None,
-            given: 0,
+            issued: 0,
             one_was_used: false,
         });
     }
 
-    /// The first pair of a token that is used stays, its siblings lose.
+    /// Marks a pair as used: the first pair of a token to be used remains, and its siblings lose.
     fn used(&mut self, index: usize, now: DateTime<Utc>) {
         let Some(parent) = self.pairs[index].parent else {
             return;
@@ -94,15 +94,15 @@ impl Model {
         }
     }
 
-    /// What is said to a pair that lost, by its age: 60 s later it is theft.
-    fn lost(&mut self, lost_at: DateTime<Utc>, now: DateTime<Utc>) -> Refusal {
+    /// Returns the refusal of a pair that lost: after 60 s it counts as theft.
+    fn lost(&mut self, lost_at: DateTime<Utc>, now: DateTime<Utc>) -> GrantRefusal {
         self.revoked = now - lost_at > TimeDelta::seconds(60);
-        if self.revoked { Refusal::Reused } else { Refusal::Superseded }
+        if self.revoked { GrantRefusal::Reused } else { GrantRefusal::Superseded }
     }
 
-    fn refresh(&mut self, index: usize, now: DateTime<Utc>) -> Result<(), Refusal> {
+    fn refresh(&mut self, index: usize, now: DateTime<Utc>) -> Result<(), GrantRefusal> {
         if self.revoked {
-            return Err(Refusal::InvalidGrant);
+            return Err(GrantRefusal::InvalidGrant);
         }
         let pair = &self.pairs[index];
         if let Some(lost_at) = pair.lost_at {
@@ -111,28 +111,28 @@ impl Model {
         let inside = pair.first_used.is_none_or(|first| now - first <= TimeDelta::seconds(30));
         if !inside {
             self.revoked = true;
-            return Err(Refusal::Reused);
+            return Err(GrantRefusal::Reused);
         }
-        if pair.given == 3 || pair.one_was_used {
-            return Err(Refusal::InvalidGrant);
+        if pair.issued == 3 || pair.one_was_used {
+            return Err(GrantRefusal::InvalidGrant);
         }
         self.used(index, now);
         self.pairs[index].first_used.get_or_insert(now);
-        self.pairs[index].given += 1;
-        self.give(Some(index), now + TimeDelta::seconds(900));
+        self.pairs[index].issued += 1;
+        self.issue(Some(index), now + TimeDelta::seconds(900));
         Ok(())
     }
 
-    fn present(&mut self, index: usize, now: DateTime<Utc>) -> Result<(), Refusal> {
+    fn present(&mut self, index: usize, now: DateTime<Utc>) -> Result<(), GrantRefusal> {
         let pair = &self.pairs[index];
         if self.revoked || now >= pair.access_ends {
-            return Err(Refusal::InvalidGrant);
+            return Err(GrantRefusal::InvalidGrant);
         }
         if let Some(lost_at) = pair.lost_at {
             return Err(self.lost(lost_at, now));
         }
         if pair.access_revoked {
-            return Err(Refusal::InvalidGrant);
+            return Err(GrantRefusal::InvalidGrant);
         }
         self.used(index, now);
         Ok(())
@@ -142,9 +142,9 @@ impl Model {
 const REDIRECT: &str = "https://client.example/back";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-fn fresh(index: usize) -> Fresh {
+fn digests(index: usize) -> NewTokenDigests {
     let (access, refresh) = (access(index), refresh(index));
-    Fresh::new(access, Digest::of("family"), refresh, TimeDelta::seconds(900))
+    NewTokenDigests::new(access, Digest::of("family"), refresh, TimeDelta::seconds(900))
 }
 
 fn access(index: usize) -> Digest {
@@ -159,9 +159,9 @@ fn client(name: &str) -> ClientId {
     ClientId::new(name).unwrap()
 }
 
-fn redeem(record: &GrantRecord, index: usize, now: DateTime<Utc>) -> Step<Given> {
+fn redeem(record: &GrantRecord, index: usize, now: DateTime<Utc>) -> Step<IssuedTokens> {
     let (code, client) = (Digest::of("code"), client("client"));
-    record.redeem(&code, &client, Some(REDIRECT), Some(VERIFIER), &fresh(index), now)
+    record.redeem(&code, &client, Some(REDIRECT), Some(VERIFIER), &digests(index), now)
 }
 
 fn begin(now: DateTime<Utc>) -> GrantRecord {
@@ -184,15 +184,15 @@ proptest! {
         let mut now: DateTime<Utc> = "2024-01-01T00:00:00Z".parse().unwrap();
         let mut record = begin(now);
         let mut model = Model::default();
-        model.give(None, now + TimeDelta::seconds(900));
+        model.issue(None, now + TimeDelta::seconds(900));
         for event in events {
-            // Indices count from the latest pair back.
+            // Indices count backward from the latest pair.
             let pick = |index: usize| model.pairs.len() - 1 - index % model.pairs.len();
             match event {
                 Event::Wait(seconds) => now += TimeDelta::seconds(seconds),
                 Event::Refresh(index) => {
                     let (index, next) = (pick(index), model.pairs.len());
-                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &fresh(next), now);
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &digests(next), now);
                     let expected = model.refresh(index, now);
                     prop_assert_eq!(step.outcome.map(|_| ()), expected);
                     record = step.record.unwrap_or(record);
@@ -217,20 +217,20 @@ proptest! {
                 }
                 Event::OtherClient(index) => {
                     let (index, other) = (pick(index), client("other"));
-                    let step = record.refresh(&Digest::of("family"), &refresh(index), &other, None, &fresh(1000), now);
-                    prop_assert_eq!(step.outcome.map(|_| ()), Err(Refusal::InvalidGrant));
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &other, None, &digests(1000), now);
+                    prop_assert_eq!(step.outcome.map(|_| ()), Err(GrantRefusal::InvalidGrant));
                     prop_assert!(step.record.is_none());
                     prop_assert!(record.revoke_access(&access(index), &other).record.is_none());
                 }
             }
-            // However it came about: few things live, and nothing of a revoked grant.
+            // In any case, few tokens are live, and none of a revoked grant.
             let open = record.refresh.as_ref().unwrap();
             prop_assert!(open.pairs.len() <= 3);
             prop_assert_eq!(record.revoked_at.is_some(), model.revoked);
             if model.revoked {
                 for index in 0..model.pairs.len() {
                     prop_assert!(record.present(&access(index), now).outcome.is_err());
-                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &fresh(1000), now);
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &digests(1000), now);
                     prop_assert!(step.outcome.is_err() && step.record.is_none());
                 }
             }
@@ -249,7 +249,7 @@ fn a_record_stays_small_over_its_life() {
             &refresh(index),
             &client("client"),
             None,
-            &fresh(index + 1),
+            &digests(index + 1),
             now,
         );
         step.outcome.unwrap();
@@ -262,26 +262,26 @@ fn a_record_stays_small_over_its_life() {
         &refresh(17),
         &client("client"),
         None,
-        &fresh(1),
+        &digests(1),
         now,
     );
-    assert_eq!(reused.outcome, Err(Refusal::Reused));
+    assert_eq!(reused.outcome, Err(GrantRefusal::Reused));
 }
 
-/// A client that rotates without a pause: what is remembered of it is bounded, and beyond the
-/// bound the oldest spent token counts as stolen.
+/// A client that refreshes continuously: the stored spent tokens are bounded, and beyond the bound
+/// the oldest spent token counts as stolen.
 #[test]
 fn the_memory_of_spent_tokens_is_bounded_and_fails_closed() {
     let now: DateTime<Utc> = "2024-01-01T00:00:00Z".parse().unwrap();
     let mut record = begin(now);
     let refreshed = |record: &GrantRecord, index, next| {
         let family = Digest::of("family");
-        record.refresh(&family, &refresh(index), &client("client"), None, &fresh(next), now)
+        record.refresh(&family, &refresh(index), &client("client"), None, &digests(next), now)
     };
     for index in 0..200 {
         record = refreshed(&record, index, index + 1).record.unwrap();
     }
     assert!(serde_json::to_string(&record).unwrap().len() < 32_768);
-    assert_eq!(refreshed(&record, 190, 999).outcome, Err(Refusal::InvalidGrant));
-    assert_eq!(refreshed(&record, 10, 999).outcome, Err(Refusal::Reused));
+    assert_eq!(refreshed(&record, 190, 999).outcome, Err(GrantRefusal::InvalidGrant));
+    assert_eq!(refreshed(&record, 10, 999).outcome, Err(GrantRefusal::Reused));
 }

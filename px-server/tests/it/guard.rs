@@ -1,4 +1,4 @@
-//! The allow-list as a layer: what a refusal looks like.
+//! The allow-list as a layer: the response of a refusal.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -32,11 +32,11 @@ fn request(peer: Option<&str>, headers: &[(&str, &str)]) -> Request<Empty<Bytes>
 async fn a_stranger_is_refused_with_a_request_id() {
     let list = AllowList::plaid_production();
     let stranger = request(Some("198.51.100.7:4000"), &[("x-request-id", "mine-1")]);
-    let answer = send(&list, stranger).await;
-    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-    assert_eq!(answer.headers()["x-request-id"], "mine-1");
-    assert_eq!(answer.headers()["content-type"], "application/json");
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let response = send(&list, stranger).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(response.headers()["x-request-id"], "mine-1");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
     let body: ErrorResponse = px_types::decode(&body).unwrap();
     assert_eq!(body.error.id, "forbidden");
     assert_eq!(body.request_id.as_deref(), Some("mine-1"));
@@ -48,11 +48,11 @@ async fn a_bad_request_id_is_replaced() {
     let list = AllowList::plaid_production();
     let mut seen = Vec::new();
     for id in ["has space", "", "x/y"] {
-        let answer = send(&list, request(None, &[("x-request-id", id)])).await;
-        let answered = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-        assert_eq!(answered.len(), 32);
-        assert!(!seen.contains(&answered));
-        seen.push(answered);
+        let response = send(&list, request(None, &[("x-request-id", id)])).await;
+        let generated = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(generated.len(), 32);
+        assert!(!seen.contains(&generated));
+        seen.push(generated);
     }
 }
 
@@ -61,8 +61,8 @@ async fn who_has_no_address_is_refused() {
     let list = AllowList::new().allow("0.0.0.0/0").unwrap();
     let list = list.allow("::/0").unwrap();
     assert_eq!(send(&list, request(None, &[])).await.status(), 403);
-    let someone = request(Some("[2001:db8::1]:1"), &[]);
-    assert_eq!(send(&list, someone).await.status(), 200);
+    let any_request = request(Some("[2001:db8::1]:1"), &[]);
+    assert_eq!(send(&list, any_request).await.status(), 200);
 }
 
 #[tokio::test]
@@ -79,8 +79,8 @@ async fn xff_spoof() {
         (&behind_one, &[][..], 403),
         (&behind_one, &forged[..], 200),
     ] {
-        let answer = send(list, request(Some("10.0.0.1:1"), headers)).await;
-        assert_eq!(answer.status(), status, "{headers:?}");
+        let response = send(list, request(Some("10.0.0.1:1"), headers)).await;
+        assert_eq!(response.status(), status, "{headers:?}");
     }
 }
 
@@ -90,6 +90,6 @@ async fn axum_s_own_peer_address_is_read() {
     let mut request = request(None, &[]);
     let peer: std::net::SocketAddr = "18.214.218.91:1".parse().unwrap();
     request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-    let answer = send(&AllowList::plaid_production(), request).await;
-    assert_eq!(answer.status(), 200);
+    let response = send(&AllowList::plaid_production(), request).await;
+    assert_eq!(response.status(), 200);
 }

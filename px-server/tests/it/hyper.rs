@@ -1,4 +1,4 @@
-//! The hyper adapter over real sockets on loopback: versions, TLS, limits, shutdown.
+//! The hyper adapter over loopback sockets: HTTP versions, TLS, limits, shutdown.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -26,12 +26,12 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls};
 use tower::{Layer as _, Service, service_fn};
 
-/// Short enough for a test, long enough for a busy machine.
+/// Short enough for a test, long enough for a loaded machine.
 const SHORT: Duration = Duration::from_millis(300);
-/// What nothing in these tests may take.
+/// Upper bound for every step of these tests.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A service that the tests can hold up.
+/// A service that the tests can block.
 #[derive(Clone, Default)]
 struct Probe {
     calls: Arc<AtomicUsize>,
@@ -39,9 +39,9 @@ struct Probe {
 }
 
 impl Probe {
-    /// `/hold` waits until the test opens it, `/echo` gives back the body, `/big` is 64 MiB;
-    /// all else says who is at the other end.
-    async fn answer(self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
+    /// `/hold` waits until the test opens it, `/echo` returns the body, `/big` is 64 MiB; every
+    /// other path describes the peer.
+    async fn respond(self, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let (parts, body) = request.into_parts();
         let text = match parts.uri.path() {
@@ -52,9 +52,9 @@ impl Probe {
             "/echo" => match body.collect().await {
                 Ok(body) => body.to_bytes(),
                 Err(error) => {
-                    let mut answer = Response::new(Full::from(error.to_string()));
-                    *answer.status_mut() = StatusCode::REQUEST_TIMEOUT;
-                    return answer;
+                    let mut response = Response::new(Full::from(error.to_string()));
+                    *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+                    return response;
                 }
             },
             "/big" => Bytes::from(vec![b'x'; 64 << 20]),
@@ -84,20 +84,20 @@ impl Probe {
         let probe = self.clone();
         service_fn(move |request| {
             let probe = probe.clone();
-            async move { Ok::<_, Infallible>(probe.answer(request).await) }
+            async move { Ok::<_, Infallible>(probe.respond(request).await) }
         })
     }
 }
 
-/// A server that runs, and what stops it.
-struct Running {
+/// A running server, with the means to stop it.
+struct RunningServer {
     address: SocketAddr,
     probe: Probe,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<std::io::Result<usize>>,
 }
 
-async fn run(server: Server) -> Running {
+async fn run(server: Server) -> RunningServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let probe = Probe::default();
@@ -109,10 +109,10 @@ async fn run(server: Server) -> Running {
         };
         server.serve_until(listener, service, signal).await
     });
-    Running { address, probe, stop, ended }
+    RunningServer { address, probe, stop, ended }
 }
 
-impl Running {
+impl RunningServer {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
@@ -131,8 +131,8 @@ async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(LONG, future).await.expect("took too long")
 }
 
-/// Reads one answer with `Content-Length`; `None` when the peer closed instead.
-async fn read_answer(stream: &mut TcpStream) -> Option<(u16, String)> {
+/// Reads one response with `Content-Length`. Returns `None` if the peer closed the connection.
+async fn read_response(stream: &mut TcpStream) -> Option<(u16, String)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match soon(stream.read_u8()).await {
@@ -153,7 +153,7 @@ async fn read_answer(stream: &mut TcpStream) -> Option<(u16, String)> {
     Some((status, String::from_utf8(body).unwrap()))
 }
 
-/// Whether the peer closes, in whatever way.
+/// Returns whether the peer closes the connection, in any way.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     let _ = soon(stream.read_to_end(&mut rest)).await;
@@ -167,15 +167,15 @@ async fn a_connection_serves_request_after_request() {
     for _ in 0..3 {
         let request = b"GET / HTTP/1.1\r\nhost: bank\r\n\r\n";
         stream.write_all(request).await.unwrap();
-        let (status, body) = read_answer(&mut stream).await.unwrap();
+        let (status, body) = read_response(&mut stream).await.unwrap();
         assert_eq!((status, &*body), (200, "127.0.0.1 HTTP/1.1 hosts=1 "));
     }
-    // Two at once, then the end.
+    // Two requests at once, then the end.
     let two = b"POST /echo HTTP/1.1\r\nhost: b\r\ncontent-length: 3\r\n\r\none\
         GET / HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n";
     stream.write_all(two).await.unwrap();
-    assert_eq!(read_answer(&mut stream).await.unwrap().1, "one");
-    assert_eq!(read_answer(&mut stream).await.unwrap().0, 200);
+    assert_eq!(read_response(&mut stream).await.unwrap().1, "one");
+    assert_eq!(read_response(&mut stream).await.unwrap().0, 200);
     assert!(is_closed(&mut stream).await);
 }
 
@@ -186,7 +186,7 @@ async fn the_service_sees_how_many_hosts_there_are() {
         let mut stream = server.connect().await;
         let request = format!("GET / HTTP/1.1\r\n{hosts}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let (_, body) = read_answer(&mut stream).await.unwrap();
+        let (_, body) = read_response(&mut stream).await.unwrap();
         assert!(body.contains(&format!("hosts={count}")), "{body}");
     }
 }
@@ -212,7 +212,7 @@ async fn http2_without_tls_runs_requests_side_by_side() {
     assert_eq!(soon(held).await.unwrap().unwrap().status(), 200);
 }
 
-/// Certificates of a server and of clients, made anew for each test.
+/// Certificates of a server and of clients, generated for each test.
 struct Certificates {
     authority: rcgen::Certificate,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -256,7 +256,8 @@ impl Certificates {
     }
 }
 
-/// One request over TLS: the answer's body, or that the connection failed.
+/// Sends one request over TLS. Returns the body of the response, or an error if the connection
+/// failed.
 async fn get_over_tls(
     address: SocketAddr,
     mut config: rustls::ClientConfig,
@@ -271,7 +272,7 @@ async fn get_over_tls(
     let io = TokioIo::new(stream);
     let request = Request::get("https://bank.test/").header("host", "bank.test");
     let request = request.body(Empty::<Bytes>::new())?;
-    let answer = if protocol == "h2" {
+    let response = if protocol == "h2" {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
         tokio::spawn(connection);
@@ -281,7 +282,7 @@ async fn get_over_tls(
         tokio::spawn(connection);
         soon(sender.send_request(request)).await?
     };
-    let body = answer.into_body().collect().await?.to_bytes();
+    let body = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8(body.to_vec())?)
 }
 
@@ -296,10 +297,10 @@ async fn tls_speaks_both_versions() {
         let body = get_over_tls(server.address, config, protocol).await.unwrap();
         assert!(body.contains(version), "{body}");
     }
-    // A peer that does not speak TLS gets nothing.
+    // A peer that does not speak TLS gets no response.
     let mut plain = server.connect().await;
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    assert!(read_answer(&mut plain).await.is_none());
+    assert!(read_response(&mut plain).await.is_none());
     assert_eq!(server.probe.calls.load(Ordering::SeqCst), 2);
 }
 
@@ -337,7 +338,7 @@ async fn a_client_certificate_is_asked_for_and_checked() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_certificate_is_told() {
+async fn what_is_not_a_certificate_is_reported() {
     let certificates = Certificates::new();
     let (shown, key) = certificates.sign("bank.test");
     let (_, other_key) = certificates.sign("bank.test");
@@ -345,7 +346,7 @@ async fn what_is_not_a_certificate_is_told() {
     for (chain, key, text) in [
         ("", &*key, "the certificate chain is not PEM"),
         (&*chain, "secret", "the private key is not PEM"),
-        (&*chain, &*other_key.serialize_pem(), "the certificate and the key do not go together"),
+        (&*chain, &*other_key.serialize_pem(), "the certificate and the private key do not match"),
     ] {
         let error = Tls::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), text);
@@ -357,13 +358,13 @@ async fn what_is_not_a_certificate_is_told() {
 #[tokio::test]
 async fn a_slow_head_is_cut() {
     let server = run(Server::new().header_timeout(SHORT)).await;
-    // Nothing at all, the beginning of either version, and a byte at a time.
+    // Nothing at all, the beginning of either version, and one byte at a time.
     for start in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nhost: "] {
         let mut stream = server.connect().await;
         stream.write_all(start.as_bytes()).await.unwrap();
         assert!(is_closed(&mut stream).await, "{start:?}");
     }
-    // A head that grows for ever.
+    // A head that grows without end.
     let mut stream = server.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
     soon(async {
@@ -391,7 +392,7 @@ async fn a_slow_handshake_is_cut() {
 async fn a_slow_body_is_cut_even_if_it_moves() {
     let server = run(Server::new().body_timeout(SHORT)).await;
     let head = b"POST /echo HTTP/1.1\r\nhost: b\r\ncontent-length: 1000\r\n\r\n";
-    // One sender stops, one sends a byte now and then.
+    // One sender stops, one sends a byte from time to time.
     let mut stops = server.connect().await;
     stops.write_all(head).await.unwrap();
     stops.write_all(b"some").await.unwrap();
@@ -404,7 +405,7 @@ async fn a_slow_body_is_cut_even_if_it_moves() {
             ticks.tick().await;
         }
     });
-    let (status, text) = read_answer(&mut stops).await.unwrap();
+    let (status, text) = read_response(&mut stops).await.unwrap();
     assert_eq!((status, &*text), (408, "the body did not arrive in time"));
     assert!(is_closed(&mut stops).await);
     let mut text = String::new();
@@ -419,7 +420,7 @@ async fn a_peer_that_takes_nothing_is_cut() {
     let mut stream = server.connect().await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: b\r\n\r\n").await.unwrap();
     server.wait_for_calls(1).await;
-    // Not reading for a while, and then the rest is not 64 MiB.
+    // After a while without reading, the remaining response is shorter than 64 MiB.
     soon(async {
         let mut ticks = tokio::time::interval(SHORT * 3);
         ticks.tick().await;
@@ -444,8 +445,8 @@ async fn a_request_that_never_ends_is_cut() {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get("http://bank/hold").body(Empty::<Bytes>::new());
-    let answer = soon(sender.send_request(request.unwrap())).await;
-    assert!(answer.is_err());
+    let response = soon(sender.send_request(request.unwrap())).await;
+    assert!(response.is_err());
 }
 
 #[tokio::test]
@@ -454,7 +455,7 @@ async fn an_idle_connection_is_closed() {
     let mut stream = server.connect().await;
     let request = b"GET / HTTP/1.1\r\nhost: b\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    assert_eq!(read_answer(&mut stream).await.unwrap().0, 200);
+    assert_eq!(read_response(&mut stream).await.unwrap().0, 200);
     assert!(is_closed(&mut stream).await);
 
     let io = TokioIo::new(server.connect().await);
@@ -462,9 +463,9 @@ async fn an_idle_connection_is_closed() {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = Request::get("http://bank/").body(Empty::<Bytes>::new());
-    let answer = soon(sender.send_request(request.unwrap())).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    drop(answer);
+    let response = soon(sender.send_request(request.unwrap())).await.unwrap();
+    assert_eq!(response.status(), 200);
+    drop(response);
     soon(connection).await.unwrap().unwrap();
 }
 
@@ -480,9 +481,9 @@ async fn connections_beyond_the_limit_wait_while_all_are_at_work() {
     let early = tokio::time::timeout(SHORT, second.read_u8()).await;
     assert!(early.is_err(), "the second was served beside the first");
     server.probe.open.notify_one();
-    assert_eq!(read_answer(&mut first).await.unwrap().0, 200);
-    // The first is idle now, and makes way.
-    assert_eq!(read_answer(&mut second).await.unwrap().0, 200);
+    assert_eq!(read_response(&mut first).await.unwrap().0, 200);
+    // The first connection is idle now, and is evicted.
+    assert_eq!(read_response(&mut second).await.unwrap().0, 200);
     assert!(is_closed(&mut first).await);
 }
 
@@ -495,18 +496,18 @@ async fn too_much_of_a_head_is_refused() {
         let mut stream = server.connect().await;
         let request = format!("GET / HTTP/1.1\r\nhost: b\r\n{extra}\r\n");
         let _ = stream.write_all(request.as_bytes()).await;
-        // What was not read any more may turn the answer into a reset.
-        if let Some((status, _)) = read_answer(&mut stream).await {
+        // Unread bytes can turn the response into a connection reset.
+        if let Some((status, _)) = read_response(&mut stream).await {
             assert_eq!(status, 431);
         }
     }
     assert_eq!(server.probe.calls.load(Ordering::SeqCst), 0);
-    // What the service itself refuses, with a body, comes through to it.
+    // What the service itself refuses, with a body, reaches it.
     let mut stream = server.connect().await;
     let many = "x-many: x\r\n".repeat(150);
     let request = format!("GET / HTTP/1.1\r\nhost: b\r\n{many}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    assert_eq!(read_answer(&mut stream).await.unwrap().0, 200);
+    assert_eq!(read_response(&mut stream).await.unwrap().0, 200);
 }
 
 #[tokio::test]
@@ -518,14 +519,14 @@ async fn a_shutdown_finishes_what_runs() {
     server.wait_for_calls(1).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nhost: b\r\n\r\n").await.unwrap();
-    assert_eq!(read_answer(&mut idle).await.unwrap().0, 200);
+    assert_eq!(read_response(&mut idle).await.unwrap().0, 200);
 
     server.stop.send(()).unwrap();
     assert!(is_closed(&mut idle).await);
     assert!(TcpStream::connect(server.address).await.is_err());
     assert!(!server.ended.is_finished());
     server.probe.open.notify_one();
-    assert_eq!(read_answer(&mut held).await.unwrap().1, "held");
+    assert_eq!(read_response(&mut held).await.unwrap().1, "held");
     assert!(is_closed(&mut held).await);
     assert_eq!(soon(server.ended).await.unwrap().unwrap(), 0);
 }
@@ -554,13 +555,13 @@ async fn the_allow_list_reads_the_peer_of_the_adapter() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"GET / HTTP/1.1\r\nhost: b\r\nx-forwarded-for: 18.214.218.91\r\n\r\n";
         stream.write_all(request).await.unwrap();
-        assert_eq!(read_answer(&mut stream).await.unwrap().0, status);
+        assert_eq!(read_response(&mut stream).await.unwrap().0, status);
         server.abort();
     }
     assert_eq!(probe.calls.load(Ordering::SeqCst), 1);
 }
 
-/// Notes when it is dropped.
+/// Counts when it is dropped.
 struct OnDrop(Arc<AtomicUsize>);
 
 impl Drop for OnDrop {
@@ -580,7 +581,7 @@ async fn handlers_of_http2_end_with_the_shutdown() {
         async move {
             counted.fetch_add(1, Ordering::SeqCst);
             let _on_drop = on_drop;
-            // Busy for ever, and never woken by the connection.
+            // Runs forever, and is never woken by the connection.
             loop {
                 px_core::Clock::sleep(&px_core::SystemClock::new(), Duration::from_millis(20))
                     .await;
@@ -642,13 +643,13 @@ async fn behind_a_proxy_each_request_is_judged_and_connections_are_not_counted()
             let request =
                 format!("GET / HTTP/1.1\r\nhost: b\r\nx-forwarded-for: {forwarded}\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
-            assert_eq!(read_answer(stream).await.unwrap().0, status, "{forwarded}");
+            assert_eq!(read_response(stream).await.unwrap().0, status, "{forwarded}");
         }
     }
     assert_eq!(server.probe.calls.load(Ordering::SeqCst), 4);
 }
 
-/// Knows one token, which is bound to a certificate.
+/// Accepts one token, which is bound to a certificate.
 struct Bound([u8; 32]);
 
 #[async_trait::async_trait]
@@ -677,7 +678,7 @@ async fn a_bound_token_is_held_to_the_certificate_of_the_connection() {
     let (log, guard) = crate::log::Log::capture();
     for (tls, statuses) in [
         (Tls::with_optional_clients(chain, key, authority.as_bytes()).unwrap(), [200, 401, 401]),
-        // Here nobody can show one: a fault of the set-up, and no token ends for it.
+        // No peer can present a certificate here: a fault of the set-up, which ends no token.
         (Tls::from_pem(chain, key).unwrap(), [503, 503, 503]),
     ] {
         let verifier = px_server::verify::CachedVerifier::new(Arc::new(Bound(thumbprint)));
@@ -709,6 +710,6 @@ async fn a_bound_token_is_held_to_the_certificate_of_the_connection() {
     }
     drop(guard);
     assert!(
-        log.text().contains("the token is bound to a certificate, and the server asks for none")
+        log.text().contains("the token is bound to a certificate, but the server requests none")
     );
 }

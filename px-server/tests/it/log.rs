@@ -1,4 +1,4 @@
-//! What is logged while a test runs, as text.
+//! Captures the log of a test as text.
 
 use std::{
     io::Write,
@@ -6,12 +6,12 @@ use std::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-/// Everything that was logged, down to the finest level.
+/// Everything that was logged, at every level.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Keeps what this thread logs until the guard is dropped.
+    /// Captures the log of this thread until the guard is dropped.
     pub(crate) fn capture() -> (Self, tracing::dispatcher::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
@@ -23,8 +23,8 @@ impl Log {
                 .with_writer(move || writer.clone())
                 .finish()
         };
-        // While there is but one subscriber, a place that another test reaches first is held to
-        // be of no interest to anybody.
+        // With only one subscriber, a callsite that another test reaches first would be cached as
+        // disabled.
         let _second = tracing::Dispatch::new(subscriber());
         (log, tracing::subscriber::set_default(subscriber()))
     }

@@ -1,4 +1,4 @@
-//! `POST /applications/notify` at a partner: signed by Plaid, as it was sent, and handed on once.
+//! `POST /applications/notify` at a partner: signed by Plaid, unchanged, and delivered once.
 
 use crate::{
     bank::{body, get, json},
@@ -14,8 +14,9 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use px_core::ManualClock;
 use px_server::{
     Caller, Error, Partner, PartnerService,
+    guard::CallerAddr,
     verify::{TokenVerifier, VerifyError},
-    webhook::{AskedKeys, FixedKeys, KeySource, Verifier},
+    webhook::{FixedKeys, KeySource, KeySourceFn, Verifier},
 };
 use px_types::{
     AccessToken, KeyId,
@@ -38,20 +39,20 @@ const PATH: &str = "/applications/notify";
 const NOW: i64 = 1_714_564_800;
 const NOTIFICATION: &str = r#"{"notification_id":"n1","user_id":"u1","application":{"application_id":"app-budget","name":"Budget App","created_at":"2024-05-01T12:00:00Z"},"occurred_at":"2024-05-01T12:00:00Z","event":"LINKED","account_ids":["a1"]}"#;
 
-/// A bank that notes what it is told. The first calls go wrong as it is scripted.
+/// A bank that records its notifications. The first calls fail as scripted.
 #[derive(Clone, Default)]
 struct Bank {
-    told: Arc<Mutex<Vec<NewApplicationLinkNotification>>>,
+    delivered: Arc<Mutex<Vec<NewApplicationLinkNotification>>>,
     script: Arc<Mutex<Vec<Fault>>>,
     calls: Arc<AtomicUsize>,
-    /// Opens for one that waits.
+    /// Released for a call that waits.
     gate: Arc<Notify>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Error,
-    /// Waits at the gate, then goes on, or fails.
+    /// Waits at the gate, then succeeds or fails.
     Wait {
         fails: bool,
     },
@@ -91,7 +92,7 @@ impl Partner for Bank {
             Some(Fault::Hang) => std::future::pending().await,
             None => {}
         }
-        self.told.lock().unwrap().push(notification);
+        self.delivered.lock().unwrap().push(notification);
         Ok(())
     }
 }
@@ -105,7 +106,7 @@ impl TokenVerifier for NoTokens {
     }
 }
 
-/// A key of Plaid's.
+/// A key of Plaid.
 struct Key {
     pair: rcgen::KeyPair,
     kid: &'static str,
@@ -165,8 +166,8 @@ impl World {
         Self::with_keys(Arc::new(FixedKeys::new(keys)), key, expired)
     }
 
-    /// A bank that does not say which one it is.
-    fn nameless() -> Self {
+    /// A bank without a configured institution.
+    fn without_institution() -> Self {
         let (key, expired) = (Key::new("key-1"), Key::new("key-0"));
         let verifier = Verifier::new(Arc::new(FixedKeys::new(vec![key.published(None)])));
         Self::with_verifier(verifier, key, expired)
@@ -196,8 +197,8 @@ impl World {
         send(&self.service, request(Some(signature), body)).await
     }
 
-    fn told(&self) -> usize {
-        self.bank.told.lock().unwrap().len()
+    fn delivered(&self) -> usize {
+        self.bank.delivered.lock().unwrap().len()
     }
 }
 
@@ -211,18 +212,18 @@ fn request(signature: Option<&str>, body: &str) -> Request<Full<Bytes>> {
     request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
 }
 
-/// The status, and the id of the error.
+/// Returns the status and the id of the error.
 async fn send(service: &PartnerService, request: Request<Full<Bytes>>) -> (u16, String) {
-    let answer = service.clone().oneshot(request).await.unwrap();
-    let status = answer.status().as_u16();
-    let request_id = answer.headers()["x-request-id"].clone();
-    let bearer = answer.headers().contains_key(header::WWW_AUTHENTICATE);
+    let response = service.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let request_id = response.headers()["x-request-id"].clone();
+    let bearer = response.headers().contains_key(header::WWW_AUTHENTICATE);
     assert!(!bearer, "a bearer token is not what is missing");
     if status == 200 {
-        assert_eq!(body(answer).await, "");
+        assert_eq!(body(response).await, "");
         return (status, String::new());
     }
-    let body = json(answer).await;
+    let body = json(response).await;
     assert_eq!(body["request_id"], request_id.to_str().unwrap());
     (status, body["error"]["id"].as_str().unwrap().to_owned())
 }
@@ -235,21 +236,21 @@ fn forged() -> (u16, String) {
 async fn a_signed_notification_is_handed_to_the_bank_as_it_was_sent() {
     let world = World::new();
     assert_eq!(world.send(&world.key.sign(NOTIFICATION, NOW), NOTIFICATION).await.0, 200);
-    let told = world.bank.told.lock().unwrap().clone();
+    let delivered = world.bank.delivered.lock().unwrap().clone();
     let expected: NewApplicationLinkNotification = serde_json::from_str(NOTIFICATION).unwrap();
-    assert_eq!(told, std::slice::from_ref(&expected));
+    assert_eq!(delivered, std::slice::from_ref(&expected));
     assert!(!expected.is_unlink());
     let unlinked = NOTIFICATION.replace("LINKED", "UNLINKED").replace("n1", "n2");
     assert_eq!(world.send(&world.key.sign(&unlinked, NOW), &unlinked).await.0, 200);
-    assert!(world.bank.told.lock().unwrap()[1].is_unlink());
+    assert!(world.bank.delivered.lock().unwrap()[1].is_unlink());
 }
 
 #[tokio::test]
 async fn a_partner_that_does_not_ask_for_notifications_has_nothing_there() {
     let service = PartnerService::builder(Bank::default()).tokens(Arc::new(NoTokens));
     let service = service.build().unwrap();
-    let answer = send(&service, request(Some("x"), NOTIFICATION)).await;
-    assert_eq!(answer, (404, "not_found".into()));
+    let response = send(&service, request(Some("x"), NOTIFICATION)).await;
+    assert_eq!(response, (404, "not_found".into()));
     assert_eq!(service.oneshot(get(PATH, None)).await.unwrap().status(), 404);
 }
 
@@ -264,14 +265,14 @@ async fn a_forged_notification_is_refused() {
         assert_eq!(world.send(signature, NOTIFICATION).await, forged(), "{signature}");
     }
     assert_eq!(send(&world.service, request(None, NOTIFICATION)).await, forged());
-    // A good one beside another one: which of them counts is not guessed.
+    // A valid signature beside another one is refused: which one counts is not guessed.
     let mut two = request(Some(&world.key.sign(NOTIFICATION, NOW)), NOTIFICATION);
     two.headers_mut().append("plaid-verification", "x".parse().unwrap());
     assert_eq!(send(&world.service, two).await, forged());
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
 }
 
-/// What Plaid signs for one bank is worth nothing at another.
+/// A signature for one bank is not accepted by another.
 #[tokio::test]
 async fn a_notification_for_another_bank_is_refused() {
     let world = World::new();
@@ -289,12 +290,12 @@ async fn a_notification_for_another_bank_is_refused() {
     let claims = serde_json::to_value(SignatureClaims::of(NOTIFICATION.as_bytes(), NOW)).unwrap();
     let nobodys = world.key.sign_as(&json!({ "alg": "ES256", "kid": "key-1" }), &claims);
     assert_eq!(world.send(&nobodys, NOTIFICATION).await, forged());
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
     assert_eq!(world.send(&signed(json!("ins_1")), NOTIFICATION).await.0, 200);
     assert_eq!(world.send(&signed(json!(["ins_2", "ins_1"])), NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 1);
-    // A verifier without a name does not ask.
-    let nameless = World::nameless();
+    assert_eq!(world.delivered(), 1);
+    // A verifier without an institution does not check it.
+    let nameless = World::without_institution();
     assert_eq!(nameless.send(&nameless.key.sign(NOTIFICATION, NOW), NOTIFICATION).await.0, 200);
 }
 
@@ -316,9 +317,9 @@ async fn a_bank_that_is_several_institutions_takes_what_is_signed_for_any_of_the
     }
 }
 
-/// A notification whose first delivery failed comes again under the same id.
+/// A notification with a failed first delivery arrives again under the same id.
 #[tokio::test]
-async fn a_notification_is_told_apart_by_its_ids_alone() {
+async fn a_notification_is_identified_by_its_ids_alone() {
     let world = World::new();
     let signed = |id: &str, body: &str| {
         let claims = SignatureClaims::of(body.as_bytes(), NOW).with_id(id).for_recipient("ins_1");
@@ -328,10 +329,10 @@ async fn a_notification_is_told_apart_by_its_ids_alone() {
     assert_eq!(world.send(&signed("a", NOTIFICATION), NOTIFICATION).await.0, 200);
     // Another signature of the same notification, and another notification.
     assert_eq!(world.send(&signed("b", NOTIFICATION), NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 1);
+    assert_eq!(world.delivered(), 1);
     let other = NOTIFICATION.replace("n1", "n2");
     assert_eq!(world.send(&signed("c", &other), &other).await.0, 200);
-    assert_eq!(world.told(), 2);
+    assert_eq!(world.delivered(), 2);
 }
 
 #[tokio::test]
@@ -347,12 +348,12 @@ async fn a_notification_altered_by_one_byte_is_refused() {
     for altered in [format!("{NOTIFICATION} "), NOTIFICATION.replace(',', ", "), String::new()] {
         assert_eq!(world.send(&signature, &altered).await, forged());
     }
-    // And every byte of the signature's own three parts.
+    // And every byte of the three parts of the signature.
     for at in 0..signature.len() {
         let mut altered = signature.clone().into_bytes();
         altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        // It may name another key; of those few are requested in one second.
+        // It may name another key; few keys are requested per second.
         world.clock.advance(TimeDelta::milliseconds(if at % 4 == 0 { 1400 } else { 0 }));
         let request = async { world.send(&altered, NOTIFICATION).await.0 };
         let minute = async {
@@ -363,7 +364,7 @@ async fn a_notification_altered_by_one_byte_is_refused() {
         let status = tokio::select! { biased; status = request => status, () = minute => 0 };
         assert!(matches!(status, 401 | 503), "byte {at}: {status}");
     }
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
     let signature = world.key.sign(NOTIFICATION, world.clock_seconds());
     assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200, "what was sent is still good");
 }
@@ -371,10 +372,10 @@ async fn a_notification_altered_by_one_byte_is_refused() {
 #[tokio::test]
 async fn a_notification_signed_with_an_expired_key_is_refused() {
     let world = World::new();
-    // The signature is of a time when the key was alive, and still young enough.
+    // The signature was made while the key was valid, and is recent enough.
     let signature = world.expired.sign(NOTIFICATION, NOW - 120);
     assert_eq!(world.send(&signature, NOTIFICATION).await, forged());
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
 }
 
 #[tokio::test]
@@ -388,11 +389,11 @@ async fn a_notification_with_alg_none_or_another_algorithm_is_refused() {
         let bare = format!("{}.", signed.rsplit_once('.').unwrap().0);
         assert_eq!(world.send(&bare, NOTIFICATION).await, forged(), "{alg}, no signature");
     }
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
 }
 
-/// Whoever takes the algorithm from the token takes the public key, which everybody has, for the
-/// secret of an HMAC.
+/// A verifier that trusts the algorithm of the token would use the public key, which is public, as
+/// the secret of an HMAC.
 #[tokio::test]
 async fn a_notification_signed_by_hmac_with_the_public_key_is_refused() {
     let world = World::new();
@@ -403,7 +404,7 @@ async fn a_notification_signed_by_hmac_with_the_public_key_is_refused() {
     let pem = world.key.pair.public_key_pem().into_bytes();
     let secrets = [point[1..].to_vec(), point, pem, jwk, Vec::new()];
     for (n, secret) in secrets.iter().enumerate() {
-        // The second one hides behind the name of the right algorithm.
+        // The second one claims the right algorithm.
         for alg in ["HS256", "ES256"] {
             let head = json!({ "alg": alg, "kid": "key-1", "typ": "JWT" });
             let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -414,7 +415,7 @@ async fn a_notification_signed_by_hmac_with_the_public_key_is_refused() {
             assert_eq!(world.send(&token, NOTIFICATION).await, forged(), "{alg}, secret {n}");
         }
     }
-    assert_eq!(world.told(), 0);
+    assert_eq!(world.delivered(), 0);
 }
 
 #[tokio::test]
@@ -427,39 +428,39 @@ async fn a_notification_is_good_for_five_minutes() {
         let signature = world.key.sign(&notification, iat);
         assert_eq!(world.send(&signature, &notification).await.0, status, "{}", iat - NOW);
     }
-    assert_eq!(world.told(), 2);
+    assert_eq!(world.delivered(), 2);
 }
 
-/// A replay is answered 200, because anything else would have it sent again.
+/// The response to a replay is 200, because any other status would make the sender repeat it.
 #[tokio::test]
 async fn a_replayed_notification_is_not_handed_on_a_second_time() {
     let world = World::new();
     let signature = world.key.sign(NOTIFICATION, NOW);
     for _ in 0..3 {
         assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
-        assert_eq!(world.told(), 1);
+        assert_eq!(world.delivered(), 1);
     }
-    // Anyone can make a second valid signature of a first one of ECDSA: s, and n - s.
-    let twin = twin_of(&signature);
+    // Anyone can derive a second valid ECDSA signature from a first one: s and n - s.
+    let twin = malleated(&signature);
     assert_ne!(twin, signature);
     assert_eq!(world.send(&twin, NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 1);
+    assert_eq!(world.delivered(), 1);
     world.clock.advance(TimeDelta::seconds(300));
     assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 1, "at its last moment it is remembered");
+    assert_eq!(world.delivered(), 1, "at its last moment it is remembered");
     world.clock.advance(TimeDelta::seconds(1));
     assert_eq!(world.send(&signature, NOTIFICATION).await, forged());
-    // Signed again, a day later too, it is the same notification.
+    // Signed again, even a day later, it is the same notification.
     for later in [0, 24 * 3600] {
         world.clock.advance(TimeDelta::seconds(later));
         let again = world.key.sign(NOTIFICATION, world.clock_seconds());
         assert_eq!(world.send(&again, NOTIFICATION).await.0, 200);
-        assert_eq!(world.told(), 1);
+        assert_eq!(world.delivered(), 1);
     }
 }
 
-/// The other signature of the same text by the same key.
-fn twin_of(token: &str) -> String {
+/// Returns the other valid signature of the same text by the same key.
+fn malleated(token: &str) -> String {
     const ORDER: [u8; 32] = [
         0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
         0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
@@ -480,13 +481,13 @@ async fn of_many_copies_at_once_one_is_handed_on() {
     let world = World::new();
     let signature = world.key.sign(NOTIFICATION, NOW);
     let copies = (0..20).map(|_| world.send(&signature, NOTIFICATION));
-    let answers = futures_util::future::join_all(copies).await;
-    assert!(answers.iter().all(|(status, _)| *status == 200));
-    assert_eq!(world.told(), 1);
+    let responses = futures_util::future::join_all(copies).await;
+    assert!(responses.iter().all(|(status, _)| *status == 200));
+    assert_eq!(world.delivered(), 1);
 }
 
-/// A copy that comes while the first is being handed on: whether that ends well is not known yet,
-/// so the copy is to come again.
+/// A copy arrives while the first is being delivered: the outcome is not known yet, so the sender
+/// must repeat the copy.
 #[tokio::test]
 async fn a_copy_of_one_that_is_being_handed_on_is_neither_lost_nor_handed_on_twice() {
     let busy = (503, "institution_unavailable".to_owned());
@@ -495,24 +496,24 @@ async fn a_copy_of_one_that_is_being_handed_on_is_neither_lost_nor_handed_on_twi
         let signature = world.key.sign(NOTIFICATION, NOW);
         let mut first = Box::pin(world.send(&signature, NOTIFICATION));
         assert!(futures_util::poll!(first.as_mut()).is_pending());
-        for copy in [&signature, &twin_of(&signature)] {
+        for copy in [&signature, &malleated(&signature)] {
             assert_eq!(world.send(copy, NOTIFICATION).await, busy);
         }
-        // Another notification is not in its way.
+        // Another notification is not delayed.
         let other = NOTIFICATION.replace("n1", "n2");
         assert_eq!(world.send(&world.key.sign(&other, NOW), &other).await.0, 200);
         world.bank.gate.notify_one();
         assert_eq!(first.await.0, if fails { 500 } else { 200 });
         assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
         assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
-        assert_eq!(world.told(), 2);
+        assert_eq!(world.delivered(), 2);
         let handed_on = world.bank.calls.load(Ordering::SeqCst);
         assert_eq!(handed_on, if fails { 3 } else { 2 });
     }
 }
 
-/// The bank's code fails after the signature was remembered. The next attempt is handed on,
-/// whether it is signed anew or, within the same second, just alike.
+/// The bank's code fails after the signature was remembered. The next attempt is delivered, whether
+/// it has a new signature or, within the same second, an identical one.
 #[tokio::test]
 async fn a_notification_that_the_bank_could_not_take_is_not_lost() {
     for later in [0, 30] {
@@ -522,16 +523,16 @@ async fn a_notification_that_the_bank_could_not_take_is_not_lost() {
             let signature = world.key.sign(NOTIFICATION, iat);
             assert_eq!(world.send(&signature, NOTIFICATION).await.0, status);
             if status == 500 {
-                assert_eq!(world.told(), 0);
+                assert_eq!(world.delivered(), 0);
                 world.clock.advance(TimeDelta::seconds(later));
             }
         }
-        assert_eq!((world.told(), world.bank.calls.load(Ordering::SeqCst)), (1, 3));
+        assert_eq!((world.delivered(), world.bank.calls.load(Ordering::SeqCst)), (1, 3));
     }
 }
 
 #[tokio::test]
-async fn a_notification_whose_caller_hung_up_is_not_lost() {
+async fn a_notification_is_not_lost_if_its_caller_hangs_up() {
     let world = World::new().fails_first(&[Fault::Hang]);
     let signature = world.key.sign(NOTIFICATION, NOW);
     let mut first = Box::pin(world.send(&signature, NOTIFICATION));
@@ -539,7 +540,7 @@ async fn a_notification_whose_caller_hung_up_is_not_lost() {
     assert_eq!(world.bank.calls.load(Ordering::SeqCst), 1);
     drop(first);
     assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 1);
+    assert_eq!(world.delivered(), 1);
 }
 
 impl World {
@@ -548,29 +549,53 @@ impl World {
     }
 }
 
+/// Requests for unknown keys take turns by the address that a notification comes from.
+#[tokio::test]
+async fn a_new_key_is_found_while_another_address_invents_names() {
+    let world = World::new();
+    let from = |last: u8, signature: String| {
+        let mut request = request(Some(&signature), NOTIFICATION);
+        request.extensions_mut().insert(CallerAddr::new([192, 0, 2, last].into()));
+        send(&world.service, request)
+    };
+    let invented = (0..7).map(|n| {
+        let head = json!({ "alg": "ES256", "kid": format!("invented-{n}") });
+        from(1, world.key.sign_as(&head, &json!({})))
+    });
+    // Three names are requested at once; the others wait for their turn.
+    let mut invented = Box::pin(futures_util::future::join_all(invented));
+    assert!(futures_util::poll!(invented.as_mut()).is_pending());
+    let mut real = Box::pin(from(2, world.key.sign(NOTIFICATION, NOW)));
+    let first = futures_util::poll!(real.as_mut());
+    assert!(first.is_pending(), "{first:?}");
+    world.clock.advance(TimeDelta::seconds(2));
+    assert!(futures_util::poll!(invented.as_mut()).is_pending());
+    assert_eq!(futures_util::poll!(real), std::task::Poll::Ready((200, String::new())));
+}
+
 #[tokio::test]
 async fn keys_out_of_reach_are_503_and_the_notification_comes_again() {
     let (key, expired) = (Key::new("key-1"), Key::new("key-0"));
     let published = key.published(None);
-    let (asked, down) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(true)));
+    let (calls, down) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(true)));
     let keys = {
-        let (asked, down) = (asked.clone(), down.clone());
-        AskedKeys::new(move |kid: KeyId| {
-            asked.fetch_add(1, Ordering::SeqCst);
-            let answer = match *down.lock().unwrap() {
+        let (calls, down) = (calls.clone(), down.clone());
+        KeySourceFn::new(move |kid: KeyId| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            let response = match *down.lock().unwrap() {
                 true => Err("Plaid is out of reach"),
                 false => Ok(Some(published.clone()).filter(|key| key.kid == kid)),
             };
-            async move { answer }
+            async move { response }
         })
     };
     let world = World::with_keys(Arc::new(keys), key, expired);
     let signature = world.key.sign(NOTIFICATION, NOW);
     for _ in 0..3 {
-        let answer = world.send(&signature, NOTIFICATION).await;
-        assert_eq!(answer, (503, "institution_unavailable".into()));
+        let response = world.send(&signature, NOTIFICATION).await;
+        assert_eq!(response, (503, "institution_unavailable".into()));
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1, "asked for at most once a minute");
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "at most one call per minute");
     *down.lock().unwrap() = false;
     world.clock.advance(TimeDelta::seconds(60));
     for n in 0..10 {
@@ -578,20 +603,20 @@ async fn keys_out_of_reach_are_503_and_the_notification_comes_again() {
         let signature = world.key.sign(&notification, NOW + 60 - n);
         assert_eq!(world.send(&signature, &notification).await.0, 200);
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "and kept");
-    assert_eq!(world.told(), 10);
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "and cached");
+    assert_eq!(world.delivered(), 10);
 }
 
-/// The signature comes first: of a stranger's body nothing is read.
+/// The signature is checked first: the body of an unauthenticated sender is not parsed.
 #[tokio::test]
 async fn nothing_is_parsed_before_the_signature_is_checked() {
     let world = World::new();
     for bad in ["", "{", "[]", r#"{"notification_id":"n1"}"#] {
         assert_eq!(world.send("x.y.z", bad).await, forged());
         let signature = world.key.sign(bad, NOW);
-        let answer = world.send(&signature, bad).await;
-        assert_eq!(answer, (400, "invalid_request".into()), "{bad}");
-        // Of a body that cannot be read there is nothing to hand on, however often it comes.
+        let response = world.send(&signature, bad).await;
+        assert_eq!(response, (400, "invalid_request".into()), "{bad}");
+        // A body that cannot be parsed is never delivered, however often it arrives.
         assert_eq!(world.send(&signature, bad).await.0, 400);
     }
     let mut form = request(Some(&world.key.sign(NOTIFICATION, NOW)), NOTIFICATION);
@@ -600,9 +625,9 @@ async fn nothing_is_parsed_before_the_signature_is_checked() {
     let large = " ".repeat((1 << 20) + 1);
     assert_eq!(world.send("x", &large).await, forged(), "what cannot be a signature reads no body");
     let signature = world.key.sign(NOTIFICATION, NOW);
-    let answer = world.send(&signature, &large).await;
-    assert_eq!(answer, (413, "payload_too_large".into()));
-    assert_eq!(world.told(), 0);
+    let response = world.send(&signature, &large).await;
+    assert_eq!(response, (413, "payload_too_large".into()));
+    assert_eq!(world.delivered(), 0);
 }
 
 #[tokio::test]
@@ -616,14 +641,17 @@ async fn a_notification_leaves_no_secret_and_no_customer_in_the_log() {
     world.send(&signature, "{}").await;
     drop(guard);
     let text = log.text();
-    assert!(text.contains("application_linked") && text.contains("another body"), "{text}");
+    assert!(
+        text.contains("application_linked") && text.contains("does not match the body"),
+        "{text}"
+    );
     assert_eq!(text.matches("the bank's books are locked").count(), 1, "{text}");
     for hidden in [&signature[..40], &signature[signature.len() - 40..], "Budget App", "\"u1\""] {
         assert!(!text.contains(hidden), "{hidden}: {text}");
     }
 }
 
-/// A verifier without anybody to hear of it is a fault of the set-up, which the log names.
+/// A verifier without a handler is a configuration fault, which the log names.
 #[tokio::test]
 async fn a_notification_that_no_method_takes_is_an_error_in_the_log() {
     let (log, guard) = Log::capture();

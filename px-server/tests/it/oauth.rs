@@ -1,4 +1,4 @@
-//! The OAuth kit over its public interface: a bank with a clock and a store of the test's own.
+//! The OAuth kit through its public interface: a bank with a clock and a store of the test.
 
 mod ends;
 mod refusals;
@@ -12,7 +12,7 @@ use px_server::{
     clients::{Client, Clients, MemoryClients},
     oauth::{
         Authorization, AuthorizationRequest, GrantRecord, GrantStore, MemoryGrantStore, OAuth,
-        OAuthError, StoreError, Swap, Versioned, store::conformance,
+        OAuthError, StoreError, Swap, VersionedGrant, store::conformance,
     },
     verify::{TokenVerifier as _, VerifyError},
 };
@@ -39,13 +39,13 @@ fn start() -> DateTime<Utc> {
 
 /// A store that can be made to fail.
 #[derive(Default)]
-struct Shaky {
+struct FailingStore {
     inner: MemoryGrantStore,
     down: AtomicBool,
 }
 
-impl Shaky {
-    fn up(&self) -> Result<(), StoreError> {
+impl FailingStore {
+    fn check_available(&self) -> Result<(), StoreError> {
         match self.down.load(Ordering::SeqCst) {
             true => Err("the store is down".into()),
             false => Ok(()),
@@ -54,39 +54,42 @@ impl Shaky {
 }
 
 #[async_trait::async_trait]
-impl GrantStore for Shaky {
+impl GrantStore for FailingStore {
     async fn create(&self, record: GrantRecord) -> Result<(), StoreError> {
-        self.up()?;
+        self.check_available()?;
         self.inner.create(record).await
     }
-    async fn find(&self, digest: &Digest) -> Result<Option<Versioned>, StoreError> {
-        self.up()?;
+    async fn find(&self, digest: &Digest) -> Result<Option<VersionedGrant>, StoreError> {
+        self.check_available()?;
         let found = self.inner.find(digest).await;
-        // Lets others come between reading and swapping, as they do in a real store.
+        // Lets other calls run between reading and swapping, as in a real store.
         tokio::task::yield_now().await;
         found
     }
-    async fn find_by_id(&self, id: &str) -> Result<Option<Versioned>, StoreError> {
-        self.up()?;
+    async fn find_by_id(&self, id: &str) -> Result<Option<VersionedGrant>, StoreError> {
+        self.check_available()?;
         self.inner.find_by_id(id).await
     }
-    async fn of_principal(&self, principal: &UserId) -> Result<Vec<Versioned>, StoreError> {
-        self.up()?;
-        self.inner.of_principal(principal).await
+    async fn find_by_principal(
+        &self,
+        principal: &UserId,
+    ) -> Result<Vec<VersionedGrant>, StoreError> {
+        self.check_available()?;
+        self.inner.find_by_principal(principal).await
     }
     async fn swap(&self, expected: u64, record: GrantRecord) -> Result<Swap, StoreError> {
-        self.up()?;
+        self.check_available()?;
         self.inner.swap(expected, record).await
     }
     async fn purge(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.up()?;
+        self.check_available()?;
         self.inner.purge(now).await
     }
 }
 
 struct Bank {
     oauth: OAuth,
-    store: Arc<Shaky>,
+    store: Arc<FailingStore>,
     clock: ManualClock,
 }
 
@@ -94,7 +97,7 @@ fn clients() -> Arc<dyn Clients> {
     let id = |id: &str| ClientId::new(id).unwrap();
     let query = "https://plaid.example/query?kept=1";
     let plaid = Client::new(id("plaid"), "Plaid", [REDIRECT, query]);
-    // An id and a secret that Basic must write form-encoded.
+    // An id and a secret that HTTP Basic must form-encode.
     let odd = Client::new(id("odd client"), "Odd", [REDIRECT]);
     let percent = Client::new(id("per%41cent"), "Percent", [REDIRECT]);
     let secret = |text: &str| ClientSecret::new(text);
@@ -106,7 +109,7 @@ fn clients() -> Arc<dyn Clients> {
 }
 
 fn bank() -> Bank {
-    let (store, clock) = (Arc::new(Shaky::default()), ManualClock::new(start()));
+    let (store, clock) = (Arc::new(FailingStore::default()), ManualClock::new(start()));
     let oauth = OAuth::builder(ISSUER, clients(), store.clone())
         .clock(Arc::new(clock.clone()))
         .build()
@@ -145,7 +148,7 @@ fn form(pairs: &[(&str, &str)]) -> String {
     form.finish()
 }
 
-/// The query of a good authorization request, with parameters replaced, left out or added.
+/// Returns the query of a valid authorization request, with parameters replaced, removed or added.
 fn query(changes: &[(&str, Option<&str>)]) -> String {
     let mut pairs = vec![
         ("response_type", "code"),
@@ -177,15 +180,15 @@ fn user() -> UserId {
 }
 
 impl Bank {
-    async fn ask(&self, query: &str) -> AuthorizationRequest {
+    async fn authorization_request(&self, query: &str) -> AuthorizationRequest {
         match self.oauth.authorize(query).await {
-            Authorization::Ask(request) => *request,
-            other => panic!("not asked: {other:?}"),
+            Authorization::Prompt(request) => *request,
+            other => panic!("no prompt: {other:?}"),
         }
     }
 
     async fn code(&self, query: &str) -> String {
-        let request = self.ask(query).await;
+        let request = self.authorization_request(query).await;
         let approved = self.oauth.approve(&request, user(), PermittedAccounts::All).await;
         parameter(&approved.unwrap(), "code").unwrap()
     }
@@ -232,7 +235,7 @@ impl Bank {
         self.oauth.revoke(headers, body.as_bytes()).await
     }
 
-    async fn lives(&self, token: &AccessToken) -> bool {
+    async fn is_valid(&self, token: &AccessToken) -> bool {
         match self.oauth.verifier().verify(token).await {
             Ok(_) => true,
             Err(VerifyError::Invalid(_)) => false,
@@ -245,7 +248,7 @@ fn refresh_token(tokens: &TokenResponse) -> &RefreshToken {
     tokens.refresh_token.as_ref().unwrap()
 }
 
-/// Status and `error` of a refusal, as they go on the wire.
+/// Returns the status and `error` of a refusal on the wire.
 fn refusal<T: std::fmt::Debug>(result: Result<T, OAuthError>) -> (u16, String) {
     let error = result.unwrap_err();
     let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();
@@ -268,10 +271,10 @@ async fn a_user_authorizes_and_the_tokens_work() {
         ("application_id", Some("app-1")),
         ("application_name", Some("Budget")),
     ];
-    let request = bank.ask(&query(&changes)).await;
+    let request = bank.authorization_request(&query(&changes)).await;
     assert_eq!(request.client_name, "Plaid");
     assert_eq!(request.application_name.as_deref(), Some("Budget"));
-    // The bank keeps it between its pages.
+    // The bank stores the request between its pages.
     let json = serde_json::to_string(&request).unwrap();
     let request: AuthorizationRequest = serde_json::from_str(&json).unwrap();
     let account = AccountId::new("a-1").unwrap();
@@ -298,11 +301,11 @@ async fn a_user_authorizes_and_the_tokens_work() {
     assert_eq!(grant.expires_at, Some(start() + TimeDelta::seconds(900)));
 
     bank.clock.advance(TimeDelta::seconds(899));
-    assert!(bank.lives(&tokens.access_token).await);
+    assert!(bank.is_valid(&tokens.access_token).await);
     bank.clock.advance(TimeDelta::seconds(1));
-    assert!(!bank.lives(&tokens.access_token).await);
+    assert!(!bank.is_valid(&tokens.access_token).await);
     let next = bank.refresh(refresh_token(&tokens)).await.unwrap();
-    assert!(bank.lives(&next.access_token).await);
+    assert!(bank.is_valid(&next.access_token).await);
     let next = bank.oauth.verifier().verify(&next.access_token).await;
     assert_eq!(next.unwrap().grant_id, grant.grant_id);
 }
@@ -317,7 +320,7 @@ async fn tokens_for_credentials_mode() {
     let grant = bank.oauth.verifier().verify(&token).await.unwrap();
     assert_eq!(grant.scopes.to_string(), "accounts");
     bank.revoke(&plaid(), token.expose()).await.unwrap();
-    assert!(!bank.lives(&token).await);
+    assert!(!bank.is_valid(&token).await);
 }
 
 #[tokio::test]
@@ -326,8 +329,8 @@ async fn the_store_keeps_what_it_promises_and_no_secret() {
     let bank = bank();
     let code = bank.code(&query(&[])).await;
     let tokens = bank.redeem(&code).await.unwrap();
-    let kept = bank.store.of_principal(&user()).await.unwrap();
-    let json = serde_json::to_string(&*kept[0].record).unwrap();
+    let stored = bank.store.find_by_principal(&user()).await.unwrap();
+    let json = serde_json::to_string(&*stored[0].record).unwrap();
     let refresh = refresh_token(&tokens).expose();
     let (family, secret) = refresh.split_once('.').unwrap();
     for secret in [&*code, family, secret, tokens.access_token.expose()] {
@@ -335,7 +338,7 @@ async fn the_store_keeps_what_it_promises_and_no_secret() {
         assert_eq!(secret.len(), 43, "256 bits");
     }
     let read: GrantRecord = serde_json::from_str(&json).unwrap();
-    assert_eq!(read, *kept[0].record);
+    assert_eq!(read, *stored[0].record);
 }
 
 #[tokio::test]
@@ -345,5 +348,5 @@ async fn the_store_in_memory_drops_what_is_over() {
         let _ = bank.code(&query(&[])).await;
         bank.clock.advance(TimeDelta::seconds(60));
     }
-    assert!(bank.store.of_principal(&user()).await.unwrap().len() < 1100);
+    assert!(bank.store.find_by_principal(&user()).await.unwrap().len() < 1100);
 }

@@ -1,4 +1,4 @@
-//! Plaid's API over a Plaid that answers from the golden vectors.
+//! Plaid's API over an implementation that responds with the golden vectors.
 
 mod credentials;
 mod limits;
@@ -14,7 +14,7 @@ use px_server::{
     plaid::{Caller, Error, Plaid, PlaidService, PlaidServiceBuilder},
 };
 use px_types::{
-    ClientId, ClientSecret, Endpoint, endpoint::codec::Reply as _, testing::PLAID_VECTORS,
+    ClientId, ClientSecret, Endpoint, endpoint::codec::ResponseBody as _, testing::PLAID_VECTORS,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,13 +27,13 @@ use tower::ServiceExt as _;
 /// The client of the golden vectors.
 const CLIENT: &str = "client-7d0b6c21";
 const SECRET: &str = "client-secret-e83a10f4";
-/// A second one, an application.
+/// A second client, an application.
 const OTHER: &str = "client-other";
 const OTHER_SECRET: &str = "client-secret-of-the-other";
 /// The request id of the golden vectors.
 const REQUEST_ID: &str = "3b7f02c1d9e84a56";
 
-/// The request or the response of an endpoint.
+/// Returns the request or the response of an endpoint.
 fn vector(id: &str, part: &str) -> Value {
     let (_, text) = PLAID_VECTORS.iter().find(|(name, _)| *name == id).unwrap();
     serde_json::from_str::<Value>(text).unwrap()[part].take()
@@ -41,24 +41,24 @@ fn vector(id: &str, part: &str) -> Value {
 
 /// A call that reached a method.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedCall {
     endpoint: &'static str,
     client_id: String,
     request_id: String,
     request: Value,
 }
 
-/// Answers from the golden vectors and notes who asked for what.
+/// Responds with the golden vectors and records the calls.
 #[derive(Clone, Default)]
-pub(crate) struct Scripted(Arc<Mutex<Vec<Seen>>>);
+pub(crate) struct Scripted(Arc<Mutex<Vec<RecordedCall>>>);
 
 impl Scripted {
-    fn seen(&self) -> Vec<Seen> {
+    fn calls(&self) -> Vec<RecordedCall> {
         self.0.lock().unwrap().clone()
     }
 
-    /// The access token of a request says what goes wrong.
-    fn answer<E: Endpoint + Serialize>(
+    /// Fails as the access token of the request says.
+    fn respond<E: Endpoint + Serialize>(
         &self,
         caller: &Caller,
         request: &E,
@@ -75,7 +75,7 @@ impl Scripted {
             Some("unknown") => return Err(Error::invalid_access_token()),
             _ => {}
         }
-        self.0.lock().unwrap().push(Seen {
+        self.0.lock().unwrap().push(RecordedCall {
             endpoint: id,
             client_id: caller.client_id().as_str().to_owned(),
             request_id: caller.request_id().to_owned(),
@@ -96,7 +96,7 @@ macro_rules! scripted {
                 caller: &Caller,
                 request: $endpoint,
             ) -> Result<<$endpoint as Endpoint>::Response, Error> {
-                self.answer::<$endpoint>(caller, &request)
+                self.respond::<$endpoint>(caller, &request)
             })+
         }
     };
@@ -123,7 +123,7 @@ fn service_with(
     (change(builder).build().unwrap(), plaid)
 }
 
-/// A request without credentials.
+/// Returns a request without credentials.
 fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     Request::post(path)
         .header(header::HOST, "plaid.example")
@@ -132,8 +132,8 @@ fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// A request of the client, which shows who it is in the headers.
-fn of_client(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+/// Returns a request of the client with its credentials in the headers.
+fn client_request(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     with_headers(post(path, body), &[("plaid-client-id", CLIENT), ("plaid-secret", SECRET)])
 }
 
@@ -147,10 +147,10 @@ fn with_headers(
     request
 }
 
-/// What every answer has, and the answer.
+/// Sends a request, checks the common properties of responses, and returns the response.
 async fn send(service: &PlaidService, request: Request<Full<Bytes>>) -> (Response<()>, Value) {
-    let answer = service.clone().oneshot(request).await.unwrap();
-    let (parts, body) = answer.into_parts();
+    let response = service.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     assert_eq!(parts.headers[header::CONTENT_TYPE], "application/json");
     assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
@@ -167,9 +167,9 @@ async fn send(service: &PlaidService, request: Request<Full<Bytes>>) -> (Respons
     (Response::from_parts(parts, ()), body)
 }
 
-/// The status and the code.
+/// Returns the status and the code.
 async fn outcome(service: &PlaidService, request: Request<Full<Bytes>>) -> (u16, String) {
-    let (answer, body) = send(service, request).await;
+    let (response, body) = send(service, request).await;
     let code = body["error_code"].as_str().unwrap_or_default().to_owned();
-    (answer.status().as_u16(), code)
+    (response.status().as_u16(), code)
 }

@@ -1,7 +1,8 @@
-//! What each field of `GET /users/{user_id}` needs: one decision per field of the contract.
+//! The scope that each field of `GET /users/{user_id}` needs: one decision per field of the
+//! contract.
 //!
-//! The fields come from the generated API description, so a new field fails here until somebody
-//! has decided which scope it needs.
+//! The fields come from the generated API description, so a new field fails here until a decision
+//! is made for it.
 
 use crate::bank::{get, json};
 use async_trait::async_trait;
@@ -32,7 +33,7 @@ enum Needs {
 }
 use Needs::{Auth, Identity, Nothing};
 
-/// Where the fields are, their names, and what they need.
+/// The decisions: the needed scope, the object, and its fields.
 const DECISIONS: &[(Needs, &str, &str)] = &[
     (Nothing, "", "user_identity_id"),
     (Nothing, "identities[].", "id name"),
@@ -46,7 +47,7 @@ const DECISIONS: &[(Needs, &str, &str)] = &[
         "id name symbol isin cusip sedol is_cash_equivalent type current_price current_as_of \
          close_price close_price_as_of currency non_iso_currency",
     ),
-    // The mask is what a user knows an account by; it is no account number.
+    // Users identify an account by its mask, which is not an account number.
     (
         Nothing,
         "accounts[].",
@@ -109,7 +110,7 @@ fn decisions() -> BTreeMap<String, Needs> {
     all.collect()
 }
 
-/// The paths of every leaf below a schema.
+/// Collects the paths of every leaf of a schema.
 fn described(schema: &Value, all: &Value, path: &str, into: &mut BTreeSet<String>) {
     if let Some(name) = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()) {
         described(&all[name], all, path, into);
@@ -133,7 +134,7 @@ fn described(schema: &Value, all: &Value, path: &str, into: &mut BTreeSet<String
     }
 }
 
-/// The paths of every leaf of a message.
+/// Collects the paths of every leaf of a message.
 fn shown(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -157,7 +158,8 @@ fn leaves(value: &Value) -> BTreeSet<String> {
     into
 }
 
-/// A bank whose user has an account of every kind with every field, and one of a kind to come.
+/// A bank with a user who has an account of every kind with every field, and one of an unknown
+/// kind.
 struct Bank;
 
 fn everything() -> Value {
@@ -194,7 +196,7 @@ impl Partner for Bank {
     }
 }
 
-/// A token is the list of its scopes, with `+` between them.
+/// A token is the list of its scopes, separated by `+`.
 struct Tokens;
 
 #[async_trait]
@@ -224,7 +226,7 @@ fn every_field_of_the_contract_has_a_decision() {
     assert_eq!(fields, decided);
 }
 
-/// What a scope does not allow is not shown (security case: property-level authorization).
+/// Fields without the needed scope are not shown (security case: property-level authorization).
 #[tokio::test]
 async fn scope_projection() {
     let decisions = decisions();
@@ -237,7 +239,7 @@ async fn scope_projection() {
         let mut user = user(scopes).await;
         let accounts = user["accounts"].as_array_mut().unwrap();
         assert_eq!(accounts.len(), 7, "no account is lost");
-        // Of a kind to come nobody can say what a field is.
+        // The meaning of a field of an unknown kind is not known.
         let later = leaves(&accounts.pop().unwrap());
         let whole = allowed(Identity) && allowed(Auth);
         assert_eq!(later.contains("home.street"), whole, "{scopes}: {later:?}");
@@ -248,7 +250,7 @@ async fn scope_projection() {
             .map(|(path, _)| path.clone())
             .collect();
         let mut shown = leaves(&user);
-        // Only the account of a kind to come is in bitcoin.
+        // Only the account of an unknown kind is in bitcoin.
         shown.insert("accounts[].non_iso_currency".into());
         assert_eq!(shown, expected, "{scopes}");
     }

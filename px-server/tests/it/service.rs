@@ -1,4 +1,4 @@
-//! The service over a small bank: what every partner would get wrong, done once.
+//! The service over a small bank: the behavior that is implemented once for every partner.
 
 use crate::bank::{self, Behaviour, body, get, json, post, send};
 use http::{Method, Request, StatusCode, header};
@@ -7,12 +7,12 @@ use px_server::{PermittedAccounts, ResponseCheck};
 use px_types::{AccountId, ScopeSet};
 use std::collections::BTreeSet;
 
-/// A row of the table: name, request, status, error id, and what the text must name.
+/// A row of the table: name, request, status, error id, and a text that the message contains.
 type Refused<'t> = (&'t str, Request<Full<bytes::Bytes>>, u16, &'t str, &'t str);
 
 const WINDOW: &str = "start_date=2024-01-01&end_date=2024-01-31";
 
-/// `px.md` 2.3, row by row: request, status, error id, and what the text must name.
+/// `px.md` 2.3, row by row: request, status, error id, and a text that the message contains.
 #[tokio::test]
 async fn negative_cases() {
     let service = bank::service();
@@ -119,7 +119,7 @@ async fn negative_cases() {
     }
 }
 
-/// RFC 6750 section 3: each refusal says which kind it is.
+/// RFC 6750 section 3: each refusal names its kind.
 #[tokio::test]
 async fn challenge_header() {
     let service = bank::service();
@@ -134,7 +134,7 @@ async fn challenge_header() {
     }
 }
 
-/// Every route × own, foreign and unknown user: foreign and unknown cannot be told apart.
+/// Every route with own, foreign and unknown user: the responses for foreign and unknown are equal.
 #[tokio::test]
 async fn bola_matrix() {
     let service = bank::service();
@@ -142,17 +142,17 @@ async fn bola_matrix() {
     {
         for (token, own) in [("t1", "u1"), ("t2", "u2")] {
             let foreign = if own == "u1" { "u2" } else { "u1" };
-            let mut answers = Vec::new();
+            let mut responses = Vec::new();
             for user in [foreign, "nobody", "%2e", "x%2Fy", "U1", "u1%20", "t1"] {
                 let mut request = get(&format!("/users/{user}{suffix}"), Some(token));
                 request.headers_mut().insert("x-request-id", "fixed".parse().unwrap());
                 let response = send(&service, request).await;
                 let (parts, body) = (response.status(), response.headers().clone());
-                answers.push((user, parts, body, self::body(response).await));
+                responses.push((user, parts, body, self::body(response).await));
             }
-            for (user, status, headers, body) in &answers {
+            for (user, status, headers, body) in &responses {
                 assert_eq!(*status, StatusCode::FORBIDDEN, "{user}{suffix}");
-                assert_eq!((headers, body), (&answers[0].2, &answers[0].3), "{user}{suffix}");
+                assert_eq!((headers, body), (&responses[0].2, &responses[0].3), "{user}{suffix}");
             }
             let own = send(&service, get(&format!("/users/{own}{suffix}"), Some(token))).await;
             assert_ne!(own.status(), StatusCode::FORBIDDEN);
@@ -215,13 +215,13 @@ async fn an_encoded_user_id_is_the_same_user() {
 }
 
 #[tokio::test]
-async fn whose_token_it_is() {
+async fn the_user_of_a_token() {
     let service = bank::service();
-    let answer = json(send(&service, get("/customers/current", Some("no-accounts"))).await).await;
-    assert_eq!(answer, serde_json::json!({ "user_id": "u1" }));
+    let response = json(send(&service, get("/customers/current", Some("no-accounts"))).await).await;
+    assert_eq!(response, serde_json::json!({ "user_id": "u1" }));
 }
 
-/// A grant over one account: nothing of the others is seen, counts included, whether or not
+/// A grant over one account: nothing of other accounts is shown, counts included, whether or not
 /// the bank filters.
 #[tokio::test]
 async fn grant_filter() {
@@ -257,7 +257,7 @@ async fn grant_filter() {
     }
 }
 
-/// A bank that says it filters and does not: nothing goes out.
+/// A bank that declares filtering but does not filter: nothing is sent.
 #[tokio::test]
 async fn a_bank_that_breaks_its_word_is_not_believed() {
     let service = bank::service_with(Behaviour::ClaimsToFilter, |builder| builder);
@@ -289,12 +289,12 @@ async fn failures_of_the_bank() {
     assert_eq!(response.status(), 503);
     let wait: u64 = response.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
     assert_eq!(wait, 90);
-    let answer = json(response).await;
-    assert_eq!(answer["error"]["id"], "institution_unavailable");
-    assert_eq!(answer["retry_at"], "2024-06-01T12:01:30Z");
+    let response = json(response).await;
+    assert_eq!(response["error"]["id"], "institution_unavailable");
+    assert_eq!(response["retry_at"], "2024-06-01T12:01:30Z");
 }
 
-/// A token store that fails gives 503, never 401: a 401 would end the Item.
+/// A failing token store gives 503, never 401, because a 401 would end the Item.
 #[tokio::test]
 async fn a_failing_token_store_ends_no_item() {
     let service = bank::service();
@@ -303,7 +303,7 @@ async fn a_failing_token_store_ends_no_item() {
     assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
 }
 
-/// A core system that refuses the bank's own sign-in is no reason to end the user's Item.
+/// A core system that refuses the bank's own sign-in does not end the user's Item.
 #[tokio::test]
 async fn a_refused_sign_in_of_the_banks_own_ends_no_item() {
     let service = bank::service();
@@ -360,7 +360,7 @@ async fn the_line_of_a_panic_has_the_request_id_as_its_own_field() {
     drop(guard);
     let text = log.text();
     let line = text.lines().find(|line| line.contains("panicked")).unwrap();
-    // Not of the span alone, which a log of errors does not have.
+    // In the event itself and not only in the span, because a log of errors has no spans.
     let (_, own) = line.split_once("panicked").unwrap();
     assert!(own.contains("the-request"), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Verifiers of others' tokens: JWTs with a provider's keys, introspection, the cache.
+//! Verifiers of a provider's tokens: JWTs with the provider's keys, introspection, the cache.
 
 mod cache;
 mod misconfigured;
@@ -40,16 +40,16 @@ fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(NOW, 0).unwrap()
 }
 
-/// A provider that answers from a script, and then with its last answer for ever.
+/// A provider that responds from a script, and then repeats its last response.
 #[derive(Debug)]
 struct Provider {
-    script: Mutex<VecDeque<Answer>>,
+    script: Mutex<VecDeque<ScriptedResponse>>,
     calls: AtomicUsize,
     last: Mutex<Option<Request<Bytes>>>,
 }
 
 #[derive(Clone, Debug)]
-enum Answer {
+enum ScriptedResponse {
     Json(u16, Value),
     Bytes(Vec<u8>),
     Fault,
@@ -57,7 +57,7 @@ enum Answer {
 }
 
 impl Provider {
-    fn new(script: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+    fn new(script: impl IntoIterator<Item = ScriptedResponse>) -> Arc<Self> {
         Arc::new(Self {
             script: Mutex::new(script.into_iter().collect()),
             calls: AtomicUsize::new(0),
@@ -79,20 +79,20 @@ impl HttpTransport for Provider {
     ) -> Result<Response<Bytes>, TransportError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         *self.last.lock().unwrap() = Some(request);
-        let answer = {
+        let response = {
             let mut script = self.script.lock().unwrap();
             match script.len() {
                 1 => script[0].clone(),
                 _ => script.pop_front().unwrap(),
             }
         };
-        let (status, body) = match answer {
-            Answer::Json(status, body) => (status, body.to_string().into_bytes()),
-            Answer::Bytes(body) => (200, body),
-            Answer::Fault => {
+        let (status, body) = match response {
+            ScriptedResponse::Json(status, body) => (status, body.to_string().into_bytes()),
+            ScriptedResponse::Bytes(body) => (200, body),
+            ScriptedResponse::Fault => {
                 return Err(TransportError::new(TransportErrorKind::Connect, "connection refused"));
             }
-            Answer::Never => std::future::pending().await,
+            ScriptedResponse::Never => std::future::pending().await,
         };
         Ok(Response::builder().status(status).body(body.into()).unwrap())
     }
@@ -146,7 +146,7 @@ fn claims(changes: Value) -> Value {
     merged(claims, changes)
 }
 
-/// Replaces members; `null` takes one out.
+/// Replaces members; `null` removes one.
 fn merged(mut value: Value, changes: Value) -> Value {
     for (name, change) in changes.as_object().unwrap() {
         match change {
@@ -157,9 +157,9 @@ fn merged(mut value: Value, changes: Value) -> Value {
     value
 }
 
-fn set(keys: &[&Key]) -> Answer {
+fn jwks_response(keys: &[&Key]) -> ScriptedResponse {
     let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
-    Answer::Json(200, json!({ "keys": keys }))
+    ScriptedResponse::Json(200, json!({ "keys": keys }))
 }
 
 fn jwt(provider: &Arc<Provider>, clock: &ManualClock) -> JwtVerifier {
@@ -172,7 +172,7 @@ async fn verify(verifier: &dyn TokenVerifier, token: &str) -> Result<Arc<TokenGr
     verifier.verify(&AccessToken::new(token)).await
 }
 
-async fn verdict(verifier: &dyn TokenVerifier, token: &str) -> &'static str {
+async fn outcome(verifier: &dyn TokenVerifier, token: &str) -> &'static str {
     match verify(verifier, token).await {
         Ok(_) => "good",
         Err(VerifyError::Invalid(_)) => "invalid",
@@ -181,16 +181,16 @@ async fn verdict(verifier: &dyn TokenVerifier, token: &str) -> &'static str {
     }
 }
 
-/// A verifier that has accepted a token, so that what it refuses it refuses for good.
-async fn experienced<V: TokenVerifier>(verifier: V, token: &str) -> V {
-    assert_eq!(verdict(&verifier, token).await, "good");
+/// Returns the verifier after it has accepted a token, so that its refusals are definite.
+async fn after_accepting<V: TokenVerifier>(verifier: V, token: &str) -> V {
+    assert_eq!(outcome(&verifier, token).await, "good");
     verifier
 }
 
 #[tokio::test]
 async fn jwt_that_is_good() {
     let (key, clock) = (Key::new("k1"), ManualClock::new(start()));
-    let provider = Provider::new([set(&[&key, &Key::new("k2")])]);
+    let provider = Provider::new([jwks_response(&[&key, &Key::new("k2")])]);
     let verifier = jwt(&provider, &clock);
     let token = key.sign(&header(json!({})), &claims(json!({})));
     let grant = verify(&verifier, &token).await.unwrap();
@@ -212,9 +212,9 @@ async fn jwt_that_is_good() {
         ("an empty scope", json!({}), json!({"scope": ""})),
     ] {
         let token = key.sign(&header(header_change), &claims(claims_change));
-        assert_eq!(verdict(&verifier, &token).await, "good", "{name}");
+        assert_eq!(outcome(&verifier, &token).await, "good", "{name}");
     }
-    assert_eq!(provider.calls(), 1, "the keys are kept");
+    assert_eq!(provider.calls(), 1, "the keys are cached");
     let accounts = jwt(&provider, &clock).accounts_claim("accounts");
     let token = key.sign(&header(json!({})), &claims(json!({"accounts": ["a-1"]})));
     let grant = verify(&accounts, &token).await.unwrap();
@@ -284,7 +284,7 @@ async fn jwt_negative_table() {
         ("bound to a certificate", good(json!({}), json!({"cnf": {"x5t#S256": "x"}}))),
         ("longer than 16 KiB", good(json!({}), json!({"x": "x".repeat(16 * 1024)}))),
     ];
-    // What the provider signs is its word: if it cannot be used, no token is at fault.
+    // A signed token with unusable claims is the provider's fault, not the token's.
     let not_judged = [
         ("no audience", good(json!({}), json!({"aud": null}))),
         ("an audience that is no text", good(json!({}), json!({"aud": {}}))),
@@ -310,10 +310,10 @@ async fn jwt_negative_table() {
     let cases = refused.map(|(name, token)| (name, token, invalid)).into_iter();
     let cases = cases.chain(not_judged.map(|(name, token)| (name, token, misconfigured)));
     for (name, token, expected) in cases.chain([unknown, nameless]) {
-        let provider = Provider::new([set(&[&key, &second])]);
+        let provider = Provider::new([jwks_response(&[&key, &second])]);
         let good = good(json!({}), json!({"jti": "good"}));
-        let verifier = experienced(jwt(&provider, &clock), &good).await;
-        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
+        let verifier = after_accepting(jwt(&provider, &clock), &good).await;
+        assert_eq!(outcome(&verifier, &token).await, expected, "{name}");
     }
 }
 
@@ -324,7 +324,7 @@ async fn keys_that_do_not_fit_are_not_used() {
     let second = Key::new("k2");
     let of_second = second.sign(&header(json!({"kid": "k2"})), &claims(json!({})));
     for (name, change, expected) in [
-        // As if they were not there.
+        // As if the keys did not exist.
         ("for encryption", json!({"use": "enc"}), "unavailable"),
         ("for signing alone", json!({"key_ops": ["sign"]}), "unavailable"),
         ("on another curve", json!({"crv": "P-521"}), "unavailable"),
@@ -332,15 +332,15 @@ async fn keys_that_do_not_fit_are_not_used() {
         ("for another algorithm", json!({"alg": "ES384"}), "invalid"),
     ] {
         let keys = json!({ "keys": [merged(key.jwk(), change), second.jwk()] });
-        let provider = Provider::new([Answer::Json(200, keys)]);
-        let verifier = experienced(jwt(&provider, &clock), &of_second).await;
-        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
+        let provider = Provider::new([ScriptedResponse::Json(200, keys)]);
+        let verifier = after_accepting(jwt(&provider, &clock), &of_second).await;
+        assert_eq!(outcome(&verifier, &token).await, expected, "{name}");
     }
-    // One key needs no kid, and neither alg nor use.
+    // A single key needs no `kid`, and neither `alg` nor `use`.
     let jwk = merged(key.jwk(), json!({"kid": null, "alg": null, "use": null}));
-    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk] }))]);
+    let provider = Provider::new([ScriptedResponse::Json(200, json!({ "keys": [jwk] }))]);
     let nameless = key.sign(&header(json!({"kid": null})), &claims(json!({})));
-    assert_eq!(verdict(&jwt(&provider, &clock), &nameless).await, "good");
+    assert_eq!(outcome(&jwt(&provider, &clock), &nameless).await, "good");
 }
 
 #[tokio::test]
@@ -355,31 +355,36 @@ async fn other_algorithms_unless_others_are_selected() {
     let key = EncodingKey::from_ed_der(&pair.serialize_der());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA);
     let token = format!("{message}.{}", signature.unwrap());
-    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk, es256.jwk()] }))]);
-    assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "good");
+    let provider =
+        Provider::new([ScriptedResponse::Json(200, json!({ "keys": [jwk, es256.jwk()] }))]);
+    assert_eq!(outcome(&jwt(&provider, &clock), &token).await, "good");
     let selected = jwt(&provider, &clock).algorithms([JwtAlgorithm::Es256]);
-    assert_eq!(verdict(&selected, &token).await, "misconfigured", "as every token so far");
+    assert_eq!(outcome(&selected, &token).await, "misconfigured", "as every token so far");
     let of_es256 = es256.sign(&header(json!({"kid": "es"})), &claims(json!({})));
-    let selected = experienced(selected, &of_es256).await;
-    assert_eq!(verdict(&selected, &token).await, "invalid");
+    let selected = after_accepting(selected, &of_es256).await;
+    assert_eq!(outcome(&selected, &token).await, "invalid");
 }
 
 #[tokio::test]
-async fn keys_are_fetched_anew_for_an_unknown_kid_once_a_minute() {
+async fn keys_are_fetched_again_for_an_unknown_kid_once_a_minute() {
     let (old, new, clock) = (Key::new("k1"), Key::new("k2"), ManualClock::new(start()));
-    let provider = Provider::new([set(&[&old]), set(&[&old]), set(&[&old, &new])]);
+    let provider = Provider::new([
+        jwks_response(&[&old]),
+        jwks_response(&[&old]),
+        jwks_response(&[&old, &new]),
+    ]);
     let verifier = jwt(&provider, &clock);
     let of_old = old.sign(&header(json!({})), &claims(json!({})));
     let of_new = new.sign(&header(json!({"kid": "k2"})), &claims(json!({})));
-    assert_eq!(verdict(&verifier, &of_old).await, "good");
-    // The provider may have changed its keys a moment ago, and its caches do not show it yet.
-    assert_eq!(verdict(&verifier, &of_new).await, "unavailable");
+    assert_eq!(outcome(&verifier, &of_old).await, "good");
+    // The provider may have changed its keys recently, and its caches may not show it yet.
+    assert_eq!(outcome(&verifier, &of_new).await, "unavailable");
     assert_eq!(provider.calls(), 2);
-    assert_eq!(verdict(&verifier, &of_new).await, "unavailable");
-    assert_eq!(verdict(&verifier, &of_old).await, "good");
+    assert_eq!(outcome(&verifier, &of_new).await, "unavailable");
+    assert_eq!(outcome(&verifier, &of_old).await, "good");
     assert_eq!(provider.calls(), 2);
     clock.advance(TimeDelta::seconds(60));
-    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    assert_eq!(outcome(&verifier, &of_new).await, "good");
     assert_eq!(provider.calls(), 3);
 }
 
@@ -390,55 +395,55 @@ async fn a_kid_that_stays_unknown_is_refused_after_10_minutes() {
     let lasting = json!({"exp": NOW + 86_400});
     let of_known = known.sign(&header(json!({})), &claims(lasting.clone()));
     let of_unknown = unknown.sign(&header(json!({"kid": "k2"})), &claims(lasting.clone()));
-    let provider = Provider::new([set(&[&known])]);
-    let verifier = experienced(jwt(&provider, &clock), &of_known).await;
+    let provider = Provider::new([jwks_response(&[&known])]);
+    let verifier = after_accepting(jwt(&provider, &clock), &of_known).await;
     for _ in 0..10 {
-        assert_eq!(verdict(&verifier, &of_unknown).await, "unavailable");
+        assert_eq!(outcome(&verifier, &of_unknown).await, "unavailable");
         clock.advance(TimeDelta::minutes(1));
     }
-    assert_eq!(verdict(&verifier, &of_unknown).await, "invalid");
-    assert_eq!(verdict(&verifier, &of_unknown).await, "invalid", "also between two fetches");
-    // Another one has its own time.
+    assert_eq!(outcome(&verifier, &of_unknown).await, "invalid");
+    assert_eq!(outcome(&verifier, &of_unknown).await, "invalid", "also between two fetches");
+    // Another id has its own period.
     let of_later = later.sign(&header(json!({"kid": "k3"})), &claims(lasting));
-    assert_eq!(verdict(&verifier, &of_later).await, "unavailable");
-    assert_eq!(verdict(&verifier, &of_known).await, "good");
-    // Without any token that was good, the address of the keys is in doubt.
+    assert_eq!(outcome(&verifier, &of_later).await, "unavailable");
+    assert_eq!(outcome(&verifier, &of_known).await, "good");
+    // Without any accepted token, the address of the keys may be wrong.
     let verifier = jwt(&provider, &clock);
-    assert_eq!(verdict(&verifier, &of_unknown).await, "unavailable");
+    assert_eq!(outcome(&verifier, &of_unknown).await, "unavailable");
     clock.advance(TimeDelta::minutes(10));
-    assert_eq!(verdict(&verifier, &of_unknown).await, "misconfigured");
+    assert_eq!(outcome(&verifier, &of_unknown).await, "misconfigured");
 }
 
 /// A provider that was set up again: the same issuer, other keys.
 #[tokio::test]
 async fn other_keys_of_the_same_issuer() {
     let lasting = || claims(json!({"exp": NOW + 86_400}));
-    // With other ids: what the old key signed is in doubt for 10 minutes, then refused.
+    // With other ids: a signature of the old key is in doubt for 10 minutes, then refused.
     let (old, new, clock) = (Key::new("k1"), Key::new("k2"), ManualClock::new(start()));
     let of_old = old.sign(&header(json!({})), &lasting());
     let of_new = new.sign(&header(json!({"kid": "k2"})), &lasting());
-    let provider = Provider::new([set(&[&old]), set(&[&new])]);
-    let verifier = experienced(jwt(&provider, &clock), &of_old).await;
-    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    let provider = Provider::new([jwks_response(&[&old]), jwks_response(&[&new])]);
+    let verifier = after_accepting(jwt(&provider, &clock), &of_old).await;
+    assert_eq!(outcome(&verifier, &of_new).await, "good");
     for _ in 0..10 {
         clock.advance(TimeDelta::seconds(59));
-        assert_eq!(verdict(&verifier, &of_old).await, "unavailable");
+        assert_eq!(outcome(&verifier, &of_old).await, "unavailable");
     }
     clock.advance(TimeDelta::minutes(1));
-    assert_eq!(verdict(&verifier, &of_old).await, "unavailable", "it was met 9 minutes ago");
+    assert_eq!(outcome(&verifier, &of_old).await, "unavailable", "it was met 9 minutes ago");
     clock.advance(TimeDelta::minutes(1));
-    assert_eq!(verdict(&verifier, &of_old).await, "invalid");
+    assert_eq!(outcome(&verifier, &of_old).await, "invalid");
     // With the same id, which no provider should do.
     let (old, new, clock) = (Key::new("k1"), Key::new("k1"), ManualClock::new(start()));
     let of_old = old.sign(&header(json!({})), &lasting());
     let of_new = new.sign(&header(json!({})), &lasting());
-    let provider = Provider::new([set(&[&old]), set(&[&new])]);
-    let verifier = experienced(jwt(&provider, &clock), &of_old).await;
-    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    let provider = Provider::new([jwks_response(&[&old]), jwks_response(&[&new])]);
+    let verifier = after_accepting(jwt(&provider, &clock), &of_old).await;
+    assert_eq!(outcome(&verifier, &of_new).await, "good");
     clock.advance(TimeDelta::minutes(9));
-    assert_eq!(verdict(&verifier, &of_old).await, "unavailable");
+    assert_eq!(outcome(&verifier, &of_old).await, "unavailable");
     clock.advance(TimeDelta::minutes(1));
-    assert_eq!(verdict(&verifier, &of_old).await, "invalid");
+    assert_eq!(outcome(&verifier, &of_old).await, "invalid");
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,39 +451,39 @@ async fn keys_that_cannot_be_had_end_no_token() {
     let key = Key::new("k1");
     let token = key.sign(&header(json!({})), &claims(json!({})));
     let (unavailable, misconfigured) = ("unavailable", "misconfigured");
-    for (name, answer, expected) in [
-        ("a fault", Answer::Fault, unavailable),
-        ("no answer", Answer::Never, unavailable),
-        ("500", Answer::Json(500, json!({"keys": [key.jwk()]})), unavailable),
-        ("404", Answer::Json(404, json!({})), misconfigured),
-        ("a redirect", Answer::Json(302, json!({})), misconfigured),
-        ("junk", Answer::Bytes(b"<html>".to_vec()), misconfigured),
-        ("no keys", Answer::Json(200, json!({"keys": []})), misconfigured),
-        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
+    for (name, response, expected) in [
+        ("a fault", ScriptedResponse::Fault, unavailable),
+        ("no response", ScriptedResponse::Never, unavailable),
+        ("500", ScriptedResponse::Json(500, json!({"keys": [key.jwk()]})), unavailable),
+        ("404", ScriptedResponse::Json(404, json!({})), misconfigured),
+        ("a redirect", ScriptedResponse::Json(302, json!({})), misconfigured),
+        ("junk", ScriptedResponse::Bytes(b"<html>".to_vec()), misconfigured),
+        ("no keys", ScriptedResponse::Json(200, json!({"keys": []})), misconfigured),
+        ("too much", ScriptedResponse::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
     ] {
         let clock = ManualClock::new(start());
-        let provider = Provider::new([answer.clone(), set(&[&key])]);
+        let provider = Provider::new([response.clone(), jwks_response(&[&key])]);
         let verifier = jwt(&provider, &clock);
-        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
-        assert_eq!(verdict(&verifier, &token).await, "unavailable", "{name}: not at once");
+        assert_eq!(outcome(&verifier, &token).await, expected, "{name}");
+        assert_eq!(outcome(&verifier, &token).await, "unavailable", "{name}: not at once");
         assert_eq!(provider.calls(), 1, "{name}");
         clock.advance(TimeDelta::seconds(5));
-        assert_eq!(verdict(&verifier, &token).await, "good", "{name}");
+        assert_eq!(outcome(&verifier, &token).await, "good", "{name}");
     }
-    // Old keys serve for a day when new ones cannot be had.
+    // Old keys are used for a day if new ones cannot be fetched.
     let clock = ManualClock::new(start());
-    let provider = Provider::new([set(&[&key]), Answer::Fault]);
+    let provider = Provider::new([jwks_response(&[&key]), ScriptedResponse::Fault]);
     let verifier = jwt(&provider, &clock);
     let lasting = key.sign(&header(json!({})), &claims(json!({"exp": NOW + 1_000_000})));
-    assert_eq!(verdict(&verifier, &lasting).await, "good");
+    assert_eq!(outcome(&verifier, &lasting).await, "good");
     clock.advance(TimeDelta::hours(23));
-    assert_eq!(verdict(&verifier, &lasting).await, "good");
+    assert_eq!(outcome(&verifier, &lasting).await, "good");
     assert_eq!(provider.calls(), 2);
     clock.advance(TimeDelta::hours(1));
-    assert_eq!(verdict(&verifier, &lasting).await, "unavailable");
+    assert_eq!(outcome(&verifier, &lasting).await, "unavailable");
 }
 
-/// Over http anybody on the way replaces the keys, or reads the tokens.
+/// Over http, anyone on the network path could replace the keys or read the tokens.
 #[test]
 fn an_identity_provider_is_reached_by_https_or_on_loopback() {
     let (id, secret) = (ClientId::new("bank").unwrap(), ClientSecret::new("s"));
@@ -513,10 +518,10 @@ fn an_identity_provider_is_reached_by_https_or_on_loopback() {
     }
 }
 
-/// A response of the introspection endpoint.
-fn active(changes: Value) -> Answer {
+/// Returns a response of the introspection endpoint.
+fn active(changes: Value) -> ScriptedResponse {
     let response = merged(claims(json!({"active": true, "token_type": "Bearer"})), changes);
-    Answer::Json(200, response)
+    ScriptedResponse::Json(200, response)
 }
 
 fn introspection(provider: &Arc<Provider>) -> IntrospectionVerifier {
@@ -535,7 +540,7 @@ async fn introspection_table() {
         ("without times", active(json!({"exp": null, "iat": null})), good),
         ("of type bearer", active(json!({"token_type": "bearer"})), good),
         ("a number as the user", active(json!({"sub": 12})), good),
-        ("inactive", Answer::Json(200, json!({"active": false})), invalid),
+        ("inactive", ScriptedResponse::Json(200, json!({"active": false})), invalid),
         ("inactive with more", active(json!({"active": false})), invalid),
         ("expired all the same", active(json!({"exp": NOW})), invalid),
         ("another type", active(json!({"token_type": "DPoP"})), invalid),
@@ -550,24 +555,24 @@ async fn introspection_table() {
         ("no principal", active(json!({"sub": null})), misconfigured),
         ("no scopes", active(json!({"scope": null})), misconfigured),
         ("a time that is none", active(json!({"exp": "soon"})), misconfigured),
-        ("no word of active", Answer::Json(200, json!({"sub": "u-1"})), misconfigured),
+        ("no word of active", ScriptedResponse::Json(200, json!({"sub": "u-1"})), misconfigured),
         ("active as a text", active(json!({"active": "false"})), misconfigured),
-        ("a list", Answer::Json(200, json!([])), misconfigured),
-        ("HTML", Answer::Bytes(b"<html>".to_vec()), misconfigured),
-        ("nothing", Answer::Bytes(Vec::new()), misconfigured),
-        ("401", Answer::Json(401, json!({"active": false})), misconfigured),
-        ("404", Answer::Json(404, json!({"active": false})), misconfigured),
-        ("429", Answer::Json(429, json!({"active": false})), unavailable),
-        ("500", Answer::Json(500, json!({"active": false})), unavailable),
-        ("a fault", Answer::Fault, unavailable),
-        ("no answer", Answer::Never, unavailable),
-        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
+        ("a list", ScriptedResponse::Json(200, json!([])), misconfigured),
+        ("HTML", ScriptedResponse::Bytes(b"<html>".to_vec()), misconfigured),
+        ("nothing", ScriptedResponse::Bytes(Vec::new()), misconfigured),
+        ("401", ScriptedResponse::Json(401, json!({"active": false})), misconfigured),
+        ("404", ScriptedResponse::Json(404, json!({"active": false})), misconfigured),
+        ("429", ScriptedResponse::Json(429, json!({"active": false})), unavailable),
+        ("500", ScriptedResponse::Json(500, json!({"active": false})), unavailable),
+        ("a fault", ScriptedResponse::Fault, unavailable),
+        ("no response", ScriptedResponse::Never, unavailable),
+        ("too much", ScriptedResponse::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
     ];
-    for (name, answer, expected) in cases {
-        let provider = Provider::new([active(json!({})), answer]);
+    for (name, response, expected) in cases {
+        let provider = Provider::new([active(json!({})), response]);
         let verifier = introspection(&provider).audience(AUDIENCE);
-        let verifier = experienced(verifier, "a good token").await;
-        assert_eq!(verdict(&verifier, "a token&").await, expected, "{name}");
+        let verifier = after_accepting(verifier, "a good token").await;
+        assert_eq!(outcome(&verifier, "a token&").await, expected, "{name}");
         let request = provider.last.lock().unwrap().take().unwrap();
         assert_eq!(request.method(), "POST");
         let basic = format!("Basic {}", STANDARD.encode("bank%3A1:s%25"));

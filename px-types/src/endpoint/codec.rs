@@ -1,36 +1,35 @@
-//! Writing a request or an answer as HTTP, and reading it back.
+//! Conversion of requests and responses to and from HTTP.
 //!
-//! Both sides use the same two pairs of functions, so what one writes the other
-//! reads: `from_http(to_http(x)) == x` for every endpoint.
+//! Client and server use the same functions, so `from_http(to_http(x)) == x` holds for every endpoint.
 
 use super::{
     Endpoint,
-    parameters::{Pairs, PairsOut, ParameterError, Parameters},
+    parameters::{ParameterError, ParameterWriter, Parameters, ParsedParameters},
     path::{PathParameters as _, fill_path},
 };
 use crate::{
     fault::Fault,
     primitive::id::InvalidId,
-    tolerant::{Limits, Tolerated},
+    tolerant::{Limits, WithFaults},
     wire::{self, DecodeError},
 };
 use http::{HeaderValue, Request, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// What a request's body is.
+/// The format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyKind {
     /// No body.
     Empty,
-    /// `application/json`
+    /// JSON, `application/json`.
     Json,
-    /// `application/x-www-form-urlencoded`
+    /// A form, `application/x-www-form-urlencoded`.
     Form,
 }
 
 impl BodyKind {
-    /// The media type; `None` where there is no body.
+    /// Returns the media type, or `None` if there is no body.
     #[must_use]
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
@@ -41,22 +40,22 @@ impl BodyKind {
     }
 }
 
-/// A request's body.
+/// A request body.
 pub trait RequestBody: Sized + Send {
-    /// What it is on the wire.
+    /// The format of the body.
     const KIND: BodyKind;
 
-    /// Writes it.
+    /// Serializes the body.
     fn encode(&self) -> Vec<u8>;
 
-    /// Reads it.
+    /// Parses the body.
     ///
     /// # Errors
-    /// When the bytes are not this body.
+    /// If the bytes are not a valid body of this type.
     fn decode(bytes: &[u8]) -> Result<Self, Rejection>;
 }
 
-/// No body.
+/// An empty body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Empty;
 
@@ -81,7 +80,7 @@ impl<T: Serialize + DeserializeOwned + Send> RequestBody for Json<T> {
     }
     fn decode(bytes: &[u8]) -> Result<Self, Rejection> {
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-        // Serde would take the values of the fields without their names, too.
+        // Serde would also accept an array with the values of the fields.
         if first == Some(&b'[') {
             return Err(Rejection::Body(DecodeError::new(".", "expected a JSON object")));
         }
@@ -96,56 +95,56 @@ pub struct Form<T>(pub T);
 impl<T: Parameters> RequestBody for Form<T> {
     const KIND: BodyKind = BodyKind::Form;
     fn encode(&self) -> Vec<u8> {
-        PairsOut::text_of(&self.0).into_bytes()
+        ParameterWriter::text_of(&self.0).into_bytes()
     }
     fn decode(bytes: &[u8]) -> Result<Self, Rejection> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Rejection::Body(DecodeError::new(".", "the form is not UTF-8")))?;
-        Ok(Self(T::read(&Pairs::parse(text)?)?))
+        Ok(Self(T::read(&ParsedParameters::parse(text)?)?))
     }
 }
 
-/// What an answer is.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ReplyKind {
+pub enum ResponseKind {
     /// No body.
     Empty,
     /// A JSON body.
     Json,
-    /// A redirect whose query carries the answer (the authorization endpoint).
+    /// A redirect with the response in its query string (the authorization endpoint).
     Redirect,
 }
 
-/// The answer of an endpoint when all is well.
-pub trait Reply: Sized + Send {
-    /// What it is on the wire.
-    const KIND: ReplyKind;
+/// The response of a successful request.
+pub trait ResponseBody: Sized + Send {
+    /// The format of the response.
+    const KIND: ResponseKind;
 
-    /// Writes it: a body, or the query of a redirect.
+    /// Serializes the response: a body, or the query string of a redirect.
     fn encode(&self) -> Vec<u8>;
 
-    /// Reads it.
+    /// Parses the response.
     ///
     /// # Errors
-    /// When the bytes are not this answer; the error names the path.
+    /// If the bytes are not a valid response of this type. The error names the path.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
 
-    /// Reads it [tolerantly](crate::tolerant). What is no JSON is read as by
+    /// Parses the response [tolerantly](crate::tolerant). A response that is not JSON is parsed by
     /// [`decode`](Self::decode).
     ///
     /// # Errors
-    /// If it cannot be read even so; the error names the path.
-    fn decode_tolerant(bytes: &[u8], _: &Limits<'_>) -> Result<Tolerated<Self>, DecodeError> {
-        Self::decode(bytes).map(Tolerated::without_faults)
+    /// If the response cannot be parsed tolerantly either. The error names the path.
+    fn decode_tolerant(bytes: &[u8], _: &Limits<'_>) -> Result<WithFaults<Self>, DecodeError> {
+        Self::decode(bytes).map(WithFaults::without_faults)
     }
 
-    /// Adds a fault of the transfer to those that the response notes, if it has a place for them.
+    /// Adds a fault of the HTTP message to the response, if its type has a list of faults.
     fn note_fault(&mut self, _: Fault) {}
 }
 
-impl Reply for Empty {
-    const KIND: ReplyKind = ReplyKind::Empty;
+impl ResponseBody for Empty {
+    const KIND: ResponseKind = ResponseKind::Empty;
     fn encode(&self) -> Vec<u8> {
         Vec::new()
     }
@@ -154,15 +153,15 @@ impl Reply for Empty {
     }
 }
 
-/// Makes messages the JSON answers of endpoints.
-macro_rules! json_replies {
+/// Implements [`ResponseBody`] for messages that are JSON responses.
+macro_rules! json_responses {
     ($($message:ty),+ $(,)?) => {$(
         impl $crate::tolerant::Tolerant for $message {}
-        $crate::endpoint::codec::json_replies!(tolerant: $message);
+        $crate::endpoint::codec::json_responses!(tolerant: $message);
     )+};
     (tolerant: $message:ty) => {
-        impl $crate::endpoint::codec::Reply for $message {
-            const KIND: $crate::endpoint::codec::ReplyKind = $crate::endpoint::codec::ReplyKind::Json;
+        impl $crate::endpoint::codec::ResponseBody for $message {
+            const KIND: $crate::endpoint::codec::ResponseKind = $crate::endpoint::codec::ResponseKind::Json;
             fn encode(&self) -> Vec<u8> {
                 $crate::wire::encode(self)
             }
@@ -172,7 +171,7 @@ macro_rules! json_replies {
             fn decode_tolerant(
                 bytes: &[u8],
                 limits: &$crate::tolerant::Limits<'_>,
-            ) -> Result<$crate::tolerant::Tolerated<Self>, $crate::wire::DecodeError> {
+            ) -> Result<$crate::tolerant::WithFaults<Self>, $crate::wire::DecodeError> {
                 $crate::tolerant::decode(bytes, limits)
             }
             fn note_fault(&mut self, fault: $crate::fault::Fault) {
@@ -182,31 +181,31 @@ macro_rules! json_replies {
     };
 }
 
-pub(crate) use json_replies;
+pub(crate) use json_responses;
 
-/// Why an HTTP request is not the request of an endpoint.
+/// An error while reading an HTTP request as the request of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// A value in the path is no id.
+    /// A path parameter is not a valid id.
     #[error("the path: {0}")]
     Path(#[from] InvalidId),
-    /// A parameter of the query or the form.
+    /// A parameter of the query string or the form is invalid.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
-    /// The body.
+    /// The body is invalid.
     #[error("the body, {0}")]
     Body(#[from] DecodeError),
 }
 
-/// Writes a request as HTTP, without a host and without authentication.
+/// Converts a request to HTTP, without a host and without authentication.
 ///
 /// # Errors
-/// When an id makes a path that HTTP cannot carry; ids that exist do not.
+/// If the resulting URI is not valid HTTP. Valid ids do not cause this error.
 pub fn to_http<E: Endpoint>(request: E) -> Result<Request<Vec<u8>>, http::Error> {
     let (path, query, body) = request.into_parts();
     let mut target = fill_path(E::META.path, &path.write());
-    let query = PairsOut::text_of(&query);
+    let query = ParameterWriter::text_of(&query);
     if !query.is_empty() {
         target.push('?');
         target.push_str(&query);
@@ -218,16 +217,18 @@ pub fn to_http<E: Endpoint>(request: E) -> Result<Request<Vec<u8>>, http::Error>
     builder.body(body.encode())
 }
 
-/// Reads a request whose path was matched already.
+/// Reads a request from HTTP.
+///
+/// `path` has the decoded path parameters, as returned by [`match_path`](super::path::match_path).
 ///
 /// # Errors
-/// When a path value, a parameter or the body is not the endpoint's.
+/// If a path parameter, a parameter of the query string or the body is invalid.
 pub fn from_http<E: Endpoint>(
     path: &[String],
     query: Option<&str>,
     body: &[u8],
 ) -> Result<E, Rejection> {
     let path = E::Path::read(path)?;
-    let query = E::Query::read(&Pairs::parse(query.unwrap_or_default())?)?;
+    let query = E::Query::read(&ParsedParameters::parse(query.unwrap_or_default())?)?;
     Ok(E::from_parts(path, query, E::Body::decode(body)?))
 }

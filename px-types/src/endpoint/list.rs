@@ -1,5 +1,4 @@
-//! The lists of all endpoints. What is listed here is routed, documented,
-//! tested and shown in the README.
+//! The lists of all endpoints. Listed endpoints are routed, documented, tested and shown in the README.
 
 /// Calls a macro with every endpoint of the partner's API, as `method_name => RequestType`.
 ///
@@ -25,7 +24,7 @@ macro_rules! for_each_partner_endpoint {
     };
 }
 
-/// The description of every endpoint of the partner's API, in the order of the contract.
+/// Returns the descriptions of all endpoints of the partner's API, in the order of the contract.
 #[must_use]
 pub fn partner() -> Vec<super::Meta> {
     macro_rules! metas { ($($name:ident => $endpoint:ty,)+) => { vec![$(<$endpoint as super::Endpoint>::META),+] } }
@@ -62,14 +61,14 @@ macro_rules! for_each_plaid_endpoint {
     };
 }
 
-/// The description of every endpoint of Plaid's API, in the order of the contract.
+/// Returns the descriptions of all endpoints of Plaid's API, in the order of the contract.
 #[must_use]
 pub fn plaid() -> Vec<super::Meta> {
     macro_rules! metas { ($($name:ident => $endpoint:ty,)+) => { vec![$(<$endpoint as super::Endpoint>::META),+] } }
     for_each_plaid_endpoint!(metas)
 }
 
-/// A table of endpoints in Markdown, for documents that must stay true.
+/// Returns a table of endpoints in Markdown, for documents that must stay up to date.
 #[must_use]
 pub fn table(endpoints: &[super::Meta]) -> String {
     use super::Auth;

@@ -1,14 +1,14 @@
-//! Named parameters: the query string and the form body, read strictly.
+//! Named parameters of query strings and form bodies, parsed strictly.
 //!
-//! A parameter that is missing, malformed or given twice is refused with a text
-//! that names it. Unknown parameters are ignored.
+//! A parameter that is missing, malformed or given twice is an error that names the parameter.
+//! Unknown parameters are ignored.
 
 use super::path::{percent_decode, percent_encode};
 use std::{fmt, str::FromStr};
 
-/// Why a query string or a form was refused.
+/// An error in a query string or a form.
 ///
-/// Names the parameter and never its value.
+/// It names the parameter, but never its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterError {
     parameter: Option<&'static str>,
@@ -16,18 +16,18 @@ pub struct ParameterError {
 }
 
 impl ParameterError {
-    /// A fault of one parameter.
+    /// Creates an error of one parameter.
     pub fn new(parameter: &'static str, reason: impl Into<String>) -> Self {
         Self { parameter: Some(parameter), reason: reason.into() }
     }
 
-    /// The parameter at fault; `None` when the text as a whole cannot be read.
+    /// Returns the name of the invalid parameter, or `None` if the whole text is invalid.
     #[must_use]
     pub fn parameter(&self) -> Option<&'static str> {
         self.parameter
     }
 
-    /// What is wrong with it.
+    /// Returns the reason of the error.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -47,45 +47,45 @@ impl std::error::Error for ParameterError {}
 
 /// A set of named parameters.
 pub trait Parameters: Sized + Send {
-    /// Reads them.
+    /// Parses the parameters.
     ///
     /// # Errors
-    /// When one is missing, malformed, out of range or given twice.
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError>;
+    /// If a parameter is missing, malformed, out of range or given twice.
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError>;
 
-    /// Writes them.
-    fn write(&self, out: &mut PairsOut);
+    /// Writes the parameters.
+    fn write(&self, out: &mut ParameterWriter);
 }
 
 impl Parameters for () {
-    fn read(_: &Pairs) -> Result<Self, ParameterError> {
+    fn read(_: &ParsedParameters) -> Result<Self, ParameterError> {
         Ok(())
     }
-    fn write(&self, _: &mut PairsOut) {}
+    fn write(&self, _: &mut ParameterWriter) {}
 }
 
-/// Maximum number of parameters that are read; a text with more is refused.
+/// Maximum number of parameters. A query string or a form with more is an error.
 pub const MAX_PARAMETERS: usize = 1000;
 
-/// Decoded parameters.
+/// Decoded parameters, as pairs of name and value.
 #[derive(Clone)]
-pub struct Pairs(Vec<(String, String)>);
+pub struct ParsedParameters(Vec<(String, String)>);
 
-impl fmt::Debug for Pairs {
+impl fmt::Debug for ParsedParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values may be secrets.
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
-impl Pairs {
-    /// Reads `name=value&…`, as a query string and a form body write it.
+impl ParsedParameters {
+    /// Parses a query string or a form body: `name=value&…`.
     ///
     /// # Errors
-    /// When the percent-encoding is broken or is not UTF-8, or there are more than
-    /// [`MAX_PARAMETERS`].
+    /// If the percent-encoding is malformed, a name or value is not UTF-8, or there are more than
+    /// [`MAX_PARAMETERS`] parameters.
     pub fn parse(text: &str) -> Result<Self, ParameterError> {
-        // A pair costs fifty times what it is on the wire: they are counted before they are read.
+        // Count before parsing: a parsed pair can take fifty times the memory of its encoded form.
         if text.split('&').filter(|pair| !pair.is_empty()).nth(MAX_PARAMETERS).is_some() {
             let reason = format!("there are more than {MAX_PARAMETERS} parameters");
             return Err(ParameterError { parameter: None, reason });
@@ -102,17 +102,17 @@ impl Pairs {
             .map(|pair| {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                 let name = percent_decode(name, true).ok_or_else(|| broken(""))?;
-                let value = percent_decode(value, true).ok_or_else(|| broken(plain(&name)))?;
+                let value = percent_decode(value, true).ok_or_else(|| broken(quotable(&name)))?;
                 Ok((name, value))
             })
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
-    /// The value of a parameter; an empty one counts as not given.
+    /// Returns the value of a parameter, or `None` if it is missing or empty.
     ///
     /// # Errors
-    /// When it is given twice.
+    /// If the parameter is given twice.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ParameterError> {
         let mut found = self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
         match (found.next(), found.next()) {
@@ -122,18 +122,18 @@ impl Pairs {
         }
     }
 
-    /// The value of a parameter that must be given.
+    /// Returns the value of a required parameter.
     ///
     /// # Errors
-    /// When it is missing or given twice.
+    /// If the parameter is missing, empty or given twice.
     pub fn required_text(&self, name: &'static str) -> Result<&str, ParameterError> {
         self.text(name)?.ok_or_else(|| ParameterError::new(name, "missing"))
     }
 
-    /// The value of a parameter, read as a type.
+    /// Parses the value of a parameter. Returns `None` if it is missing or empty.
     ///
     /// # Errors
-    /// When it is given twice or malformed.
+    /// If the parameter is given twice or malformed.
     pub fn value<T>(&self, name: &'static str) -> Result<Option<T>, ParameterError>
     where
         T: FromStr<Err: fmt::Display>,
@@ -143,10 +143,10 @@ impl Pairs {
             .transpose()
     }
 
-    /// The value of a parameter that must be given, read as a type.
+    /// Parses the value of a required parameter.
     ///
     /// # Errors
-    /// When it is missing, given twice or malformed.
+    /// If the parameter is missing, empty, given twice or malformed.
     pub fn required<T>(&self, name: &'static str) -> Result<T, ParameterError>
     where
         T: FromStr<Err: fmt::Display>,
@@ -154,10 +154,10 @@ impl Pairs {
         self.value(name)?.ok_or_else(|| ParameterError::new(name, "missing"))
     }
 
-    /// The value of a natural number in a range.
+    /// Parses a whole number within a range. Returns `None` if the parameter is missing or empty.
     ///
     /// # Errors
-    /// When it is given twice, not a natural number or out of the range.
+    /// If the parameter is given twice, is not a whole number or is out of range.
     pub fn natural(
         &self,
         name: &'static str,
@@ -180,23 +180,23 @@ impl Pairs {
     }
 }
 
-/// A name that may be repeated in an error: it could be anything.
-fn plain(name: &str) -> &str {
+/// Returns a parameter name that is safe to quote in an error, or `?` for any other name.
+fn quotable(name: &str) -> &str {
     let plain = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain { name } else { "?" }
 }
 
-/// Parameters on their way to a query string or a form body.
+/// A writer of query strings and form bodies.
 #[derive(Default)]
-pub struct PairsOut(String);
+pub struct ParameterWriter(String);
 
-impl fmt::Debug for PairsOut {
+impl fmt::Debug for ParameterWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PairsOut(…)")
     }
 }
 
-impl PairsOut {
+impl ParameterWriter {
     /// Adds a parameter.
     pub fn push(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
@@ -207,14 +207,14 @@ impl PairsOut {
         percent_encode(value, &mut self.0);
     }
 
-    /// Adds a parameter if there is a value.
+    /// Adds a parameter if the value is `Some`.
     pub fn push_some(&mut self, name: &str, value: Option<impl fmt::Display>) {
         if let Some(value) = value {
             self.push(name, &value.to_string());
         }
     }
 
-    /// Writes a set of parameters as text.
+    /// Returns a set of parameters as a query string or a form body.
     #[must_use]
     pub fn text_of(parameters: &impl Parameters) -> String {
         let mut out = Self::default();
@@ -229,12 +229,12 @@ mod tests {
 
     #[test]
     fn strict() {
-        let pairs = Pairs::parse("limit=5&a=%20b+c&limit2=&a2").unwrap();
+        let pairs = ParsedParameters::parse("limit=5&a=%20b+c&limit2=&a2").unwrap();
         assert_eq!(pairs.natural("limit", 1..=500).unwrap(), Some(5));
         assert_eq!(pairs.text("a").unwrap(), Some(" b c"));
         assert_eq!(pairs.text("limit2").unwrap(), None);
-        assert!(Pairs::parse("a=%zz").is_err());
-        assert!(Pairs::parse("a=%ff").is_err());
+        assert!(ParsedParameters::parse("a=%zz").is_err());
+        assert!(ParsedParameters::parse("a=%ff").is_err());
         for bad in [
             "limit=0",
             "limit=501",
@@ -244,7 +244,8 @@ mod tests {
             "limit=99999999999999999999",
             "limit=1&limit=1",
         ] {
-            let error = Pairs::parse(bad).unwrap().natural("limit", 1..=500).unwrap_err();
+            let error =
+                ParsedParameters::parse(bad).unwrap().natural("limit", 1..=500).unwrap_err();
             assert_eq!(error.parameter(), Some("limit"), "{bad}");
         }
     }
@@ -252,21 +253,24 @@ mod tests {
     #[test]
     fn a_text_with_too_many_parameters_is_refused() {
         for pair in ["a&", "a=1&", "=&", "%41=%42&"] {
-            let error = Pairs::parse(&pair.repeat(MAX_PARAMETERS + 1)).unwrap_err();
+            let error = ParsedParameters::parse(&pair.repeat(MAX_PARAMETERS + 1)).unwrap_err();
             assert_eq!(error.to_string(), "there are more than 1000 parameters", "{pair}");
-            assert_eq!(Pairs::parse(&pair.repeat(MAX_PARAMETERS)).unwrap().0.len(), MAX_PARAMETERS);
+            assert_eq!(
+                ParsedParameters::parse(&pair.repeat(MAX_PARAMETERS)).unwrap().0.len(),
+                MAX_PARAMETERS
+            );
         }
-        assert_eq!(Pairs::parse(&"&".repeat(MAX_PARAMETERS + 1)).unwrap().0.len(), 0);
+        assert_eq!(ParsedParameters::parse(&"&".repeat(MAX_PARAMETERS + 1)).unwrap().0.len(), 0);
     }
 
-    /// 1 MiB of `a&` costs less than the 2,000 bytes that are accepted, and not 500 times as much.
+    /// Refusing 1 MiB of `a&` must not take 500 times as long as accepting the 2,000 bytes that are allowed.
     #[test]
     #[allow(clippy::disallowed_methods, reason = "measures")]
     fn a_refusal_costs_no_more_than_what_is_accepted() {
         let fastest = |text: &str| {
             let once = |_| {
                 let began = std::time::Instant::now();
-                let _ = std::hint::black_box(Pairs::parse(text));
+                let _ = std::hint::black_box(ParsedParameters::parse(text));
                 began.elapsed()
             };
             (0..20).map(once).min().unwrap()

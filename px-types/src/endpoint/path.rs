@@ -1,8 +1,8 @@
-//! Path templates: checked when compiled, matched and filled segment by segment.
+//! Path templates: validated at compile time, matched and filled segment by segment.
 
 use crate::primitive::id::{InvalidId, UserId};
 
-/// Refuses a malformed template while the program is compiled.
+/// Panics if a template is malformed. It is evaluated at compile time.
 pub(crate) const fn assert_template(template: &str) {
     let bytes = template.as_bytes();
     assert!(!bytes.is_empty() && bytes[0] == b'/', "a path begins with a slash");
@@ -35,15 +35,15 @@ pub(crate) const fn assert_template(template: &str) {
     assert!(!open, "a parameter is closed");
 }
 
-/// The values that a path carries.
+/// The parameters of a path.
 pub trait PathParameters: Sized + Send {
-    /// Reads the values, decoded, in the order of the template.
+    /// Parses the percent-decoded values, in the order of the template.
     ///
     /// # Errors
-    /// When a value breaks the grammar of ids.
+    /// If a value is not a valid id.
     fn read(values: &[String]) -> Result<Self, InvalidId>;
 
-    /// The values, not encoded, in the order of the template.
+    /// Returns the values without percent-encoding, in the order of the template.
     fn write(&self) -> Vec<&str>;
 }
 
@@ -67,8 +67,8 @@ impl PathParameters for (UserId,) {
 
 /// Matches a path against a template.
 ///
-/// Gives the decoded values of its parameters; `None` when the path is another one. A
-/// parameter is never empty, and a `%2F` in it stays inside its segment.
+/// Returns the percent-decoded values of the parameters, or `None` if the path does not match. A
+/// parameter is never empty. An encoded slash, `%2F`, is part of its segment.
 #[must_use]
 pub fn match_path(template: &str, path: &str) -> Option<Vec<String>> {
     let mut values = Vec::new();
@@ -84,7 +84,7 @@ pub fn match_path(template: &str, path: &str) -> Option<Vec<String>> {
                 values.push(percent_decode(given, false)?);
             }
             (Some(wanted), Some(given)) if wanted == given => {}
-            // `%75sers` is `users`: an encoded letter means the letter.
+            // Segments are compared decoded: `%75sers` equals `users`.
             (Some(wanted), Some(given)) if given.contains('%') => {
                 if percent_decode(given, false)? != wanted {
                     return None;
@@ -111,7 +111,7 @@ pub fn fill_path(template: &str, values: &[&str]) -> String {
     path
 }
 
-/// Encodes all but the unreserved characters of RFC 3986.
+/// Percent-encodes all characters except the unreserved ones of RFC 3986.
 pub(crate) fn percent_encode(text: &str, out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
@@ -125,7 +125,9 @@ pub(crate) fn percent_encode(text: &str, out: &mut String) {
     }
 }
 
-/// Decodes percent-encoding; `None` when it is broken or not UTF-8. In a form `+` is a space.
+/// Decodes percent-encoding. In a form, `+` is a space.
+///
+/// Returns `None` if the encoding is malformed or the result is not UTF-8.
 pub(crate) fn percent_decode(text: &str, form: bool) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! A node as serde sees it.
+//! The serde deserializer of a node.
 
 use super::node::Node;
 use crate::wire::UNREADABLE;
@@ -7,8 +7,8 @@ use serde::de::{
     value::{MapDeserializer, SeqDeserializer},
 };
 
-/// What JSON does not have is shown as bytes that no type takes, so that the type's own error says
-/// what it expected there.
+/// Constructs that are not valid JSON are passed as bytes, which no type accepts. The error of the type
+/// then says what the type expected.
 impl<'de> Deserializer<'de> for &'de Node<'_> {
     type Error = serde_json::Error;
 
@@ -22,7 +22,7 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
                 } else if let Ok(number) = number.parse() {
                     visitor.visit_i64(number)
                 } else {
-                    // Coordinates alone are read this way; an amount is a text.
+                    // Only coordinates are read as floats; amounts are strings.
                     match number.parse::<f64>() {
                         Ok(number) if number.is_finite() => visitor.visit_f64(number),
                         _ => visitor.visit_bytes(UNREADABLE),
@@ -30,9 +30,11 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
                 }
             }
             Node::Text(text) => visitor.visit_borrowed_str(text),
-            Node::FlawedText(..) | Node::Word(_) | Node::Gone => visitor.visit_bytes(UNREADABLE),
+            Node::FlawedText(..) | Node::InvalidLiteral(_) | Node::Removed => {
+                visitor.visit_bytes(UNREADABLE)
+            }
             Node::List(entries) => {
-                let entries = entries.iter().filter(|entry| !matches!(entry, Node::Gone));
+                let entries = entries.iter().filter(|entry| !matches!(entry, Node::Removed));
                 visitor.visit_seq(SeqDeserializer::new(entries))
             }
             Node::Object(members) => {
@@ -56,7 +58,7 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         match self {
-            // Serde would take the values by their order.
+            // Serde would accept the values in the order of the fields.
             Node::List(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }

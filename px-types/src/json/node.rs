@@ -1,40 +1,39 @@
-//! A value in memory, as it was written.
+//! Parsed values that keep the original text.
 
 use super::scan::{MAX_DEPTH, Malformed, Scanner};
 use std::{borrow::Cow, mem::size_of};
 
-/// A value as it was written.
+/// A parsed value.
 ///
-/// Two nodes are equal if they were written alike; `1.0` and `1` are not.
+/// Two nodes are equal if their text was equal: `1.0` and `1` are different.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node<'a> {
     Null,
     Bool(bool),
-    /// A number of JSON, by its literal text.
+    /// A JSON number, as its literal text.
     Number(Cow<'a, str>),
     Text(Cow<'a, str>),
-    /// A text with something in it that JSON does not have; how it can be read best.
+    /// A string that is not valid JSON, in its best reading.
     FlawedText(Cow<'a, str>, Flaw),
-    /// A literal that JSON does not have: `NaN`, `+5`, `007`.
-    Word(Cow<'a, str>),
+    /// A literal that is not valid JSON, such as `NaN`, `+5` or `007`.
+    InvalidLiteral(Cow<'a, str>),
     List(Vec<Node<'a>>),
-    /// Every member, in order, repeated ones too.
+    /// All members in order, including repeated ones.
     Object(Vec<(Cow<'a, str>, Node<'a>)>),
-    /// An entry of a list that was taken out; the others keep their index.
-    Gone,
+    /// A list entry that was removed. The other entries keep their indices.
+    Removed,
 }
 
-/// What is wrong with a text.
+/// A flaw of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// Half a surrogate pair, or bytes that are not UTF-8: U+FFFD stands for it, and what it was
-    /// is lost.
+    /// Half of a surrogate pair, or bytes that are not UTF-8. They were replaced by U+FFFD.
     Replaced,
-    /// A control character or an escape that JSON does not have; it is kept.
+    /// An unescaped control character or an invalid escape, which was kept.
     Control,
 }
 
-/// The memory that nodes may take, in bytes.
+/// A memory limit for nodes, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     left: usize,
@@ -45,7 +44,7 @@ impl Memory {
         Self { left: bytes }
     }
 
-    /// Takes a part. Returns `false` if so much is not left.
+    /// Reserves memory. Returns `false` if less than `bytes` is left.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         match self.left.checked_sub(bytes) {
             Some(left) => {
@@ -56,39 +55,43 @@ impl Memory {
         }
     }
 
-    /// Takes the room of an entry, twice: a list grows by doubling.
-    fn hold(&mut self, bytes: usize) -> Result<(), Unheld> {
-        self.take(2 * bytes).then_some(()).ok_or(Unheld::TooLarge)
+    /// Reserves the memory of an entry twice, because a list grows by doubling.
+    fn reserve(&mut self, bytes: usize) -> Result<(), ParseError> {
+        self.take(2 * bytes).then_some(()).ok_or(ParseError::TooLarge)
     }
 }
 
-/// Why a value cannot be held in memory.
+/// An error while parsing a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unheld {
+pub(crate) enum ParseError {
     Malformed,
     TooLarge,
 }
 
-impl From<Malformed> for Unheld {
+impl From<Malformed> for ParseError {
     fn from(_: Malformed) -> Self {
         Self::Malformed
     }
 }
 
 impl<'a> Node<'a> {
-    /// Reads a value that stands alone.
-    pub(crate) fn parse(bytes: &'a [u8], memory: Memory) -> Result<Self, Unheld> {
+    /// Parses bytes that contain exactly one value.
+    pub(crate) fn parse(bytes: &'a [u8], memory: Memory) -> Result<Self, ParseError> {
         let (mut scanner, mut memory) = (Scanner::new(bytes), memory);
         let node = Self::next(&mut scanner, &mut memory, 0)?;
         match scanner.peek() {
             None => Ok(node),
-            Some(_) => Err(Unheld::Malformed),
+            Some(_) => Err(ParseError::Malformed),
         }
     }
 
-    fn next(scanner: &mut Scanner<'a>, memory: &mut Memory, depth: u32) -> Result<Self, Unheld> {
+    fn next(
+        scanner: &mut Scanner<'a>,
+        memory: &mut Memory,
+        depth: u32,
+    ) -> Result<Self, ParseError> {
         if depth > MAX_DEPTH {
-            return Err(Unheld::Malformed);
+            return Err(ParseError::Malformed);
         }
         match scanner.peek().ok_or(Malformed)? {
             b'[' => {
@@ -96,7 +99,7 @@ impl<'a> Node<'a> {
                 let mut entries = Vec::new();
                 let mut more = !scanner.take(b']');
                 while more {
-                    memory.hold(size_of::<Node<'_>>())?;
+                    memory.reserve(size_of::<Node<'_>>())?;
                     entries.push(Self::next(scanner, memory, depth + 1)?);
                     more = scanner.separator(b']')?;
                 }
@@ -107,10 +110,10 @@ impl<'a> Node<'a> {
                 let mut members = Vec::new();
                 let mut more = !scanner.take(b'}');
                 while more {
-                    memory.hold(size_of::<(Cow<'_, str>, Node<'_>)>())?;
+                    memory.reserve(size_of::<(Cow<'_, str>, Node<'_>)>())?;
                     let (key, _) = scanner.string()?;
                     if !scanner.take(b':') {
-                        return Err(Unheld::Malformed);
+                        return Err(ParseError::Malformed);
                     }
                     members.push((key, Self::next(scanner, memory, depth + 1)?));
                     more = scanner.separator(b'}')?;
@@ -120,26 +123,26 @@ impl<'a> Node<'a> {
             b'"' => {
                 let (text, flaw) = scanner.string()?;
                 if let Cow::Owned(text) = &text {
-                    memory.hold(text.len())?;
+                    memory.reserve(text.len())?;
                 }
                 Ok(match flaw {
                     Some(flaw) => Self::FlawedText(text, flaw),
                     None => Self::Text(text),
                 })
             }
-            _ => Ok(match scanner.word()? {
+            _ => Ok(match scanner.literal()? {
                 b"null" => Self::Null,
                 b"true" => Self::Bool(true),
                 b"false" => Self::Bool(false),
                 word => match String::from_utf8_lossy(word) {
                     word if is_number(&word) => Self::Number(word),
-                    word => Self::Word(word),
+                    word => Self::InvalidLiteral(word),
                 },
             }),
         }
     }
 
-    /// Returns the members of that name; empty if this is no object.
+    /// Returns the members with this name. Empty if this is not an object.
     pub(crate) fn members<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'n Node<'a>> {
         let members = match self {
             Self::Object(members) => members.as_slice(),
@@ -148,13 +151,13 @@ impl<'a> Node<'a> {
         members.iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// Returns the only member of that name, if there is exactly one.
+    /// Returns the member with this name, if there is exactly one.
     pub(crate) fn member<'n>(&'n self, name: &'n str) -> Option<&'n Node<'a>> {
         let mut members = self.members(name);
         members.next().filter(|_| members.next().is_none())
     }
 
-    /// Returns the only member of that name, to be changed.
+    /// Returns a mutable reference to the member with this name, if there is exactly one.
     pub(crate) fn member_mut(&mut self, name: &str) -> Option<&mut Node<'a>> {
         let Self::Object(members) = self else {
             return None;
@@ -163,7 +166,7 @@ impl<'a> Node<'a> {
         found.next().filter(|_| found.next().is_none()).map(|(_, value)| value)
     }
 
-    /// Whether it is `null`, `""`, an empty list or an empty object.
+    /// Returns whether this is `null`, `""`, an empty list or an empty object.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Null => true,
@@ -175,7 +178,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Whether a word is a number by the grammar of JSON.
+/// Returns whether a literal is a valid JSON number.
 fn is_number(word: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let unsigned = word.strip_prefix('-').unwrap_or(word);
@@ -197,7 +200,7 @@ fn is_number(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Node<'_>, Unheld> {
+    fn parse(text: &str) -> Result<Node<'_>, ParseError> {
         Node::parse(text.as_bytes(), Memory::new(1 << 16))
     }
 
@@ -206,7 +209,7 @@ mod tests {
         let node =
             parse(r#"{"a": 1.50, "a": 1.5, "b": [NaN, +5, 007, 1e5, -0, "x\ud83d", null,]}"#);
         let number = |text: &'static str| Node::Number(text.into());
-        let word = |text: &'static str| Node::Word(text.into());
+        let word = |text: &'static str| Node::InvalidLiteral(text.into());
         let entries = vec![
             word("NaN"),
             word("+5"),
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!((node.member("a"), node.member("b")), (None, Some(&Node::List(entries))));
         assert!(parse(&"[".repeat(500)).is_err());
         for bad in ["", "{", "{a:1}", "[1 2]", "{\"a\"}", "1 2", "[,]", "{\"a\":}"] {
-            assert_eq!(parse(bad), Err(Unheld::Malformed), "{bad}");
+            assert_eq!(parse(bad), Err(ParseError::Malformed), "{bad}");
         }
     }
 
@@ -229,7 +232,7 @@ mod tests {
     fn memory_has_a_limit() {
         let text = format!("[{}0]", "0,".repeat(10_000));
         let parsed = Node::parse(text.as_bytes(), Memory::new(4 * text.len()));
-        assert_eq!(parsed, Err(Unheld::TooLarge));
+        assert_eq!(parsed, Err(ParseError::TooLarge));
         let text = format!("[\"{}\"]", "x".repeat(10_000));
         assert!(Node::parse(text.as_bytes(), Memory::new(4 * text.len())).is_ok());
     }

@@ -1,16 +1,16 @@
-//! Tokens and the ends of values.
+//! A scanner for the tokens and the ends of values.
 
 use super::node::Flaw;
 use std::borrow::Cow;
 
-/// The bytes are not JSON, not even leniently.
+/// The bytes are not JSON, even by the lenient rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Maximum nesting of arrays and objects; that of serde_json.
+/// Maximum nesting of arrays and objects, the same as in serde_json.
 pub(crate) const MAX_DEPTH: u32 = 127;
 
-/// Walks over JSON text.
+/// A scanner of JSON text.
 #[derive(Clone, Debug)]
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
@@ -22,7 +22,7 @@ impl<'a> Scanner<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Returns the next byte that is no white space, without taking it.
+    /// Returns the next byte that is not white space, without consuming it.
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
@@ -30,15 +30,15 @@ impl<'a> Scanner<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// Takes a byte if it comes next.
+    /// Consumes a byte if it comes next.
     pub(crate) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
-    /// Takes what follows an entry: a comma, or the end of the list or object. A comma before the
-    /// end is taken with it.
+    /// Consumes the separator after an entry: a comma, or the end of the list or object. A trailing comma
+    /// is consumed together with the end.
     ///
     /// Returns whether another entry follows.
     pub(crate) fn separator(&mut self, end: u8) -> Result<bool, Malformed> {
@@ -47,7 +47,7 @@ impl<'a> Scanner<'a> {
         if comma || ended { Ok(!ended) } else { Err(Malformed) }
     }
 
-    /// Returns what is left.
+    /// Returns the remaining bytes.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
@@ -56,7 +56,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn skip_value(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
         let start = self.at;
-        // One bit for each open bracket: 1 for an object.
+        // A stack with one bit for each open bracket: 1 for an object.
         let (mut open, mut depth) = (0_u128, 0_u32);
         loop {
             match self.peek().ok_or(Malformed)? {
@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
                     self.raw_string()?;
                 }
                 _ => {
-                    self.word()?;
+                    self.literal()?;
                 }
             }
             if depth == 0 {
@@ -95,8 +95,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes a word: a number, `true`, or what JSON does not have, such as `NaN`.
-    pub(crate) fn word(&mut self) -> Result<&'a [u8], Malformed> {
+    /// Consumes a literal: a number, `true`, or an invalid one such as `NaN`.
+    pub(crate) fn literal(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
         let rest = self.rest();
         let ends =
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
         Ok(&rest[..length])
     }
 
-    /// Takes a string and returns what stands between its quotes.
+    /// Consumes a string and returns the bytes between its quotes.
     fn raw_string(&mut self) -> Result<&'a [u8], Malformed> {
         if !self.take(b'"') {
             return Err(Malformed);
@@ -126,13 +126,13 @@ impl<'a> Scanner<'a> {
         self.bytes.get(start..self.at - 1).ok_or(Malformed)
     }
 
-    /// Takes a string and reads it. What cannot be read is replaced by U+FFFD and reported as a flaw.
+    /// Consumes and unescapes a string. Unreadable parts are replaced by U+FFFD and reported as a flaw.
     pub(crate) fn string(&mut self) -> Result<(Cow<'a, str>, Option<Flaw>), Malformed> {
         Ok(unescape(self.raw_string()?))
     }
 }
 
-/// Reads the inside of a JSON string.
+/// Unescapes the content of a JSON string.
 fn unescape(raw: &[u8]) -> (Cow<'_, str>, Option<Flaw>) {
     let mut flaw = None;
     let text = String::from_utf8_lossy(raw);
@@ -166,7 +166,7 @@ fn unescape(raw: &[u8]) -> (Cow<'_, str>, Option<Flaw>) {
                 rest = escaped.get(length..).unwrap_or_default();
                 continue;
             }
-            // No escape of JSON: taken as it is written.
+            // An invalid escape is kept as it is.
             Some(c) => {
                 read.push('\\');
                 read.push(c);
@@ -180,7 +180,7 @@ fn unescape(raw: &[u8]) -> (Cow<'_, str>, Option<Flaw>) {
     (Cow::Owned(read), flaw)
 }
 
-/// Reads `uXXXX`, and the other half of a surrogate pair. Returns the length as well.
+/// Parses `uXXXX`, and the second half of a surrogate pair. Also returns the parsed length.
 fn unicode(text: &str) -> (Option<char>, usize) {
     let unit = |text: &str| u32::from_str_radix(text.get(1..5)?, 16).ok();
     let plain = text.get(1..5).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));

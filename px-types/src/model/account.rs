@@ -1,4 +1,4 @@
-//! An account: what all have in common, and its kind with the fields of that kind.
+//! Accounts: the fields of all accounts, and the fields of each type.
 
 use crate::{
     message::message,
@@ -13,7 +13,7 @@ use crate::{
         id::{AccountId, IdentityId},
         open_enum::open_enum,
     },
-    wire::{self, Held},
+    wire::{self, BufferedValue},
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -25,55 +25,57 @@ message! {
     /// Contract: `px.md` section 3.2.
     pub struct Account {
         required {
-            /// Stable for the life of the account, over renames too.
+            /// The id. It never changes, even if the account is renamed.
             id: AccountId,
-            /// The name by which the user knows it.
+            /// The name that the user sees.
             name: String,
-            /// Whether it can be used.
+            /// The status.
             status: AccountStatus,
-            /// Who owns it; at least one, each in `identities`.
+            /// The owners, at least one. Each is listed in `identities`.
             owner_identity_ids: Vec<IdentityId>,
-            /// depository: what the account holds; credit and loan: what is owed, positive;
-            /// investment: its market value.
+            /// The balance. Depository: the money in the account. Credit and loan: the amount owed, as a
+            /// positive number. Investment: the market value.
             current_balance: Amount,
         }
         optional {
-            /// The name by which the institution knows it.
+            /// The official name that the institution uses.
             official_name: String,
             /// The last 2–4 characters of the account number.
             display_mask: String,
-            /// How it is owned.
+            /// The form of ownership.
             ownership_type: OwnershipType,
-            /// When it was opened.
+            /// The date on which the account was opened.
             opening_date: Date,
-            /// When something last happened on it.
+            /// The time of the last activity.
             last_activity_at: Iso8601,
-            /// depository: current less holds; credit: what can still be spent.
+            /// The available balance. Depository: the current balance less holds. Credit: the amount that
+            /// can still be spent.
             available_balance: Amount,
-            /// Whether the law favours it for taxes.
+            /// Whether the account is tax-advantaged.
             tax_advantaged: bool,
         }
         lists {
-            /// Who has an interest in it without owning it; each in `identities`.
+            /// The identities with an interest in the account who do not own it. Each is listed in
+            /// `identities`.
             non_owner_identity_ids: IdentityId,
         }
         flat {
-            /// What the balances are counted in.
+            /// The unit of the balances.
             unit: Unit,
-            /// The type of the account, with what only that type has.
+            /// The type of the account, with the fields that only this type has.
             kind: AccountKind,
         }
     }
 }
 
 impl Account {
-    /// The type of the account.
+    /// Returns the type of the account.
     #[must_use]
     pub fn account_type(&self) -> AccountType {
         self.kind.account_type()
     }
 
-    /// Everyone that the account refers to, owners first.
+    /// Returns the ids of all identities that the account refers to, owners first.
     pub fn identity_ids(&self) -> impl Iterator<Item = &IdentityId> {
         self.owner_identity_ids.iter().chain(&self.non_owner_identity_ids)
     }
@@ -82,21 +84,21 @@ impl Account {
 open_enum! {
     /// The type of an account.
     pub enum AccountType {
-        /// Money that the institution holds for the user.
+        /// A deposit account.
         Depository = "depository",
-        /// Money that the user may borrow again and again.
+        /// A revolving credit account.
         Credit = "credit",
-        /// Money that the user borrowed.
+        /// A loan.
         Loan = "loan",
-        /// Securities.
+        /// An account with securities.
         Investment = "investment",
-        /// None of the others.
+        /// An account of another type.
         Other = "other",
     }
 }
 
 open_enum! {
-    /// Whether an account can be used.
+    /// The status of an account.
     pub enum AccountStatus {
         Active = "active",
         Inactive = "inactive",
@@ -108,7 +110,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How an account is owned.
+    /// The form of ownership of an account.
     pub enum OwnershipType {
         Individual = "individual",
         Joint = "joint",
@@ -123,17 +125,17 @@ open_enum! {
 #[cfg_attr(feature = "openapi", schemars(tag = "type", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum AccountKind {
-    /// Money that the institution holds for the user.
+    /// A deposit account.
     Depository(Depository),
-    /// Money that the user may borrow again and again.
+    /// A revolving credit account.
     Credit(Credit),
-    /// Money that the user borrowed.
+    /// A loan.
     Loan(Box<Loan>),
-    /// Securities.
+    /// An account with securities.
     Investment(Investment),
-    /// None of the others.
+    /// An account of another type.
     Other(Other),
-    /// A type that this version does not know, kept whole.
+    /// A type that this version does not know, with all its fields.
     #[cfg_attr(feature = "openapi", schemars(skip))]
     Unknown(UnknownAccountKind),
 }
@@ -142,18 +144,18 @@ message! {
     /// The fields of an `other` account.
     pub struct Other {
         required {
-            /// What kind of account it is.
+            /// The subtype.
             subtype: OtherSubtype,
         }
     }
 }
 
-/// The fields of an account whose type this version does not know.
+/// The fields of an account of a type that this version does not know.
 ///
-/// They are kept as read, but for JSON numbers beyond 64 bits: amounts are strings, so none
-/// of the contract's own values is one.
+/// The fields are kept as they were read, except that JSON numbers beyond 64 bits are rounded. The
+/// contract itself has no such numbers: amounts are strings.
 ///
-/// `Debug` shows type and subtype alone: any other field may be an account number.
+/// `Debug` shows only type and subtype, because any other field may be an account number.
 #[derive(Clone, PartialEq)]
 pub struct UnknownAccountKind {
     account_type: AccountType,
@@ -162,14 +164,15 @@ pub struct UnknownAccountKind {
 }
 
 impl UnknownAccountKind {
-    /// The subtype as it was read.
+    /// Returns the subtype as it was read.
     #[must_use]
     pub fn subtype(&self) -> &str {
         &self.subtype
     }
 
-    /// Forgets every field but `type` and `subtype`, for a reader who may not see
-    /// account numbers: in an unknown type any field could be one.
+    /// Removes all fields except `type` and `subtype`.
+    ///
+    /// Use it for clients that may not see account numbers: in an unknown type any field could be one.
     pub fn clear_fields(&mut self) {
         self.fields.retain(|name, _| matches!(name.as_str(), "type" | "subtype"));
     }
@@ -185,7 +188,7 @@ impl fmt::Debug for UnknownAccountKind {
 }
 
 impl AccountKind {
-    /// The type of the account.
+    /// Returns the type of the account.
     #[must_use]
     pub fn account_type(&self) -> AccountType {
         match self {
@@ -198,7 +201,7 @@ impl AccountKind {
         }
     }
 
-    /// The subtype, as the wire spells it.
+    /// Returns the subtype in its wire form.
     #[must_use]
     pub fn subtype(&self) -> &str {
         match self {
@@ -234,18 +237,17 @@ impl Serialize for AccountKind {
 
 impl<'de> Deserialize<'de> for AccountKind {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let not_json = || serde::de::Error::custom(wire::NOT_JSON);
-        let fields = Held::deserialize(d)?;
+        let fields = BufferedValue::deserialize(d)?;
         let account_type = AccountType::from(fields.tag("type")?);
         let subtype = fields.tag("subtype")?.to_owned();
         Ok(match account_type {
-            AccountType::Depository => Self::Depository(wire::from_held(&fields)?),
-            AccountType::Credit => Self::Credit(wire::from_held(&fields)?),
-            AccountType::Loan => Self::Loan(wire::from_held(&fields)?),
-            AccountType::Investment => Self::Investment(wire::from_held(&fields)?),
-            AccountType::Other => Self::Other(wire::from_held(&fields)?),
+            AccountType::Depository => Self::Depository(wire::from_buffered(&fields)?),
+            AccountType::Credit => Self::Credit(wire::from_buffered(&fields)?),
+            AccountType::Loan => Self::Loan(wire::from_buffered(&fields)?),
+            AccountType::Investment => Self::Investment(wire::from_buffered(&fields)?),
+            AccountType::Other => Self::Other(wire::from_buffered(&fields)?),
             account_type => {
-                let fields = fields.into_map().ok_or_else(not_json)?;
+                let fields = fields.into_map()?;
                 Self::Unknown(UnknownAccountKind { account_type, subtype, fields })
             }
         })

@@ -1,6 +1,6 @@
-//! The kinds that an account can have within its type.
+//! The subtypes of each account type.
 //!
-//! Values: `enums.json` of the contract, from Plaid's public API description.
+//! The values are those of `enums.json` of the contract, from Plaid's public API description.
 
 use crate::primitive::open_enum::{OpenEnum, open_enum};
 
@@ -116,7 +116,7 @@ open_enum! {
     }
 }
 
-/// The account types that list a subtype; empty when none does.
+/// Returns the account types that have a subtype with this name. Empty if no type has one.
 #[must_use]
 pub fn types_of_subtype(subtype: &str) -> Vec<&'static str> {
     [

@@ -1,4 +1,4 @@
-//! What was done with a user's consent.
+//! The activity log of a user's consent.
 
 use crate::{
     message::message,
@@ -11,33 +11,33 @@ use crate::{
 };
 
 message! {
-    /// An entry in the log of a user's consent.
+    /// An entry of the activity log of a user's consent.
     ///
     /// Contract: `px.md` section 6.
     pub struct Activity {
         required {
-            /// What was done.
+            /// The type of the activity.
             activity: ActivityType,
-            /// When it was begun.
+            /// The time at which the activity started.
             initiated_date: Iso8601,
-            /// Stable for the life of the entry.
+            /// The id of the entry. It never changes.
             id: ActivityId,
-            /// Who began it: the id of an application.
+            /// The initiator: the id of an application.
             initiator: String,
-            /// How it ended.
+            /// The result.
             state: ActivityState,
         }
         optional {
-            /// The application that it was about.
+            /// The application that the activity concerns.
             target_application_id: ApplicationId,
-            /// What that application may see from then on.
+            /// The access of that application after the activity.
             scopes: Scopes,
         }
     }
 }
 
 open_enum! {
-    /// What was done.
+    /// The type of an activity.
     pub enum ActivityType {
         Unknown = "UNKNOWN",
         ItemCreate = "ITEM_CREATE",
@@ -49,13 +49,13 @@ open_enum! {
         ItemRemove = "ITEM_REMOVE",
         InvariantCheckerDeletion = "INVARIANT_CHECKER_DELETION",
         ScopesUpdate = "SCOPES_UPDATE",
-        /// It was decided what data on hold is; see `px.md` section 7.2.
+        /// A decision about data on hold; see `px.md` section 7.2.
         DataReview = "DATA_REVIEW",
     }
 }
 
 open_enum! {
-    /// How it ended.
+    /// The result of an activity.
     pub enum ActivityState {
         Unknown = "UNKNOWN",
         Attempt = "ATTEMPT",

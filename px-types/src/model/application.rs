@@ -1,5 +1,5 @@
-//! An application that a user connected.
-
+//! Connected applications.
+//!
 use crate::{
     message::message,
     model::scopes::Scopes,
@@ -12,23 +12,23 @@ message! {
     /// Contract: `px.md` section 6.
     pub struct ConnectedApplication {
         required {
-            /// Stable for the life of the application.
+            /// The id. It never changes.
             application_id: ApplicationId,
-            /// The name under which it registered.
+            /// The registered name.
             name: String,
-            /// When the user connected it.
+            /// The time at which the user connected the application.
             created_at: Timestamp,
         }
         optional {
-            /// The name to show, where it differs.
+            /// The name to display, if it differs from `name`.
             display_name: String,
-            /// Where its logo is.
+            /// The URL of the logo.
             logo_url: String,
-            /// Where it is.
+            /// The URL of the application.
             application_url: String,
-            /// Why it wants access, in its own words.
+            /// The reason for access, as stated by the application.
             reason_for_access: String,
-            /// What it may see.
+            /// The data that the application may access.
             scopes: Scopes,
         }
     }

@@ -1,43 +1,43 @@
-//! An application as it registered with Plaid.
-
+//! Applications as registered with Plaid.
+//!
 use crate::{
     message::message,
     primitive::{date::Date, id::ApplicationId},
 };
 
 message! {
-    /// An application as it registered with Plaid.
+    /// An application as registered with Plaid.
     ///
     /// Contract: `px.md` section 6.
     pub struct Application {
         required {
-            /// Stable for the life of the application.
+            /// The id. It never changes.
             application_id: ApplicationId,
-            /// The name under which it registered.
+            /// The registered name.
             name: String,
         }
         optional {
-            /// The name to show, where it differs.
+            /// The name to display, if it differs from `name`.
             display_name: String,
-            /// When it registered.
+            /// The date of registration.
             join_date: Date,
-            /// Where its logo is.
+            /// The URL of the logo.
             logo_url: String,
-            /// Where it is.
+            /// The URL of the application.
             application_url: String,
-            /// Why it wants access, in its own words.
+            /// The reason for access, as stated by the application.
             reason_for_access: String,
-            /// What it is for.
+            /// The purpose of the application.
             use_case: String,
-            /// The name of the company behind it.
+            /// The legal name of the company.
             company_legal_name: String,
-            /// City of the company.
+            /// The city of the company.
             city: String,
-            /// Region or state of the company.
+            /// The region or state of the company.
             region: String,
-            /// Postal code of the company.
+            /// The postal code of the company.
             postal_code: String,
-            /// Country of the company, ISO 3166-1, two letters.
+            /// The country of the company, ISO 3166-1 alpha-2.
             country_code: String,
         }
     }

@@ -1,4 +1,4 @@
-//! What only a credit account has.
+//! The fields of credit accounts.
 
 use crate::{
     message::message,
@@ -16,11 +16,11 @@ message! {
     /// Contract: `px.md` section 3.4.
     pub struct Credit {
         required {
-            /// What kind of account it is.
+            /// The subtype.
             subtype: CreditSubtype,
         }
         optional {
-            /// The most that may be owed.
+            /// The credit limit.
             credit_limit: Amount,
             /// Whether a payment is overdue.
             is_overdue: bool,
@@ -30,15 +30,15 @@ message! {
             last_payment_date: Date,
             /// The date of the last statement.
             last_statement_issue_date: Date,
-            /// What was owed at the last statement.
+            /// The amount owed at the last statement.
             last_statement_balance: Amount,
-            /// The least that is due.
+            /// The minimum payment that is due.
             minimum_payment_amount: Amount,
-            /// When it is due.
+            /// The date on which the next payment is due.
             next_payment_due_date: Date,
         }
         lists {
-            /// The rates that apply.
+            /// The annual percentage rates.
             aprs: Apr,
         }
     }
@@ -48,14 +48,14 @@ message! {
     /// An annual percentage rate.
     pub struct Apr {
         required {
-            /// The rate as a percentage, `19.99`.
+            /// The rate in percent, such as `19.99`.
             percentage: Rate,
-            /// What it applies to.
+            /// The type of balance to which the rate applies.
             #[serde(rename = "type")]
             kind: AprType,
         }
         optional {
-            /// The balance that it applies to.
+            /// The balance to which the rate applies.
             balance_subject_to_apr: Amount,
             /// The interest charged on that balance.
             interest_charge_amount: Amount,
@@ -64,7 +64,7 @@ message! {
 }
 
 open_enum! {
-    /// What an annual percentage rate applies to.
+    /// The type of balance to which an annual percentage rate applies.
     pub enum AprType {
         BalanceTransferApr = "balance_transfer_apr",
         CashApr = "cash_apr",

@@ -3,16 +3,16 @@
 use crate::{message::message, primitive::secret::TargetApplicationToken};
 
 message! {
-    /// The application that a user is asked to connect to an Item that exists.
+    /// An application that the user is asked to connect to an existing Item.
     ///
     /// Contract: `px.md` section 10.
     pub struct CrossAppItemAdd {
         required {
-            /// Names the application; Plaid gives it to the partner.
+            /// The token that names the application. The partner receives it from Plaid.
             target_application_token: TargetApplicationToken,
         }
         optional {
-            /// The id by which the application knows the user.
+            /// The id of the user at the application.
             foreign_id: String,
         }
     }

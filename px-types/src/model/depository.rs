@@ -1,10 +1,10 @@
-//! What only a depository account has: the codes under which money reaches it.
+//! The fields of depository accounts: their transfer codes.
 
 use crate::{
     message::message,
     model::account_subtype::DepositorySubtype,
     primitive::{open_enum::open_enum, secret::AccountNumber},
-    wire::{self, Held},
+    wire::{self, BufferedValue},
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -16,17 +16,17 @@ message! {
     /// Contract: `px.md` section 3.3.
     pub struct Depository {
         required {
-            /// What kind of account it is.
+            /// The subtype.
             subtype: DepositorySubtype,
         }
         optional {
-            /// One entry per payment network; `None` where the caller may not see them.
+            /// The transfer codes, one per payment network; `None` if the client may not see them.
             transfer_codes: Vec<TransferCode>,
         }
     }
 }
 
-/// How one payment network reaches an account.
+/// The account numbers of an account in one payment network.
 ///
 /// Contract: `px.md` section 3.3.
 #[derive(Clone, PartialEq)]
@@ -40,16 +40,16 @@ pub enum TransferCode {
     Eft(Eft),
     /// Bacs, United Kingdom.
     Bacs(Bacs),
-    /// An IBAN, with or without a BIC.
+    /// An IBAN with an optional BIC.
     International(International),
-    /// A network that this version does not know, kept whole.
+    /// A network that this version does not know, with all its fields.
     #[cfg_attr(feature = "openapi", schemars(skip))]
     Unknown(UnknownTransferCode),
 }
 
 /// A transfer code of a network that this version does not know.
 ///
-/// `Debug` shows the network alone: any other field may be an account number.
+/// `Debug` shows only the network, because any other field may be an account number.
 #[derive(Clone, PartialEq)]
 pub struct UnknownTransferCode {
     network: PaymentNetwork,
@@ -57,7 +57,7 @@ pub struct UnknownTransferCode {
 }
 
 impl UnknownTransferCode {
-    /// The network as it was read.
+    /// Returns the network as it was read.
     #[must_use]
     pub fn network(&self) -> &PaymentNetwork {
         &self.network
@@ -93,7 +93,7 @@ open_enum! {
         Eft = "eft",
         /// Bacs, United Kingdom.
         Bacs = "bacs",
-        /// An IBAN, with or without a BIC.
+        /// An IBAN with an optional BIC.
         International = "international",
     }
 }
@@ -102,19 +102,19 @@ message! {
     /// A transfer code of the ACH network.
     pub struct Ach {
         required {
-            /// The account number, or a token that stands for it.
+            /// The account number, or a token that replaces it.
             #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
-            /// Nine digits with the ABA checksum.
+            /// The routing number: nine digits with the ABA checksum.
             #[serde(deserialize_with = "wire::identifier")]
             routing_number: String,
-            /// Whether money can be taken from the account.
+            /// Whether the account can be debited.
             debit: bool,
-            /// Whether money can be sent to the account.
+            /// Whether the account can be credited.
             credit: bool,
         }
         optional {
-            /// The routing number for wires, where it differs.
+            /// The routing number for wire transfers, if it differs.
             wire_routing_number: String,
             /// Whether the account number is a token.
             tokenized: bool,
@@ -129,15 +129,15 @@ message! {
             /// The account number.
             #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
-            /// Three digits.
+            /// The institution number, three digits.
             #[serde(deserialize_with = "wire::identifier")]
             institution_number: String,
-            /// Five digits.
+            /// The branch number, five digits.
             #[serde(deserialize_with = "wire::identifier")]
             branch_number: String,
-            /// Whether money can be taken from the account.
+            /// Whether the account can be debited.
             debit: bool,
-            /// Whether money can be sent to the account.
+            /// Whether the account can be credited.
             credit: bool,
         }
     }
@@ -147,41 +147,41 @@ message! {
     /// A transfer code of the Bacs network.
     pub struct Bacs {
         required {
-            /// Eight digits.
+            /// The account number, eight digits.
             #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
-            /// Six digits.
+            /// The sort code, six digits.
             #[serde(deserialize_with = "wire::identifier")]
             sort_code: String,
-            /// Whether money can be taken from the account.
+            /// Whether the account can be debited.
             debit: bool,
-            /// Whether money can be sent to the account.
+            /// Whether the account can be credited.
             credit: bool,
         }
     }
 }
 
 message! {
-    /// An IBAN, with its BIC where the partner gives one.
+    /// An IBAN with an optional BIC.
     pub struct International {
         required {
-            /// ISO 13616, with its checksum.
+            /// The IBAN of ISO 13616, with its checksum.
             #[serde(deserialize_with = "wire::identifier")]
             iban: AccountNumber,
-            /// Whether money can be taken from the account.
+            /// Whether the account can be debited.
             debit: bool,
-            /// Whether money can be sent to the account.
+            /// Whether the account can be credited.
             credit: bool,
         }
         optional {
-            /// ISO 9362.
+            /// The BIC of ISO 9362.
             bic: String,
         }
     }
 }
 
 impl TransferCode {
-    /// The network, as the wire spells it.
+    /// Returns the payment network.
     #[must_use]
     pub fn network(&self) -> PaymentNetwork {
         match self {
@@ -215,16 +215,15 @@ impl Serialize for TransferCode {
 
 impl<'de> Deserialize<'de> for TransferCode {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let not_json = || serde::de::Error::custom(wire::NOT_JSON);
-        let fields = Held::deserialize(d)?;
+        let fields = BufferedValue::deserialize(d)?;
         let network = PaymentNetwork::from(fields.tag("network")?);
         Ok(match network {
-            PaymentNetwork::Ach => Self::Ach(wire::from_held(&fields)?),
-            PaymentNetwork::Eft => Self::Eft(wire::from_held(&fields)?),
-            PaymentNetwork::Bacs => Self::Bacs(wire::from_held(&fields)?),
-            PaymentNetwork::International => Self::International(wire::from_held(&fields)?),
+            PaymentNetwork::Ach => Self::Ach(wire::from_buffered(&fields)?),
+            PaymentNetwork::Eft => Self::Eft(wire::from_buffered(&fields)?),
+            PaymentNetwork::Bacs => Self::Bacs(wire::from_buffered(&fields)?),
+            PaymentNetwork::International => Self::International(wire::from_buffered(&fields)?),
             network => {
-                let fields = fields.into_map().ok_or_else(not_json)?;
+                let fields = fields.into_map()?;
                 Self::Unknown(UnknownTransferCode { network, fields })
             }
         })

@@ -1,4 +1,4 @@
-//! An identity: a person or an organisation that accounts refer to.
+//! Identities: the persons and organisations that accounts refer to.
 
 use crate::{
     message::message,
@@ -7,12 +7,12 @@ use crate::{
 };
 
 message! {
-    /// A holder of accounts: basic (id, name, email) or full (all of it).
+    /// An account holder: a basic identity (id, name, email) or a full one (all fields).
     ///
     /// Contract: `px.md` section 3.1.
     pub struct Identity {
         required {
-            /// Stable for the life of the identity.
+            /// The id. It never changes.
             id: IdentityId,
             /// The name.
             name: String,
@@ -22,13 +22,13 @@ message! {
             email: String,
         }
         lists {
-            /// Every name on file, `name` first.
+            /// All names on file, `name` first.
             names: String,
-            /// Every email address on file.
+            /// All email addresses on file.
             emails: Email,
-            /// Every phone number on file.
+            /// All phone numbers on file.
             phone_numbers: PhoneNumber,
-            /// Every postal address on file.
+            /// All postal addresses on file.
             addresses: Address,
         }
     }
@@ -42,10 +42,10 @@ message! {
             address: String,
         }
         optional {
-            /// What it is used for.
+            /// The type of the address.
             #[serde(rename = "type")]
             kind: EmailType,
-            /// Whether it is the main one.
+            /// Whether this is the primary one.
             primary: bool,
         }
     }
@@ -59,17 +59,17 @@ message! {
             number: String,
         }
         optional {
-            /// Where it rings.
+            /// The type of the number.
             #[serde(rename = "type")]
             kind: PhoneNumberType,
-            /// Whether it is the main one.
+            /// Whether this is the primary one.
             primary: bool,
         }
     }
 }
 
 open_enum! {
-    /// What an email address is used for.
+    /// The type of an email address.
     pub enum EmailType {
         Primary = "primary",
         Secondary = "secondary",
@@ -78,7 +78,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Where a phone number rings.
+    /// The type of a phone number.
     pub enum PhoneNumberType {
         Home = "home",
         Work = "work",

@@ -1,4 +1,4 @@
-//! What only an investment account has: its holdings.
+//! The fields of investment accounts: their holdings.
 
 use crate::{
     message::message,
@@ -12,9 +12,9 @@ message! {
     /// Contract: `px.md` section 3.5.
     pub struct Investment {
         required {
-            /// What kind of account it is.
+            /// The subtype.
             subtype: InvestmentSubtype,
-            /// What the account holds; may be empty.
+            /// The holdings; may be empty.
             holdings: Vec<Holding>,
         }
     }
@@ -26,25 +26,25 @@ message! {
         required {
             /// The security.
             security_id: SecurityId,
-            /// How much of it.
+            /// The quantity.
             quantity: Amount,
-            /// Its price by the institution.
+            /// The price of one unit, according to the institution.
             institution_price: Amount,
-            /// Its value by the institution.
+            /// The value of the position, according to the institution.
             institution_value: Amount,
         }
         optional {
-            /// When that price was current.
+            /// The date or time of the price.
             institution_price_as_of: Iso8601,
-            /// What was paid for it.
+            /// The cost basis.
             cost_basis: Amount,
-            /// How much of it is vested.
+            /// The vested quantity.
             vested_quantity: Amount,
-            /// What the vested part is worth.
+            /// The value of the vested quantity.
             vested_value: Amount,
         }
         flat {
-            /// What price and value are counted in.
+            /// The unit of price and value.
             unit: Unit,
         }
     }

@@ -1,5 +1,5 @@
-//! An Item: one user's connection at one institution.
-
+//! Items: the connections of users at institutions.
+//!
 use crate::{
     message::message,
     model::{plaid_error::PlaidError, product::Product},
@@ -16,44 +16,44 @@ message! {
     /// Contract: `px.md` sections 6 and 7.
     pub struct Item {
         required {
-            /// Stable for the life of the Item.
+            /// The id. It never changes.
             item_id: ItemId,
         }
         optional {
-            /// The institution.
+            /// The id of the institution.
             institution_id: InstitutionId,
             /// The name of the institution.
             institution_name: String,
-            /// When it was made.
+            /// The time at which the Item was created.
             created_at: Timestamp,
-            /// Where its webhooks go.
+            /// The URL that receives the webhooks of the Item.
             webhook: String,
-            /// Why it cannot be updated; `None` while all is well.
+            /// The error that prevents updates; `None` if the Item can be updated.
             error: PlaidError,
-            /// When the user's consent ends.
+            /// The time at which the user's consent ends.
             consent_expiration_time: Timestamp,
-            /// How it is updated.
+            /// The update type.
             update_type: ItemUpdateType,
         }
         lists {
-            /// Products that could be added.
+            /// The products that can be added.
             available_products: Product,
-            /// Products that are billed.
+            /// The products that are billed.
             billed_products: Product,
-            /// Products that it has.
+            /// The products of the Item.
             products: Product,
-            /// Products that the user consented to.
+            /// The products to which the user consented.
             consented_products: Product,
         }
     }
 }
 
 open_enum! {
-    /// How an Item is updated.
+    /// The update type of an Item.
     pub enum ItemUpdateType {
-        /// Without the user.
+        /// Updates do not need the user.
         Background = "background",
-        /// Only while the user is present.
+        /// Updates need the user to be present.
         UserPresentRequired = "user_present_required",
     }
 }

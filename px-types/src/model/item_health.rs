@@ -6,24 +6,24 @@ use crate::{
 };
 
 message! {
-    /// The health of an Item: whether its data is complete and current, and if not, why.
+    /// The health of an Item: whether its data is complete and up to date, and the issues if it is not.
     ///
-    /// One object for everything that is reported about an Item. Each kind of issue occurs at
-    /// most once; a version that reports a new kind adds a value to [`HealthIssueKind`].
+    /// Each kind of issue occurs at most once. New kinds of issues are new values of
+    /// [`HealthIssueKind`].
     ///
     /// Contract: `px.md` section 7.1.
     pub struct ItemHealth {
         required {
-            /// The gravest state among the issues.
+            /// The most severe state of all issues.
             state: HealthState,
         }
         optional {
-            /// The time since which the Item has been in this state, if it is known and the Item
-            /// is not healthy.
+            /// The time since which the Item has been in this state. `None` if it is healthy or the
+            /// time is unknown.
             since: Timestamp,
         }
         lists {
-            /// The issues, the gravest first.
+            /// The issues, the most severe first.
             issues: HealthIssue,
         }
     }
@@ -37,23 +37,22 @@ message! {
             kind: HealthIssueKind,
         }
         optional {
-            /// The time of the first observation, if it is known.
+            /// The time of the first observation, if known.
             since: Timestamp,
-            /// The number of things that are affected: rows, accounts, failed attempts. The kind
-            /// says which.
+            /// The number of affected rows, accounts or attempts, depending on the kind.
             count: u64,
         }
         lists {
-            /// The accounts that are affected; none if the issue affects the whole Item.
+            /// The affected accounts; empty if the issue affects the whole Item.
             account_ids: AccountId,
-            /// The places in the partner's responses, at most 20.
+            /// The paths in the partner's responses, at most 20.
             paths: HealthPath,
         }
     }
 }
 
 message! {
-    /// A place in a partner's responses and the number of faults there.
+    /// A path in a partner's responses, with the number of faults there.
     pub struct HealthPath {
         required {
             /// The path without indices, such as `accounts[].transfer_codes[].routing_number`.
@@ -62,9 +61,9 @@ message! {
             count: u64,
         }
         optional {
-            /// The rule that is broken, `PX-AGG-014`.
+            /// The id of the violated rule, such as `PX-AGG-014`.
             rule: String,
-            /// One of the faults in words, without a value: `accounts[2].student.loan_status.type is
+            /// A description of one of the faults, without values: `accounts[2].student.loan_status.type is
             /// null; expected a string; the object was ignored`.
             text: String,
         }
@@ -72,13 +71,13 @@ message! {
 }
 
 open_enum! {
-    /// The state of an Item's health, from the best to the gravest.
+    /// The state of an Item's health, from the best to the most severe.
     pub enum HealthState {
-        /// Nothing is wrong.
+        /// There are no issues.
         Healthy = "healthy",
-        /// Data is served, but it is incomplete or out of date.
+        /// Data is available, but it is incomplete or out of date.
         Degraded = "degraded",
-        /// Part of the data is not imported until an operator decides what it is.
+        /// Part of the data is on hold until an operator decides about it.
         DecisionPending = "decision_pending",
         /// Updates cannot finish.
         Stalled = "stalled",
@@ -90,17 +89,17 @@ open_enum! {
 open_enum! {
     /// The kind of an issue.
     pub enum HealthIssueKind {
-        /// The last update failed and is tried again; `count` is the number of failures in a row.
+        /// The last update failed and will be retried; `count` is the number of consecutive failures.
         UpdateFailed = "update_failed",
-        /// The partner serves fewer or more rows than its `total` says; `count` is the difference.
+        /// The partner serves fewer or more rows than its `total`; `count` is the difference.
         RowsLacking = "rows_lacking",
-        /// Elements of the partner's responses were repaired or set aside; `count` and `paths` say
-        /// how many and where.
+        /// Elements of the partner's responses were repaired or set aside; `count` is their number and
+        /// `paths` has their paths.
         FaultyElements = "faulty_elements",
-        /// The partner gave tokens of another user, or no bearer tokens, when tokens were refreshed.
-        /// They are kept apart and not used; `count` is the number of attempts.
+        /// A refresh returned tokens of another user, or no bearer tokens. They are stored separately and
+        /// not used; `count` is the number of attempts.
         TokensApart = "tokens_apart",
-        /// Known transactions came under other ids; `count` is the number of rows on hold.
+        /// Known transactions were received with other ids; `count` is the number of rows on hold.
         TransactionIdsChanged = "transaction_ids_changed",
         /// Accounts are on hold because they resemble accounts that are no longer listed; `count`
         /// is their number.
@@ -115,7 +114,7 @@ open_enum! {
 }
 
 impl HealthIssueKind {
-    /// Returns the state that an issue of this kind puts an Item in.
+    /// Returns the state of an Item that has an issue of this kind.
     #[must_use]
     pub fn state(&self) -> HealthState {
         match self {
@@ -134,16 +133,16 @@ impl HealthIssueKind {
 }
 
 impl ItemHealth {
-    /// Returns the health of an Item with these issues.
+    /// Creates the health of an Item from its issues.
     #[must_use]
     pub fn of_issues(mut issues: Vec<HealthIssue>) -> Self {
         issues.sort_by(|a, b| {
-            let gravity = |issue: &HealthIssue| issue.kind.state();
-            gravity(b).cmp(&gravity(a)).then_with(|| a.kind.cmp(&b.kind))
+            let severity = |issue: &HealthIssue| issue.kind.state();
+            severity(b).cmp(&severity(a)).then_with(|| a.kind.cmp(&b.kind))
         });
         let mut health = Self::new(HealthState::Healthy);
-        if let Some(gravest) = issues.first() {
-            health.state = gravest.kind.state();
+        if let Some(most_severe) = issues.first() {
+            health.state = most_severe.kind.state();
             let same = issues.iter().filter(|issue| issue.kind.state() == health.state);
             health.since = same.filter_map(|issue| issue.since).min();
         }
@@ -151,7 +150,7 @@ impl ItemHealth {
         health
     }
 
-    /// Returns the issue of a kind.
+    /// Returns the issue of a kind, or `None` if the Item has none.
     #[must_use]
     pub fn issue(&self, kind: &HealthIssueKind) -> Option<&HealthIssue> {
         self.issues.iter().find(|issue| issue.kind == *kind)

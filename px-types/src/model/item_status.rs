@@ -1,33 +1,33 @@
-//! When an Item was last updated.
-
+//! The status of an Item's updates.
+//!
 use super::item_health::ItemHealth;
 use crate::{message::message, primitive::date::Timestamp};
 
 message! {
-    /// When an Item was last updated.
+    /// The status of an Item's updates.
     ///
     /// Contract: `px.md` section 6.
     pub struct ItemStatus {
         optional {
-            /// Holdings.
+            /// The updates of holdings.
             investments: UpdateStatus,
-            /// Transactions.
+            /// The updates of transactions.
             transactions: UpdateStatus,
             /// The last webhook.
             last_webhook: LastWebhook,
-            /// Whether the data is complete and current, and if not, why.
+            /// The health of the Item.
             health: ItemHealth,
         }
     }
 }
 
 message! {
-    /// When one kind of data was last updated.
+    /// The last updates of one kind of data.
     pub struct UpdateStatus {
         optional {
-            /// When it last worked.
+            /// The time of the last successful update.
             last_successful_update: Timestamp,
-            /// When it last failed.
+            /// The time of the last failed update.
             last_failed_update: Timestamp,
         }
     }
@@ -37,9 +37,9 @@ message! {
     /// The last webhook of an Item.
     pub struct LastWebhook {
         optional {
-            /// When it was sent.
+            /// The time at which it was sent.
             sent_at: Timestamp,
-            /// Its code.
+            /// The webhook code.
             code_sent: String,
         }
     }

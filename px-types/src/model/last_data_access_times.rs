@@ -1,17 +1,17 @@
-//! When an application last read each kind of data.
-
+//! The times of an application's last accesses.
+//!
 use crate::{
     message::message,
     primitive::{date::Timestamp, id::ApplicationId},
 };
 
 message! {
-    /// When an application last read each kind of data; `None` is never.
+    /// The time at which an application last read each kind of data; `None` if never.
     ///
     /// Contract: `px.md` section 6.
     pub struct LastDataAccessTimes {
         required {
-            /// The application.
+            /// The id of the application.
             application_id: ApplicationId,
         }
         optional {
@@ -19,7 +19,7 @@ message! {
             account_balance_info: Timestamp,
             /// Account and routing numbers.
             account_routing_number: Timestamp,
-            /// Who holds the accounts.
+            /// The account holders.
             contact_details: Timestamp,
             /// Transactions.
             transactions: Timestamp,
@@ -27,9 +27,9 @@ message! {
             credit_and_loans: Timestamp,
             /// Holdings.
             investments: Timestamp,
-            /// Payroll.
+            /// Payroll data.
             payroll_info: Timestamp,
-            /// What tells how risky a transaction is.
+            /// Data about the risk of transactions.
             transaction_risk_info: Timestamp,
         }
     }

@@ -1,14 +1,14 @@
-//! For whom Plaid's page is opened.
-
+//! The user of a link token.
+//!
 use crate::message::message;
 
 message! {
-    /// For whom Plaid's page is opened.
+    /// The user for whom the Link page is opened.
     ///
     /// Contract: `px.md` section 6.
     pub struct LinkTokenUser {
         required {
-            /// The caller's own stable id of the person. Not an address or a name.
+            /// A stable id of the user at the client. Must not be an email address or a name.
             client_user_id: String,
         }
     }

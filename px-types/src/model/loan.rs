@@ -1,4 +1,4 @@
-//! What only a loan account has.
+//! The fields of loan accounts.
 
 use crate::{
     message::message,
@@ -16,7 +16,7 @@ message! {
     /// Contract: `px.md` section 3.4.
     pub struct Loan {
         required {
-            /// What kind of account it is.
+            /// The subtype.
             subtype: LoanSubtype,
         }
         optional {
@@ -28,47 +28,47 @@ message! {
             last_payment_date: Date,
             /// The date of the last statement.
             last_statement_issue_date: Date,
-            /// What was owed at the last statement.
+            /// The amount owed at the last statement.
             last_statement_balance: Amount,
-            /// The least that is due.
+            /// The minimum payment that is due.
             minimum_payment_amount: Amount,
-            /// When it is due.
+            /// The date on which the next payment is due.
             next_payment_due_date: Date,
-            /// The rate of interest.
+            /// The interest rate.
             interest_rate: InterestRate,
-            /// When the loan began.
+            /// The date of origination.
             origination_date: Date,
-            /// When it is to be paid off.
+            /// The date of maturity.
             maturity_date: Date,
-            /// What was lent.
+            /// The original principal.
             origination_principal_amount: Amount,
-            /// The interest that is owed.
+            /// The outstanding interest.
             outstanding_interest_amount: Amount,
             /// The interest paid this year.
             ytd_interest_paid: Amount,
             /// The principal paid this year.
             ytd_principal_paid: Amount,
-            /// What is overdue.
+            /// The overdue amount.
             past_due_amount: Amount,
-            /// What is held for taxes and insurance.
+            /// The escrow balance for taxes and insurance.
             escrow_balance: Amount,
-            /// What only a loan of subtype `mortgage` has.
+            /// The fields of a loan of subtype `mortgage`.
             mortgage: Mortgage,
-            /// What only a loan of subtype `student` has.
+            /// The fields of a loan of subtype `student`.
             student: Student,
         }
     }
 }
 
 message! {
-    /// A rate of interest.
+    /// An interest rate.
     pub struct InterestRate {
         required {
-            /// The rate as a percentage, `4.25`.
+            /// The rate in percent, such as `4.25`.
             percentage: Rate,
         }
         optional {
-            /// Whether it can change.
+            /// Whether the rate is fixed or variable.
             #[serde(rename = "type")]
             kind: InterestRateType,
         }
@@ -76,7 +76,7 @@ message! {
 }
 
 open_enum! {
-    /// Whether a rate of interest can change.
+    /// Whether an interest rate is fixed or variable.
     pub enum InterestRateType {
         Fixed = "fixed",
         Variable = "variable",
@@ -87,15 +87,15 @@ message! {
     /// The fields of a mortgage.
     pub struct Mortgage {
         optional {
-            /// What kind of mortgage it is, in words.
+            /// A description of the type of mortgage.
             loan_type_description: String,
-            /// How long it runs, `30 year`.
+            /// The term, such as `30 year`.
             loan_term: String,
-            /// Whether it has private mortgage insurance.
+            /// Whether there is private mortgage insurance.
             has_pmi: bool,
-            /// Whether paying it off early costs a fee.
+            /// Whether early repayment costs a fee.
             has_prepayment_penalty: bool,
-            /// The fee for being late.
+            /// The current fee for late payment.
             current_late_fee: Amount,
             /// The mortgaged property.
             property_address: Address,

@@ -1,4 +1,4 @@
-//! Places: postal addresses and where a transaction was made.
+//! Postal addresses and the locations of transactions.
 
 use crate::message::message;
 
@@ -8,53 +8,53 @@ message! {
     /// Contract: `px.md` section 3.1.
     pub struct Address {
         optional {
-            /// Street and number.
+            /// The street and house number.
             street: String,
-            /// City.
+            /// The city.
             city: String,
-            /// Region or state.
+            /// The region or state.
             region: String,
-            /// Postal code.
+            /// The postal code.
             postal_code: String,
-            /// ISO 3166-1, two letters.
+            /// The country, ISO 3166-1 alpha-2.
             country: String,
-            /// Whether it is the main one.
+            /// Whether this is the primary address.
             primary: bool,
         }
     }
 }
 
 message! {
-    /// Where a transaction was made.
+    /// The location of a transaction.
     ///
     /// Contract: `px.md` section 3.7.
     pub struct GeoLocation {
         optional {
-            /// The point on the map.
+            /// The coordinates.
             coordinates: Coordinates,
-            /// City.
+            /// The city.
             city: String,
-            /// `NY`, or ISO 3166-2 as `US-NY`.
+            /// The region: `NY`, or ISO 3166-2 such as `US-NY`.
             region: String,
-            /// ISO 3166-1, two letters.
+            /// The country, ISO 3166-1 alpha-2.
             country: String,
-            /// Street and number.
+            /// The street and house number.
             street: String,
-            /// Postal code.
+            /// The postal code.
             postal_code: String,
-            /// The merchant's own number of the store.
+            /// The store number of the merchant.
             store_number: String,
         }
     }
 }
 
 message! {
-    /// A point in EPSG:4326 (WGS 84), in degrees.
+    /// Coordinates in EPSG:4326 (WGS 84), in degrees.
     pub struct Coordinates {
         required {
-            /// Latitude.
+            /// The latitude.
             lat: f64,
-            /// Longitude.
+            /// The longitude.
             lon: f64,
         }
     }

@@ -1,30 +1,30 @@
-//! What Plaid answers when it refuses or cannot, and why an Item cannot be updated.
+//! The errors of Plaid's API, of Items and of webhooks.
 
 use crate::{message::message, primitive::open_enum::open_enum};
 
 message! {
-    /// An error of Plaid: the body of its refusals, and the fault of an Item.
+    /// An error of Plaid: the body of its error responses, and the error of an Item.
     ///
     /// Contract: `px.md` section 6.
     pub struct PlaidError {
         required {
-            /// The broad kind.
+            /// The general type of the error.
             error_type: PlaidErrorType,
-            /// The exact kind, `ITEM_LOGIN_REQUIRED`.
+            /// The error code, such as `ITEM_LOGIN_REQUIRED`.
             error_code: String,
-            /// A text for developers.
+            /// A message for developers.
             error_message: String,
         }
         nullable {
-            /// A text for the user; `None` where the user can do nothing.
+            /// A message for the user; `None` if the user cannot do anything about the error.
             display_message: String,
         }
         optional {
-            /// The id of the request; the error of an Item or a webhook has none.
+            /// The id of the request; `None` for the error of an Item or a webhook.
             request_id: String,
-            /// Where the error is explained.
+            /// The URL of the documentation of the error.
             documentation_url: String,
-            /// What to do about it.
+            /// The suggested action.
             suggested_action: String,
             /// The HTTP status.
             status: u64,
@@ -33,7 +33,7 @@ message! {
 }
 
 open_enum! {
-    /// The broad kind of an error of Plaid.
+    /// The general type of an error of Plaid.
     pub enum PlaidErrorType {
         InvalidRequest = "INVALID_REQUEST",
         InvalidResult = "INVALID_RESULT",

@@ -1,32 +1,32 @@
-//! What an application may see of an Item.
-
+//! The access of an application to an Item.
+//!
 use crate::{message::message, primitive::id::AccountId};
 
 message! {
-    /// What an application may see of an Item.
+    /// The data of an Item that an application may access.
     ///
     /// Contract: `px.md` section 6.
     pub struct Scopes {
         optional {
-            /// By product.
+            /// The access by product.
             product_access: ProductAccess,
-            /// Whether accounts that are opened later are shared too.
+            /// Whether accounts that are opened later are shared as well.
             new_accounts: bool,
         }
         lists {
-            /// By account.
+            /// The access by account.
             accounts: AccountAccess,
         }
     }
 }
 
 message! {
-    /// What an application may see, by product.
+    /// The access of an application, by product.
     pub struct ProductAccess {
         optional {
             /// Statements.
             statements: bool,
-            /// Who holds the accounts.
+            /// The account holders.
             identity: bool,
             /// Account and routing numbers.
             auth: bool,
@@ -37,14 +37,14 @@ message! {
 }
 
 message! {
-    /// Whether an application may see one account.
+    /// The access of an application to one account.
     pub struct AccountAccess {
         required {
-            /// The account's id at the partner.
+            /// The id of the account at the partner.
             unique_id: AccountId,
         }
         optional {
-            /// Whether it may.
+            /// Whether the application may access the account.
             authorized: bool,
         }
     }

@@ -1,5 +1,5 @@
-//! A security: what a holding or an investment transaction is in.
-
+//! Securities: the objects of holdings and investment transactions.
+//!
 use crate::{
     message::message,
     primitive::{
@@ -12,21 +12,21 @@ use crate::{
 };
 
 message! {
-    /// A security: what a holding or an investment transaction is in.
+    /// A security: the object of a holding or an investment transaction.
     ///
     /// Contract: `px.md` section 3.6.
     pub struct Security {
         required {
-            /// Stable for the life of the security.
+            /// The id. It never changes.
             id: SecurityId,
-            /// What it is.
+            /// The type.
             #[serde(rename = "type")]
             kind: SecurityType,
         }
         optional {
-            /// Its name.
+            /// The name.
             name: String,
-            /// Its symbol on an exchange.
+            /// The ticker symbol.
             symbol: String,
             /// The ISIN of ISO 6166.
             isin: String,
@@ -34,26 +34,26 @@ message! {
             cusip: String,
             /// The SEDOL.
             sedol: String,
-            /// Whether it counts as cash.
+            /// Whether it is equivalent to cash.
             is_cash_equivalent: bool,
-            /// Its latest price.
+            /// The latest price.
             current_price: Amount,
-            /// When that price was current.
+            /// The date or time of the latest price.
             current_as_of: Iso8601,
-            /// Its price at the close of a trading day.
+            /// The closing price.
             close_price: Amount,
-            /// The trading day.
+            /// The trading day of the closing price.
             close_price_as_of: Date,
         }
         flat {
-            /// What the prices are counted in.
+            /// The unit of the prices.
             unit: Unit,
         }
     }
 }
 
 open_enum! {
-    /// What a security is.
+    /// The type of a security.
     pub enum SecurityType {
         Cash = "cash",
         Cryptocurrency = "cryptocurrency",

@@ -1,7 +1,7 @@
-//! How a sign-in in credentials mode goes on: with a token, or with a challenge.
+//! The result of a sign-in step in credentials mode: a token or a challenge.
 
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     primitive::{
         id::{ChallengeId, DeliveryId, QuestionId, UserId},
@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// A token, or a challenge that the user must answer first.
+/// The result of a sign-in step: a token, or a challenge that the user must answer first.
 ///
 /// Contract: `px.md` section 5.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,39 +23,39 @@ use serde_json::{Map, Value};
 pub enum SignIn {
     /// The user is signed in.
     Token(UserToken),
-    /// The user must answer first.
+    /// The user must answer a challenge.
     Challenge(Challenge),
 }
 
 message! {
-    /// The token of a user who signed in.
+    /// The token of a signed-in user.
     pub struct UserToken {
         required {
             /// The principal.
             user_id: UserId,
-            /// Sent as bearer token.
+            /// The bearer token.
             auth_token: AccessToken,
         }
     }
 }
 
 message! {
-    /// A challenge: what the user must answer before a token is given.
+    /// A challenge that the user must answer before a token is issued.
     pub struct Challenge {
         required {
             /// The user who signs in.
             user_id: UserId,
-            /// The challenge.
+            /// The id of the challenge.
             challenge_id: ChallengeId,
         }
         flat {
-            /// What is asked.
+            /// The kind of the challenge.
             kind: ChallengeKind,
         }
     }
 }
 
-/// What a challenge asks.
+/// The kind of a challenge, with its fields.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(tag = "mfa_type", rename_all = "UPPERCASE"))]
@@ -65,7 +65,7 @@ pub enum ChallengeKind {
     Otp(Otp),
     /// Answers to security questions.
     Kba(Kba),
-    /// A one-time code that the user's device makes.
+    /// A one-time code that the user's device generates.
     Totp,
     /// A kind that this version does not know.
     #[cfg_attr(feature = "openapi", schemars(skip))]
@@ -79,7 +79,7 @@ open_enum! {
         Otp = "OTP",
         /// Answers to security questions.
         Kba = "KBA",
-        /// A one-time code that the user's device makes.
+        /// A one-time code that the user's device generates.
         Totp = "TOTP",
     }
 }
@@ -88,28 +88,28 @@ message! {
     /// A one-time code that the partner sends.
     pub struct Otp {
         required {
-            /// The ways that the code can go.
+            /// The available deliveries.
             deliveries: Vec<Delivery>,
         }
     }
 }
 
 message! {
-    /// One way to send a one-time code.
+    /// One way to deliver a one-time code.
     pub struct Delivery {
         required {
-            /// Named when the code is asked for.
+            /// The id, to be named in the request for the code.
             id: DeliveryId,
-            /// How it goes.
+            /// The delivery method.
             method: DeliveryMethod,
-            /// The address, masked.
+            /// The masked address.
             mask: String,
         }
     }
 }
 
 open_enum! {
-    /// How a one-time code goes.
+    /// The delivery method of a one-time code.
     pub enum DeliveryMethod {
         Sms = "sms",
         Email = "email",
@@ -121,7 +121,7 @@ message! {
     /// Security questions.
     pub struct Kba {
         required {
-            /// The questions, each to be answered.
+            /// The questions. The user must answer all of them.
             questions: Vec<Question>,
         }
     }
@@ -131,20 +131,20 @@ message! {
     /// A security question.
     pub struct Question {
         required {
-            /// Named with the answer.
+            /// The id, to be named with the answer.
             id: QuestionId,
-            /// The question.
+            /// The text of the question.
             text: String,
         }
         lists {
-            /// The answers to choose from; empty where the user types one.
+            /// The answers to choose from; empty if the user types the answer.
             choices: String,
         }
     }
 }
 
 impl ChallengeKind {
-    /// The kind, as the wire spells it.
+    /// Returns the kind without its fields.
     #[must_use]
     pub fn mfa_type(&self) -> MfaType {
         match self {
@@ -185,8 +185,8 @@ impl<'de> Deserialize<'de> for ChallengeKind {
             None => return Err(serde::de::Error::missing_field("mfa_type")),
         };
         Ok(match mfa_type {
-            MfaType::Otp => Self::Otp(wire::from_held(&fields)?),
-            MfaType::Kba => Self::Kba(wire::from_held(&fields)?),
+            MfaType::Otp => Self::Otp(wire::from_buffered(&fields)?),
+            MfaType::Kba => Self::Kba(wire::from_buffered(&fields)?),
             MfaType::Totp => Self::Totp,
             unknown => Self::Unknown(unknown),
         })
@@ -205,13 +205,15 @@ impl Serialize for SignIn {
 impl<'de> Deserialize<'de> for SignIn {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let fields = Map::deserialize(d)?;
-        // A token answer has no tag: absent, `null` and `""` are alike.
+        // A token response has no tag. Absent, `null` and `""` are equivalent.
         match fields.get("mfa_type") {
-            None | Some(Value::Null) => wire::from_held(&fields).map(Self::Token),
-            Some(Value::String(tag)) if tag.is_empty() => wire::from_held(&fields).map(Self::Token),
-            Some(_) => wire::from_held(&fields).map(Self::Challenge),
+            None | Some(Value::Null) => wire::from_buffered(&fields).map(Self::Token),
+            Some(Value::String(tag)) if tag.is_empty() => {
+                wire::from_buffered(&fields).map(Self::Token)
+            }
+            Some(_) => wire::from_buffered(&fields).map(Self::Challenge),
         }
     }
 }
 
-json_replies!(SignIn);
+json_responses!(SignIn);

@@ -1,4 +1,4 @@
-//! What only a student loan has.
+//! The fields of student loans.
 
 use crate::{
     message::message,
@@ -16,23 +16,23 @@ message! {
             loan_name: String,
             /// The status of the loan.
             loan_status: StudentLoanStatus,
-            /// The plan by which it is repaid.
+            /// The repayment plan.
             repayment_plan: StudentRepaymentPlan,
-            /// Who guarantees it.
+            /// The guarantor.
             guarantor: String,
-            /// When it is expected to be paid off.
+            /// The expected date of full repayment.
             expected_payoff_date: Date,
-            /// The number of the loan within its account.
+            /// The sequence number of the loan within its account.
             sequence_number: String,
-            /// The reference for payments.
+            /// The reference number for payments.
             payment_reference_number: String,
-            /// Where the servicer is.
+            /// The address of the servicer.
             servicer_address: Address,
-            /// Public Service Loan Forgiveness.
+            /// The status of Public Service Loan Forgiveness.
             pslf_status: PslfStatus,
         }
         lists {
-            /// When it was paid out.
+            /// The dates of disbursement.
             disbursement_dates: Date,
         }
     }
@@ -42,41 +42,41 @@ message! {
     /// The status of a student loan.
     pub struct StudentLoanStatus {
         required {
-            /// The status.
+            /// The type of the status.
             #[serde(rename = "type")]
             kind: StudentLoanStatusType,
         }
         optional {
-            /// When the status ends.
+            /// The date on which the status ends.
             end_date: Date,
         }
     }
 }
 
 message! {
-    /// The plan by which a student loan is repaid.
+    /// The repayment plan of a student loan.
     pub struct StudentRepaymentPlan {
         required {
-            /// The plan.
+            /// The type of the plan.
             #[serde(rename = "type")]
             kind: StudentRepaymentPlanType,
         }
         optional {
-            /// The plan in words.
+            /// A description of the plan.
             description: String,
         }
     }
 }
 
 message! {
-    /// How far a student loan is from Public Service Loan Forgiveness.
+    /// The progress of a student loan towards Public Service Loan Forgiveness.
     pub struct PslfStatus {
         optional {
-            /// When it is expected to be forgiven.
+            /// The estimated date of eligibility.
             estimated_eligibility_date: Date,
-            /// Payments that count, made.
+            /// The number of qualifying payments made.
             payments_made: u64,
-            /// Payments that count, still to be made.
+            /// The number of qualifying payments that remain.
             payments_remaining: u64,
         }
     }

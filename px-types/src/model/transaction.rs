@@ -1,4 +1,4 @@
-//! A transaction: money that entered or left an account, pending or posted.
+//! Transactions of accounts, pending or posted.
 
 use crate::{
     message::message,
@@ -13,36 +13,37 @@ use crate::{
 };
 
 message! {
-    /// Money that entered or left an account.
+    /// A transaction of an account.
     ///
-    /// The sign is that of the account holder's spending: **positive, money leaves the
-    /// account**; negative, money enters it. Contract: `px.md` section 3.7.
+    /// A positive amount means that **money leaves the account**, a negative amount that money enters it.
+    ///
+    /// Contract: `px.md` section 3.7.
     pub struct Transaction {
         required {
-            /// The same while pending and after it posted.
+            /// The id. It is the same while the transaction is pending and after it has posted.
             id: TransactionId,
-            /// The account.
+            /// The id of the account.
             account_id: AccountId,
-            /// Positive: money leaves the account.
+            /// The amount. Positive if money leaves the account.
             amount: Amount,
-            /// When it was made or authorized.
+            /// The date or time at which the transaction was made or authorized.
             transacted_at: Iso8601,
             /// The type of the account.
             #[serde(rename = "type")]
             kind: AccountType,
         }
         nullable {
-            /// The institution's own text.
+            /// The description by the institution.
             description: String,
-            /// When it posted; `None` while it is pending.
+            /// The date or time at which the transaction posted; `None` while it is pending.
             settled_at: Iso8601,
         }
         optional {
-            /// What it is, in the terms of a bank statement.
+            /// The transaction code.
             code: TransactionCode,
-            /// Who was paid.
+            /// The merchant.
             merchant: Merchant,
-            /// The number of the cheque.
+            /// The cheque number.
             check_number: String,
             /// The details of a payment.
             payment: Payment,
@@ -50,20 +51,20 @@ message! {
             investment: InvestmentDetails,
         }
         flat {
-            /// What the amount is counted in.
+            /// The unit of the amount.
             unit: Unit,
         }
     }
 }
 
 impl Transaction {
-    /// Whether it has not posted yet.
+    /// Returns whether the transaction has not posted yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.settled_at.is_none()
     }
 
-    /// The date by which windows and pages sort it: that of `settled_at`, or of
+    /// Returns the date of the transaction for windows and sorting: the date of `settled_at`, or of
     /// `transacted_at` while it is pending.
     #[must_use]
     pub fn date(&self) -> Date {
@@ -72,7 +73,7 @@ impl Transaction {
 }
 
 message! {
-    /// Who was paid.
+    /// A merchant.
     pub struct Merchant {
         optional {
             /// The name.
@@ -81,7 +82,7 @@ message! {
             mcc: String,
             /// The website.
             website: String,
-            /// Where it was.
+            /// The location.
             location: GeoLocation,
         }
     }
@@ -91,21 +92,21 @@ message! {
     /// The details of a payment.
     pub struct Payment {
         optional {
-            /// The reference that the payer gave.
+            /// The reference number given by the payer.
             reference_number: String,
             /// The ACH PPD id of the payer.
             ppd_id: String,
-            /// Who was paid.
+            /// The payee.
             payee: String,
-            /// Who paid.
+            /// The payer.
             payer: String,
-            /// On whose order.
+            /// The party that ordered the payment.
             by_order_of: String,
-            /// How it was paid.
+            /// The payment method.
             payment_method: String,
-            /// Who processed it.
+            /// The payment processor.
             payment_processor: String,
-            /// What it was for.
+            /// The reason for the payment.
             reason: String,
         }
     }
@@ -115,16 +116,16 @@ message! {
     /// The details of an investment transaction.
     pub struct InvestmentDetails {
         required {
-            /// What it is.
+            /// The type.
             #[serde(rename = "type")]
             kind: InvestmentTransactionType,
-            /// How much of the security.
+            /// The quantity of the security.
             quantity: Amount,
         }
         optional {
-            /// What it is, in detail.
+            /// The subtype.
             subtype: InvestmentTransactionSubtype,
-            /// The security.
+            /// The id of the security.
             security_id: SecurityId,
             /// The price of one unit.
             price: Amount,
@@ -135,7 +136,7 @@ message! {
 }
 
 open_enum! {
-    /// What a transaction is, in the terms of a bank statement.
+    /// The code of a transaction on a bank statement.
     pub enum TransactionCode {
         Adjustment = "adjustment",
         Atm = "atm",
@@ -155,7 +156,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What an investment transaction is.
+    /// The type of an investment transaction.
     pub enum InvestmentTransactionType {
         Buy = "buy",
         Sell = "sell",
@@ -167,7 +168,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What an investment transaction is, in detail.
+    /// The subtype of an investment transaction.
     pub enum InvestmentTransactionSubtype {
         AccountFee = "account fee",
         Adjustment = "adjustment",

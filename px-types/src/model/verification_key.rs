@@ -1,33 +1,33 @@
-//! The key that signs webhooks.
+//! The keys that verify webhooks.
 
 use crate::{message::message, primitive::id::KeyId};
 
 message! {
-    /// A public key of RFC 7517 that signs webhooks: ES256, curve P-256.
+    /// A public key (RFC 7517) that verifies the signatures of webhooks: ES256, curve P-256.
     ///
     /// Contract: `px.md` sections 6 and 9.
     pub struct VerificationKey {
         required {
-            /// Names the key.
+            /// The id of the key.
             kid: KeyId,
-            /// `ES256`
+            /// The algorithm: `ES256`.
             alg: String,
-            /// `P-256`
+            /// The curve: `P-256`.
             crv: String,
-            /// `EC`
+            /// The key type: `EC`.
             kty: String,
-            /// `sig`
+            /// The usage: `sig`.
             #[serde(rename = "use")]
             usage: String,
             /// The x coordinate, base64url.
             x: String,
             /// The y coordinate, base64url.
             y: String,
-            /// When it was made, in seconds since 1970.
+            /// The time of creation, in seconds since the Unix epoch.
             created_at: i64,
         }
         optional {
-            /// When it ended, in seconds since 1970; `None` while it signs.
+            /// The time at which the key expired, in seconds since the Unix epoch; `None` while it is in use.
             expired_at: i64,
         }
     }

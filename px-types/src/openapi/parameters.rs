@@ -1,18 +1,18 @@
-//! Parameters of the path, the query and the forms.
+//! The parameters of paths, query strings and forms.
 //!
-//! They are read by hand, not by serde, so their schemas are written by hand too; a test
-//! holds them against what the endpoints write.
+//! They are not parsed by serde, so their schemas are written by hand. A test compares them with the
+//! parameters that the endpoints write.
 
 use super::path_parameters;
 use crate::{
     endpoint::Meta,
-    partner::{AuthorizationAnswer, DEFAULT_LIMIT, MAX_LIMIT},
+    partner::{AuthorizationResponse, DEFAULT_LIMIT, MAX_LIMIT},
     primitive::id::CONTRACT_ID_BYTES,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// The parameters of an endpoint.
+/// Returns the parameters of an endpoint.
 pub(super) fn of(meta: &Meta) -> Vec<Value> {
     let id = json!({ "type": "string", "minLength": 1, "maxLength": CONTRACT_ID_BYTES });
     let mut parameters: Vec<Value> = path_parameters(meta)
@@ -39,37 +39,37 @@ pub(super) fn of(meta: &Meta) -> Vec<Value> {
                 "limit",
                 false,
                 json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
-                "The most transactions to answer.",
+                "The maximum number of transactions in the response.",
             ),
             query(
                 "offset",
                 false,
                 json!({ "type": "integer", "minimum": 0, "default": 0 }),
-                "How many transactions to leave out; not together with `cursor`.",
+                "The number of transactions to skip; not together with `cursor`.",
             ),
             query(
                 "cursor",
                 false,
                 json!({ "type": "string", "minLength": 1 }),
-                "The `next_cursor` of the page before, with the same dates and limit.",
+                "The `next_cursor` of the previous page, with the same dates and limit.",
             ),
         ]),
         "authorize" => parameters.extend([
             query("response_type", true, json!({ "type": "string", "const": "code" }), "`code`"),
-            query("client_id", true, id.clone(), "The client that asks."),
+            query("client_id", true, id.clone(), "The client that requests authorization."),
             query(
                 "redirect_uri",
                 true,
                 json!({ "type": "string", "format": "uri" }),
                 "One of the client's registered addresses, byte by byte.",
             ),
-            query("scope", false, text.clone(), "Scopes separated by spaces; all when left out."),
-            query("state", false, text.clone(), "Given back unchanged."),
+            query("scope", false, text.clone(), "Scopes separated by spaces; all scopes if missing."),
+            query("state", false, text.clone(), "Returned unchanged."),
             query(
                 "code_challenge",
                 false,
                 json!({ "type": "string", "minLength": 43, "maxLength": 128 }),
-                "The S256 challenge of RFC 7636. Required unless the partner switches it off.",
+                "The S256 challenge of RFC 7636. Required unless the partner disables the requirement.",
             ),
             query(
                 "code_challenge_method",
@@ -77,15 +77,15 @@ pub(super) fn of(meta: &Meta) -> Vec<Value> {
                 json!({ "type": "string", "const": "S256" }),
                 "`S256`",
             ),
-            query("application_id", false, id, "The application for which the user is asked."),
-            query("application_name", false, text, "Its name, to be shown to the user."),
+            query("application_id", false, id, "The application for which the user consents."),
+            query("application_name", false, text, "The name of the application, to be shown to the user."),
         ]),
         _ => {}
     }
     parameters
 }
 
-/// The body of a token request.
+/// Returns the schema of the body of a token request.
 pub(super) fn token_form() -> Schema {
     json_schema!({
         "type": "object",
@@ -107,7 +107,7 @@ pub(super) fn token_form() -> Schema {
     })
 }
 
-/// The body of a revocation request.
+/// Returns the schema of the body of a revocation request.
 pub(super) fn revoke_form() -> Schema {
     json_schema!({
         "type": "object",
@@ -121,7 +121,7 @@ pub(super) fn revoke_form() -> Schema {
     })
 }
 
-impl JsonSchema for AuthorizationAnswer {
+impl JsonSchema for AuthorizationResponse {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "AuthorizationAnswer".into()
     }
@@ -129,7 +129,7 @@ impl JsonSchema for AuthorizationAnswer {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // It travels in the query of a redirect, which `responses` describes in words.
+        // It is sent in the query string of a redirect, which `responses` describes in words.
         json_schema!({ "type": "object" })
     }
 }

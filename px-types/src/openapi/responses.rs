@@ -1,4 +1,4 @@
-//! The answers of an endpoint, the refusals among them.
+//! The responses of endpoints, including the error responses.
 
 use crate::{
     endpoint::{Auth, Meta},
@@ -8,11 +8,14 @@ use crate::{
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-/// The answers of an endpoint. `form`: it is one of the OAuth endpoints, which refuse as RFC 6749 says.
+/// Returns the responses of an endpoint.
+///
+/// `form` is whether it is one of the OAuth endpoints with a form body. Their error responses have the
+/// format of RFC 6749.
 pub(super) fn of(
     meta: &Meta,
     form: bool,
-    answer: Option<Schema>,
+    response_schema: Option<Schema>,
     generator: &mut SchemaGenerator,
 ) -> Value {
     let mut responses = Map::new();
@@ -26,11 +29,11 @@ pub(super) fn of(
     if meta.auth == Auth::User {
         add(
             "302",
-            "The user's answer, in the query of `Location`: `code`, `state`, `iss`; or `error`, `error_description`, `state`, `iss`.",
+            "The authorization response, in the query of `Location`: `code`, `state`, `iss`; or `error`, `error_description`, `state`, `iss`.",
             None,
             &["Location"],
         );
-        add("200", "A page for the user to sign in, to pick accounts and to consent.", None, &[]);
+        add("200", "A page on which the user signs in, picks accounts and consents.", None, &[]);
         add(
             "400",
             "A page: the client or the redirect address is unknown. Never a redirect.",
@@ -39,27 +42,27 @@ pub(super) fn of(
         );
         return responses.into();
     }
-    add("200", "As asked for.", answer.map(Value::from), &[]);
+    add("200", "Success.", response_schema.map(Value::from), &[]);
     if meta.auth == Auth::PlaidClient {
         let error = Value::from(generator.subschema_for::<PlaidError>());
         let mut error = |status, description, headers: &[&str]| {
             add(status, description, Some(error.clone()), headers);
         };
-        error("400", "The request is malformed or cannot be done. Nothing was changed.", &[]);
+        error("400", "The request is malformed or cannot be performed. Nothing was changed.", &[]);
         error("401", "The client id or the secret is wrong.", &[]);
         error("429", "Too many requests. Nothing was changed.", &["Retry-After"]);
         error("500", "Plaid failed.", &[]);
-        error("503", "Plaid cannot answer now.", &["Retry-After"]);
+        error("503", "Plaid is temporarily unavailable.", &["Retry-After"]);
         return responses.into();
     }
     let plain = Value::from(generator.subschema_for::<ErrorResponse>());
     let oauth = Value::from(generator.subschema_for::<OAuthErrorResponse>());
     let refusal = if form { oauth } else { plain.clone() };
     let bad_request =
-        "A parameter or the body is missing, malformed or out of range; the text names it.";
+        "A parameter or the body is missing, malformed or out of range. The message names it.";
     let unauthorized = match meta.auth {
         Auth::Bearer(_) => {
-            "The token is missing, malformed, unknown, expired or revoked. It ends the token for good."
+            "The token is missing, malformed, unknown, expired or revoked. It will never be valid again."
         }
         Auth::Signature => "The signature is missing or wrong.",
         _ if form => "The client id or the secret is wrong.",
@@ -70,19 +73,29 @@ pub(super) fn of(
     match meta.auth {
         Auth::Bearer(_) => add(
             "403",
-            "The token lives and does not allow this: another principal, or a scope that it lacks.",
+            "The token is valid but does not allow the request: it belongs to another principal or lacks a scope.",
             Some(plain.clone()),
             &["WWW-Authenticate"],
         ),
         _ if form => {}
-        _ => add("403", "Refused: the user is locked out, for one.", Some(plain.clone()), &[]),
+        _ => add(
+            "403",
+            "Refused, for example because the user is locked out.",
+            Some(plain.clone()),
+            &[],
+        ),
     }
-    add("404", "No such path, or the partner does not offer it.", Some(plain.clone()), &[]);
+    add(
+        "404",
+        "The path does not exist, or the partner does not support it.",
+        Some(plain.clone()),
+        &[],
+    );
     add("429", "Too many requests.", Some(plain.clone()), &["Retry-After"]);
     add("500", "The partner's own code failed.", Some(plain), &[]);
     add(
         "503",
-        "The institution cannot answer now; `retry_at` says when it expects to.",
+        "The institution is temporarily unavailable; `retry_at` is the time at which it expects to be back.",
         Some(json!({ "$ref": "#/components/schemas/InstitutionError" })),
         &["Retry-After"],
     );
@@ -90,10 +103,11 @@ pub(super) fn of(
     responses.into()
 }
 
-/// `InstitutionError` is an `ErrorResponse` with `retry_at`, which is one struct in Rust.
+/// Adds the schema `InstitutionError`: an `ErrorResponse` with `retry_at`. Rust has one struct for both.
 fn institution_error(generator: &mut SchemaGenerator) {
     let error = Value::from(generator.subschema_for::<ErrorResponse>());
-    let schema = json!({ "allOf": [error], "description": "The institution cannot answer now." });
+    let schema =
+        json!({ "allOf": [error], "description": "The institution is temporarily unavailable." });
     generator.definitions_mut().insert("InstitutionError".to_owned(), schema);
 }
 
@@ -108,9 +122,9 @@ fn headers_of(extra: &[&str]) -> Value {
         add(
             name,
             match *name {
-                "Retry-After" => "Seconds, or a date of HTTP; where a time is known.",
-                "WWW-Authenticate" => "What to present (RFC 6750, RFC 7617).",
-                _ => "Where the answer goes.",
+                "Retry-After" => "A number of seconds or an HTTP date, if the time is known.",
+                "WWW-Authenticate" => "The required authentication (RFC 6750, RFC 7617).",
+                _ => "The redirect address.",
             },
         );
     }

@@ -12,18 +12,18 @@ use crate::{
     },
 };
 
-/// `POST /applications/notify`: Plaid tells that a user linked a further application.
+/// `POST /applications/notify`: notifies the partner that a user linked or unlinked an application.
 ///
-/// Contract: `px.md` section 7; signed as section 9 says.
+/// Contract: `px.md` section 7; the signature is defined in section 9.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NotifyApplicationLinked {
-    /// What happened.
+    /// The notification.
     pub notification: NewApplicationLinkNotification,
 }
 
 impl NotifyApplicationLinked {
-    /// Tells of a new link.
+    /// Creates the request.
     #[must_use]
     pub fn new(notification: NewApplicationLinkNotification) -> Self {
         Self { notification }
@@ -33,7 +33,7 @@ impl NotifyApplicationLinked {
 impl Endpoint for NotifyApplicationLinked {
     const META: Meta = Meta::post("application_linked", "/applications/notify")
         .auth(Auth::Signature)
-        .summary("Tells that a user linked a further application");
+        .summary("Notifies the partner that a user linked an application");
     type Path = ();
     type Query = ();
     type Body = Json<NewApplicationLinkNotification>;
@@ -48,45 +48,46 @@ impl Endpoint for NotifyApplicationLinked {
 }
 
 message! {
-    /// A user linked a further application, or one was unlinked at Plaid. Delivered at least once,
-    /// in any order: what is connected now is read from Plaid.
+    /// The notification that a user linked an application, or that one was unlinked at Plaid.
     ///
-    /// The published name speaks of links alone; that an unlink is told by the same message is
-    /// this project's decision.
+    /// It is delivered at least once and in any order. Read the current connections from Plaid.
+    ///
+    /// The published name mentions only links. Using the same message for unlinks is a decision of
+    /// this project.
     pub struct NewApplicationLinkNotification {
         required {
-            /// For receivers that deduplicate.
+            /// The id of the notification, for deduplication.
             notification_id: NotificationId,
-            /// The user.
+            /// The id of the user.
             user_id: UserId,
             /// The application.
             application: ConnectedApplication,
-            /// When it happened.
+            /// The time of the event.
             occurred_at: Timestamp,
         }
         optional {
-            /// What happened; a link where Plaid does not say.
+            /// The event; a link if missing.
             event: ApplicationLinkEvent,
         }
         lists {
-            /// The accounts that it may see; empty where Plaid does not say.
+            /// The accounts that the application may access; empty if Plaid does not specify them.
             account_ids: AccountId,
         }
     }
 }
 
 open_enum! {
-    /// What happened to an application's connection.
+    /// A change of an application's connection.
     pub enum ApplicationLinkEvent {
-        /// The user linked it.
+        /// The user linked the application.
         Linked = "LINKED",
-        /// It was unlinked, and not by the partner.
+        /// The application was unlinked, but not by the partner.
         Unlinked = "UNLINKED",
     }
 }
 
 impl NewApplicationLinkNotification {
-    /// Whether the application was unlinked.
+    /// Returns whether the application was unlinked.
     #[must_use]
     pub fn is_unlink(&self) -> bool {
         self.event == Some(ApplicationLinkEvent::Unlinked)

@@ -5,18 +5,18 @@ use crate::{
     primitive::secret::{Password, Username},
 };
 
-/// `POST /users/auth_token`: signs a user in with name and password.
+/// `POST /users/auth_token`: signs a user in with username and password.
 ///
 /// Contract: `px.md` section 5.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RequestAuthToken {
-    /// What the user typed.
+    /// The credentials of the user.
     pub request: AuthTokenRequest,
 }
 
 impl RequestAuthToken {
-    /// Signs a user in.
+    /// Creates the request.
     #[must_use]
     pub fn new(request: AuthTokenRequest) -> Self {
         Self { request }
@@ -26,7 +26,7 @@ impl RequestAuthToken {
 impl Endpoint for RequestAuthToken {
     const META: Meta = Meta::post("auth_token", "/users/auth_token")
         .auth(Auth::Client)
-        .summary("Signs a user in with name and password");
+        .summary("Signs a user in with username and password");
     type Path = ();
     type Query = ();
     type Body = Json<AuthTokenRequest>;
@@ -41,12 +41,12 @@ impl Endpoint for RequestAuthToken {
 }
 
 message! {
-    /// A user's name and password. Never kept, never logged.
+    /// A username and a password. They are never stored and never logged.
     pub struct AuthTokenRequest {
         required {
-            /// The name that the user signs in with.
+            /// The username.
             username: Username,
-            /// The user's password.
+            /// The password.
             password: Password,
         }
     }

@@ -1,8 +1,8 @@
 use crate::{
     endpoint::{
         Auth, Endpoint, Meta,
-        codec::{Empty, Reply, ReplyKind},
-        parameters::{Pairs, PairsOut, ParameterError, Parameters},
+        codec::{Empty, ResponseBody, ResponseKind},
+        parameters::{ParameterError, ParameterWriter, Parameters, ParsedParameters},
     },
     primitive::{
         id::{ApplicationId, ClientId},
@@ -12,18 +12,18 @@ use crate::{
     wire::DecodeError,
 };
 
-/// `GET /oauth2/auth`: a user's browser asks the partner for authorization.
+/// `GET /oauth2/auth`: the authorization request, which the user's browser sends.
 ///
 /// Contract: `px.md` section 4; RFC 6749 section 4.1.1; RFC 7636 section 4.3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Authorize {
-    /// What is asked for.
+    /// The parameters of the request.
     pub query: AuthorizeQuery,
 }
 
 impl Authorize {
-    /// Asks for authorization.
+    /// Creates the request.
     #[must_use]
     pub fn new(query: AuthorizeQuery) -> Self {
         Self { query }
@@ -37,7 +37,7 @@ impl Endpoint for Authorize {
     type Path = ();
     type Query = AuthorizeQuery;
     type Body = Empty;
-    type Response = AuthorizationAnswer;
+    type Response = AuthorizationResponse;
 
     fn into_parts(self) -> ((), AuthorizeQuery, Empty) {
         ((), self.query, Empty)
@@ -48,40 +48,42 @@ impl Endpoint for Authorize {
 }
 
 open_enum! {
-    /// What an authorization request wants back.
+    /// The requested type of the authorization response.
     pub enum ResponseType {
-        /// An authorization code, the only answer that this profile has.
+        /// An authorization code. This profile has no other type.
         Code = "code",
     }
 }
 
-/// An authorization request as it came in: nothing is checked but that no
-/// parameter is given twice, because each fault has its own way to be answered.
+/// The parameters of an authorization request, as received.
+///
+/// Reading them only checks the form of the ids and that no parameter is given twice. The server
+/// checks the rest, because different errors require different responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuthorizeQuery {
-    /// `code`
+    /// The response type: `code`.
     pub response_type: Option<ResponseType>,
-    /// The client that asks.
+    /// The id of the client.
     pub client_id: Option<ClientId>,
-    /// Where the answer goes; one of the client's registered ones, byte by byte.
+    /// The redirect URI; it must equal one of the client's registered URIs, byte by byte.
     pub redirect_uri: Option<String>,
-    /// The scopes that are asked for, separated by spaces.
+    /// The requested scopes, separated by spaces.
     pub scope: Option<String>,
-    /// Given back unchanged.
+    /// A value that is returned unchanged.
     pub state: Option<AuthorizationState>,
     /// The S256 challenge of RFC 7636.
     pub code_challenge: Option<String>,
-    /// `S256`
+    /// The method of the challenge: `S256`.
     pub code_challenge_method: Option<String>,
-    /// The application for which the user is asked.
+    /// The application for which the user consents.
     pub application_id: Option<ApplicationId>,
-    /// Its name, to be shown to the user.
+    /// The name of the application, to be shown to the user.
     pub application_name: Option<String>,
 }
 
 impl Parameters for AuthorizeQuery {
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError> {
         let text = |name| Ok(pairs.text(name)?.map(str::to_owned));
         Ok(Self {
             response_type: pairs.text("response_type")?.map(ResponseType::from),
@@ -96,7 +98,7 @@ impl Parameters for AuthorizeQuery {
         })
     }
 
-    fn write(&self, out: &mut PairsOut) {
+    fn write(&self, out: &mut ParameterWriter) {
         out.push_some("response_type", self.response_type.as_ref());
         out.push_some("client_id", self.client_id.as_ref());
         out.push_some("redirect_uri", self.redirect_uri.as_ref());
@@ -110,43 +112,43 @@ impl Parameters for AuthorizeQuery {
 }
 
 open_enum! {
-    /// Why an authorization was refused (RFC 6749 section 4.1.2.1).
+    /// The error of an authorization response (RFC 6749 section 4.1.2.1).
     pub enum AuthorizationError {
         /// A parameter is missing, given twice or malformed.
         InvalidRequest = "invalid_request",
-        /// The client may not ask this way.
+        /// The client may not use this response type.
         UnauthorizedClient = "unauthorized_client",
-        /// The user or the partner refused.
+        /// The user or the partner denied the request.
         AccessDenied = "access_denied",
-        /// The partner answers with codes only.
+        /// The partner supports only the response type `code`.
         UnsupportedResponseType = "unsupported_response_type",
         /// A scope is unknown or malformed.
         InvalidScope = "invalid_scope",
-        /// The partner failed.
+        /// An internal error of the partner.
         ServerError = "server_error",
-        /// The partner cannot answer now.
+        /// The partner is temporarily unavailable.
         TemporarilyUnavailable = "temporarily_unavailable",
     }
 }
 
-/// What the redirect back to the client carries.
+/// The authorization response: the query parameters of the redirect to the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct AuthorizationAnswer {
-    /// The code, if the user consented.
+pub struct AuthorizationResponse {
+    /// The authorization code, if the user consented.
     pub code: Option<AuthorizationCode>,
-    /// The refusal, if not.
+    /// The error, if there is no code.
     pub error: Option<AuthorizationError>,
-    /// What led to the refusal, for developers.
+    /// A description of the error, for developers.
     pub error_description: Option<String>,
     /// The `state` of the request.
     pub state: Option<AuthorizationState>,
-    /// The issuer that answers (RFC 9207).
+    /// The issuer (RFC 9207).
     pub iss: Option<String>,
 }
 
-impl Parameters for AuthorizationAnswer {
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
+impl Parameters for AuthorizationResponse {
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError> {
         let text = |name| Ok(pairs.text(name)?.map(str::to_owned));
         Ok(Self {
             code: text("code")?.map(AuthorizationCode::new),
@@ -157,7 +159,7 @@ impl Parameters for AuthorizationAnswer {
         })
     }
 
-    fn write(&self, out: &mut PairsOut) {
+    fn write(&self, out: &mut ParameterWriter) {
         out.push_some("code", self.code.as_ref().map(AuthorizationCode::expose));
         out.push_some("error", self.error.as_ref());
         out.push_some("error_description", self.error_description.as_ref());
@@ -166,14 +168,14 @@ impl Parameters for AuthorizationAnswer {
     }
 }
 
-impl Reply for AuthorizationAnswer {
-    const KIND: ReplyKind = ReplyKind::Redirect;
+impl ResponseBody for AuthorizationResponse {
+    const KIND: ResponseKind = ResponseKind::Redirect;
     fn encode(&self) -> Vec<u8> {
-        PairsOut::text_of(self).into_bytes()
+        ParameterWriter::text_of(self).into_bytes()
     }
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::new(".", "not UTF-8"))?;
-        let read = Pairs::parse(text).and_then(|pairs| Self::read(&pairs));
+        let read = ParsedParameters::parse(text).and_then(|pairs| Self::read(&pairs));
         read.map_err(|e| DecodeError::new(e.parameter().unwrap_or("."), e.reason()))
     }
 }

@@ -1,14 +1,14 @@
 use crate::{
     endpoint::{
         Endpoint, Meta, RequiredScope,
-        codec::{Empty, json_replies},
+        codec::{Empty, json_responses},
     },
     primitive::id::UserId,
     wire,
 };
 use serde::{Deserialize, Serialize};
 
-/// `GET /customers/current`: whose token this is.
+/// `GET /customers/current`: returns the principal of the token.
 ///
 /// Contract: `px.md` section 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct GetCurrentUser;
 
 impl GetCurrentUser {
-    /// Asks whose token this is.
+    /// Creates the request.
     #[must_use]
     pub fn new() -> Self {
         Self
@@ -26,7 +26,7 @@ impl GetCurrentUser {
 impl Endpoint for GetCurrentUser {
     const META: Meta = Meta::get("current_user", "/customers/current")
         .bearer(RequiredScope::Any)
-        .summary("The principal of the token");
+        .summary("Returns the principal of the token");
     type Path = ();
     type Query = ();
     type Body = Empty;
@@ -40,19 +40,19 @@ impl Endpoint for GetCurrentUser {
     }
 }
 
-/// Whose token it is.
+/// The principal of the token.
 ///
-/// Written as `{"user_id"}`; read from `user_id` or, failing that, `customerId`.
+/// It is written as `user_id`, and read from `user_id` or else from `customerId`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct CurrentUserResponse {
-    /// The principal.
+    /// The id of the principal.
     pub user_id: UserId,
 }
 
 impl CurrentUserResponse {
-    /// Names the principal.
+    /// Creates the response.
     #[must_use]
     pub fn new(user_id: UserId) -> Self {
         Self { user_id }
@@ -76,4 +76,4 @@ impl<'de> Deserialize<'de> for CurrentUserResponse {
     }
 }
 
-json_replies!(CurrentUserResponse);
+json_responses!(CurrentUserResponse);

@@ -2,7 +2,7 @@ use crate::{
     endpoint::{
         Auth, Endpoint, Meta,
         codec::{Empty, Form},
-        parameters::{Pairs, PairsOut, ParameterError, Parameters},
+        parameters::{ParameterError, ParameterWriter, Parameters, ParsedParameters},
     },
     primitive::{
         id::ClientId,
@@ -11,19 +11,21 @@ use crate::{
     },
 };
 
-/// `POST /oauth2/revoke`: ends a token.
+/// `POST /oauth2/revoke`: revokes a token.
 ///
-/// Of a refresh token it ends the whole family; of an access token that one
-/// alone; an unknown token is answered 200. Contract: `px.md` section 4; RFC 7009.
+/// Revoking a refresh token revokes its whole token family; revoking an access token revokes only
+/// that token. The response to an unknown token is 200.
+///
+/// Contract: `px.md` section 4; RFC 7009.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Revoke {
-    /// What is to end.
+    /// The parameters of the request.
     pub request: RevokeRequest,
 }
 
 impl Revoke {
-    /// Asks to end a token.
+    /// Creates the request.
     #[must_use]
     pub fn new(request: RevokeRequest) -> Self {
         Self { request }
@@ -32,7 +34,7 @@ impl Revoke {
 
 impl Endpoint for Revoke {
     const META: Meta =
-        Meta::post("revoke", "/oauth2/revoke").auth(Auth::Client).summary("Ends a token");
+        Meta::post("revoke", "/oauth2/revoke").auth(Auth::Client).summary("Revokes a token");
     type Path = ();
     type Query = ();
     type Body = Form<RevokeRequest>;
@@ -47,7 +49,7 @@ impl Endpoint for Revoke {
 }
 
 open_enum! {
-    /// What a token is believed to be. A hint, never relied upon.
+    /// The presumed type of a token. It is only a hint.
     pub enum TokenTypeHint {
         /// An access token.
         AccessToken = "access_token",
@@ -56,22 +58,22 @@ open_enum! {
     }
 }
 
-/// A revocation request.
+/// The parameters of a revocation request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RevokeRequest {
-    /// The token that is to end.
+    /// The token to revoke.
     pub token: AnyToken,
-    /// What it is believed to be.
+    /// The presumed type of the token.
     pub token_type_hint: Option<TokenTypeHint>,
-    /// The client's id, when it authenticates in the body.
+    /// The id of the client, if it authenticates in the body.
     pub client_id: Option<ClientId>,
-    /// The client's secret, when it authenticates in the body.
+    /// The secret of the client, if it authenticates in the body.
     pub client_secret: Option<ClientSecret>,
 }
 
 impl RevokeRequest {
-    /// Ends a token; the client authenticates in a header.
+    /// Creates the parameters for a client that authenticates in a header.
     #[must_use]
     pub fn new(token: AnyToken) -> Self {
         Self { token, token_type_hint: None, client_id: None, client_secret: None }
@@ -79,7 +81,7 @@ impl RevokeRequest {
 }
 
 impl Parameters for RevokeRequest {
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError> {
         Ok(Self {
             token: AnyToken::new(pairs.required_text("token")?),
             token_type_hint: pairs.text("token_type_hint")?.map(TokenTypeHint::from),
@@ -88,7 +90,7 @@ impl Parameters for RevokeRequest {
         })
     }
 
-    fn write(&self, out: &mut PairsOut) {
+    fn write(&self, out: &mut ParameterWriter) {
         out.push("token", self.token.expose());
         out.push_some("token_type_hint", self.token_type_hint.as_ref());
         out.push_some("client_id", self.client_id.as_ref());

@@ -1,13 +1,13 @@
 use crate::{
     endpoint::{
         Auth, Endpoint, Meta,
-        codec::{Json, json_replies},
+        codec::{Json, json_responses},
     },
     message::message,
     primitive::id::{ChallengeId, DeliveryId, UserId},
 };
 
-/// `POST /users/{user_id}/sendOtp`: has a one-time code sent to the user.
+/// `POST /users/{user_id}/sendOtp`: sends a one-time code to the user.
 ///
 /// Contract: `px.md` section 5.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,12 +15,12 @@ use crate::{
 pub struct SendOtp {
     /// The user who signs in.
     pub user_id: UserId,
-    /// Which challenge, and which way the code goes.
+    /// The challenge and the delivery.
     pub request: SendOtpRequest,
 }
 
 impl SendOtp {
-    /// Has a code sent.
+    /// Creates the request.
     #[must_use]
     pub fn new(user_id: UserId, request: SendOtpRequest) -> Self {
         Self { user_id, request }
@@ -30,7 +30,7 @@ impl SendOtp {
 impl Endpoint for SendOtp {
     const META: Meta = Meta::post("send_otp", "/users/{user_id}/sendOtp")
         .auth(Auth::Client)
-        .summary("Has a one-time code sent to the user");
+        .summary("Sends a one-time code to the user");
     type Path = (UserId,);
     type Query = ();
     type Body = Json<SendOtpRequest>;
@@ -45,20 +45,20 @@ impl Endpoint for SendOtp {
 }
 
 message! {
-    /// Which challenge, and which way the code goes.
+    /// The challenge and the delivery of a one-time code.
     pub struct SendOtpRequest {
         required {
-            /// The challenge that asked for a code.
+            /// The id of the challenge that requires a code.
             challenge_id: ChallengeId,
-            /// One of its deliveries.
+            /// The id of one of the deliveries of the challenge.
             delivery_id: DeliveryId,
         }
     }
 }
 
 message! {
-    /// The code is on its way; the answer is `{}`.
+    /// The response after a code was sent: `{}`.
     pub struct SendOtpResponse {}
 }
 
-json_replies!(SendOtpResponse);
+json_responses!(SendOtpResponse);

@@ -1,8 +1,8 @@
 use crate::{
     endpoint::{
         Auth, Endpoint, Meta,
-        codec::{Form, json_replies},
-        parameters::{Pairs, PairsOut, ParameterError, Parameters},
+        codec::{Form, json_responses},
+        parameters::{ParameterError, ParameterWriter, Parameters, ParsedParameters},
     },
     message::message,
     primitive::{
@@ -11,18 +11,18 @@ use crate::{
     },
 };
 
-/// `POST /oauth2/token`: exchanges a code or a refresh token for tokens.
+/// `POST /oauth2/token`: exchanges an authorization code or a refresh token for tokens.
 ///
 /// Contract: `px.md` section 4; RFC 6749 sections 4.1.3 and 6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestToken {
-    /// What is exchanged.
+    /// The parameters of the request.
     pub request: TokenRequest,
 }
 
 impl RequestToken {
-    /// Asks for tokens.
+    /// Creates the request.
     #[must_use]
     pub fn new(request: TokenRequest) -> Self {
         Self { request }
@@ -32,7 +32,7 @@ impl RequestToken {
 impl Endpoint for RequestToken {
     const META: Meta = Meta::post("token", "/oauth2/token")
         .auth(Auth::Client)
-        .summary("Exchanges a code or a refresh token for tokens");
+        .summary("Exchanges an authorization code or a refresh token for tokens");
     type Path = ();
     type Query = ();
     type Body = Form<TokenRequest>;
@@ -46,54 +46,54 @@ impl Endpoint for RequestToken {
     }
 }
 
-/// A token request.
+/// The parameters of a token request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenRequest {
-    /// What is exchanged.
+    /// The grant.
     pub grant: Grant,
-    /// The client's id, when it authenticates in the body.
+    /// The id of the client, if it authenticates in the body.
     pub client_id: Option<ClientId>,
-    /// The client's secret, when it authenticates in the body.
+    /// The secret of the client, if it authenticates in the body.
     pub client_secret: Option<ClientSecret>,
 }
 
 impl TokenRequest {
-    /// Exchanges a grant; the client authenticates in a header.
+    /// Creates the parameters for a client that authenticates in a header.
     #[must_use]
     pub fn new(grant: Grant) -> Self {
         Self { grant, client_id: None, client_secret: None }
     }
 }
 
-/// What is exchanged for tokens.
+/// A grant that is exchanged for tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Grant {
-    /// `authorization_code`
+    /// The grant type `authorization_code`.
     AuthorizationCode {
-        /// The code of the redirect.
+        /// The authorization code.
         code: AuthorizationCode,
         /// The redirect URI of the authorization request.
         redirect_uri: Option<String>,
-        /// The verifier behind the request's challenge.
+        /// The code verifier that matches the code challenge of the request.
         code_verifier: Option<CodeVerifier>,
     },
-    /// `refresh_token`
+    /// The grant type `refresh_token`.
     RefreshToken {
         /// The refresh token.
         refresh_token: RefreshToken,
-        /// Fewer scopes than were granted.
+        /// A subset of the granted scopes, separated by spaces.
         scope: Option<String>,
     },
-    /// A grant type that this profile does not have.
+    /// A grant type that this profile does not support.
     Unsupported(String),
 }
 
 impl Parameters for TokenRequest {
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError> {
         let text = |name| Ok::<_, ParameterError>(pairs.text(name)?.map(str::to_owned));
-        // All of them are looked at, so that one given twice is refused whatever the grant.
+        // Read every parameter, so that a duplicate is an error with any grant type.
         let (code, redirect_uri) = (text("code")?, text("redirect_uri")?);
         let (verifier, refresh_token) = (text("code_verifier")?, text("refresh_token")?);
         let (scope, client_secret) = (text("scope")?, text("client_secret")?);
@@ -116,7 +116,7 @@ impl Parameters for TokenRequest {
         Ok(Self { grant, client_id, client_secret: client_secret.map(ClientSecret::new) })
     }
 
-    fn write(&self, out: &mut PairsOut) {
+    fn write(&self, out: &mut ParameterWriter) {
         match &self.grant {
             Grant::AuthorizationCode { code, redirect_uri, code_verifier } => {
                 out.push("grant_type", "authorization_code");
@@ -137,27 +137,27 @@ impl Parameters for TokenRequest {
 }
 
 message! {
-    /// The tokens that a grant gives.
+    /// The tokens that are issued for a grant.
     ///
     /// Contract: `px.md` section 4; RFC 6749 section 5.1.
     pub struct TokenResponse {
         required {
-            /// Presented with every request for data.
+            /// The access token, to be sent with every request for data.
             access_token: AccessToken,
-            /// `Bearer`
+            /// The token type: `Bearer`.
             token_type: String,
         }
         optional {
-            /// The seconds that the access token lives.
+            /// The lifetime of the access token, in seconds.
             expires_in: u64,
-            /// Exchanged for the next pair.
+            /// The refresh token, to be exchanged for the next pair of tokens.
             refresh_token: RefreshToken,
-            /// The scopes that were granted, separated by spaces.
+            /// The granted scopes, separated by spaces.
             scope: String,
-            /// The principal.
+            /// The id of the principal.
             user_id: UserId,
         }
     }
 }
 
-json_replies!(tolerant: TokenResponse);
+json_responses!(tolerant: TokenResponse);

@@ -1,8 +1,8 @@
 use crate::{
     endpoint::{
         Endpoint, Meta, RequiredScope,
-        codec::{Empty, json_replies},
-        parameters::{Pairs, PairsOut, ParameterError, Parameters},
+        codec::{Empty, json_responses},
+        parameters::{ParameterError, ParameterWriter, Parameters, ParsedParameters},
     },
     fault::{ElementKind, Fault, Faults},
     message::message,
@@ -10,25 +10,25 @@ use crate::{
     primitive::{date::Date, id::UserId},
 };
 
-/// The most transactions that a page may have.
+/// Maximum number of transactions of a page.
 pub const MAX_LIMIT: u64 = 500;
-/// The transactions that a page has when the caller names no limit.
+/// Default number of transactions of a page.
 pub const DEFAULT_LIMIT: u64 = 100;
 
-/// `GET /users/{user_id}/transactions`: the transactions of one user in a window of dates.
+/// `GET /users/{user_id}/transactions`: returns a page of the transactions of a user.
 ///
 /// Contract: `px.md` section 2.2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListTransactions {
-    /// The user, who must be the token's principal.
+    /// The id of the user, who must be the principal of the token.
     pub user_id: UserId,
-    /// The window and the place in it.
+    /// The window of dates and the position in it.
     pub query: TransactionsQuery,
 }
 
 impl ListTransactions {
-    /// Asks for a page of a user's transactions.
+    /// Creates the request.
     #[must_use]
     pub fn new(user_id: UserId, query: TransactionsQuery) -> Self {
         Self { user_id, query }
@@ -38,7 +38,7 @@ impl ListTransactions {
 impl Endpoint for ListTransactions {
     const META: Meta = Meta::get("transactions", "/users/{user_id}/transactions")
         .bearer(RequiredScope::Transactions)
-        .summary("A user's transactions in a window of dates");
+        .summary("Returns a page of a user's transactions in a window of dates");
     type Path = (UserId,);
     type Query = TransactionsQuery;
     type Body = Empty;
@@ -52,33 +52,33 @@ impl Endpoint for ListTransactions {
     }
 }
 
-/// A window of dates, both inclusive, and a place in it.
+/// A window of dates and a position in it.
 ///
 /// The date of a transaction is that of `settled_at`, or of `transacted_at` while it is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransactionsQuery {
-    /// The first date of the window.
+    /// The first date of the window, inclusive.
     pub start_date: Date,
-    /// The last date of the window.
+    /// The last date of the window, inclusive.
     pub end_date: Date,
-    /// The most transactions to answer, 1–500.
+    /// The maximum number of transactions in the response, 1–500.
     pub limit: u64,
-    /// Where in the window the page begins.
+    /// The start of the page in the window.
     pub position: Position,
 }
 
-/// Where in a window a page begins. A page has an offset or a cursor, never both.
+/// The start of a page in a window: an offset or a cursor, never both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// That many transactions are left out. No promise holds while the window changes.
+    /// The number of transactions to skip. Pages may be inconsistent if the window changes meanwhile.
     Offset(u64),
-    /// After the page that gave this cursor, in the window as it was then.
+    /// The cursor of the previous page. The page continues the window as it was then.
     Cursor(String),
 }
 
 impl TransactionsQuery {
-    /// The first page of a window, with the default limit.
+    /// Creates a query for the first page of a window, with the default limit.
     #[must_use]
     pub fn new(start_date: Date, end_date: Date) -> Self {
         Self { start_date, end_date, limit: DEFAULT_LIMIT, position: Position::Offset(0) }
@@ -86,11 +86,12 @@ impl TransactionsQuery {
 }
 
 impl TransactionsQuery {
-    /// Makes the page out of all the rows that a partner has, in any order.
+    /// Creates the requested page from all transactions of a user, in any order.
     ///
-    /// For partners that hold a user's transactions in memory: it leaves out what lies
-    /// outside the window, sorts as the contract asks, counts and cuts. `None` when the
-    /// caller asks by a cursor, which such a partner never gave.
+    /// Use it in partners that hold the transactions of a user in memory. It removes the rows outside the
+    /// window, sorts the others as the contract requires, counts them and returns the page.
+    ///
+    /// Returns `None` if the request has a cursor, because these pages have no cursors.
     #[must_use]
     pub fn page_of(&self, mut rows: Vec<Transaction>) -> Option<TransactionsResponse> {
         let Position::Offset(offset) = self.position else { return None };
@@ -104,7 +105,7 @@ impl TransactionsQuery {
 }
 
 impl Parameters for TransactionsQuery {
-    fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
+    fn read(pairs: &ParsedParameters) -> Result<Self, ParameterError> {
         let start_date: Date = pairs.required("start_date")?;
         let end_date: Date = pairs.required("end_date")?;
         if start_date > end_date {
@@ -122,7 +123,7 @@ impl Parameters for TransactionsQuery {
         Ok(Self { start_date, end_date, limit, position })
     }
 
-    fn write(&self, out: &mut PairsOut) {
+    fn write(&self, out: &mut ParameterWriter) {
         out.push("start_date", &self.start_date.to_string());
         out.push("end_date", &self.end_date.to_string());
         out.push("limit", &self.limit.to_string());
@@ -140,59 +141,61 @@ message! {
     /// Contract: `px.md` section 2.2.
     pub struct TransactionsResponse {
         required {
-            /// How many transactions the window has, over all pages and all permitted accounts.
+            /// The number of transactions in the window, over all pages and all permitted accounts.
             total: u64,
             /// The transactions of this page, at most `limit`.
             transactions: Vec<Transaction>,
         }
         optional {
-            /// What to ask for next; `None` on the last page, and from partners that page by offset.
+            /// The cursor of the next page; `None` on the last page and from partners that use offsets.
             next_cursor: String,
         }
         lists {
-            /// Securities that this page refers to and the user's answer does not list.
+            /// The securities of this page that the user response does not list.
             securities: Security,
         }
-        unwritten {
-            /// What a tolerant reader repaired, ignored or set aside in it.
+        skipped {
+            /// The faults that a tolerant reader repaired, ignored or set aside.
             faults: Faults,
         }
     }
 }
 
 impl TransactionsResponse {
-    /// Returns how many rows the page has as the partner sent it: those that were set aside, and
-    /// those of which another one is the same row, among them.
+    /// Returns the number of rows of the page as the partner sent it.
+    ///
+    /// It includes rows that were set aside and rows that were skipped as repetitions.
     #[must_use]
     pub fn rows_sent(&self) -> u64 {
         let set_aside = self.faults.set_aside(ElementKind::Transaction);
         self.transactions.len() as u64 + set_aside + self.rows_repeated()
     }
 
-    /// Returns how many rows were left out because another one is the same row. See
-    /// [`Fault::of_repeated_id`].
+    /// Returns the number of rows that were skipped because another row has the same contents.
+    ///
+    /// See [`Fault::of_repeated_id`].
     #[must_use]
     pub fn rows_repeated(&self) -> u64 {
         self.faults.iter().filter(|fault| fault.is_repeated_row()).count() as u64
     }
 
-    /// Returns what a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
+    /// Returns the faults that a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
     ///
-    /// Empty for a response that was built, or that conforms.
+    /// Empty for a response that was constructed locally or that conforms to the contract.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 }
 
-json_replies!(tolerant: TransactionsResponse);
+json_responses!(tolerant: TransactionsResponse);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<TransactionsQuery, ParameterError> {
-        TransactionsQuery::read(&Pairs::parse(text).unwrap())
+        TransactionsQuery::read(&ParsedParameters::parse(text).unwrap())
     }
 
     #[test]

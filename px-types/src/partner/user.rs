@@ -1,7 +1,7 @@
 use crate::{
     endpoint::{
         Endpoint, Meta, RequiredScope,
-        codec::{Empty, json_replies},
+        codec::{Empty, json_responses},
     },
     fault::{Fault, Faults},
     message::message,
@@ -9,18 +9,18 @@ use crate::{
     primitive::id::{IdentityId, UserId},
 };
 
-/// `GET /users/{user_id}`: a user's accounts, holders and securities.
+/// `GET /users/{user_id}`: returns a user's accounts, account holders and securities.
 ///
 /// Contract: `px.md` section 2.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GetUser {
-    /// The user, who must be the token's principal.
+    /// The id of the user, who must be the principal of the token.
     pub user_id: UserId,
 }
 
 impl GetUser {
-    /// Asks for one user.
+    /// Creates the request.
     #[must_use]
     pub fn new(user_id: UserId) -> Self {
         Self { user_id }
@@ -30,7 +30,7 @@ impl GetUser {
 impl Endpoint for GetUser {
     const META: Meta = Meta::get("user", "/users/{user_id}")
         .bearer(RequiredScope::Accounts)
-        .summary("A user's accounts, holders and securities");
+        .summary("Returns a user's accounts, account holders and securities");
     type Path = (UserId,);
     type Query = ();
     type Body = Empty;
@@ -45,35 +45,35 @@ impl Endpoint for GetUser {
 }
 
 message! {
-    /// Everything about a user but the transactions.
+    /// All data of a user except the transactions.
     ///
     /// Contract: `px.md` section 2.1.
     pub struct UserAccountInfoResponse {
         required {
-            /// The identity of the signed-in user.
+            /// The id of the identity of the signed-in user.
             user_identity_id: IdentityId,
-            /// Every identity that an account refers to; at least one.
+            /// The identities that the accounts refer to; at least one.
             identities: Vec<Identity>,
-            /// Every security that a holding refers to.
+            /// The securities that the holdings refer to.
             securities: Vec<Security>,
             /// The accounts that the user owns or has a non-owner interest in.
             accounts: Vec<Account>,
         }
-        unwritten {
-            /// What a tolerant reader repaired, ignored or set aside in it.
+        skipped {
+            /// The faults that a tolerant reader repaired, ignored or set aside.
             faults: Faults,
         }
     }
 }
 
 impl UserAccountInfoResponse {
-    /// Returns what a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
+    /// Returns the faults that a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
     ///
-    /// Empty for a response that was built, or that conforms.
+    /// Empty for a response that was constructed locally or that conforms to the contract.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 }
 
-json_replies!(tolerant: UserAccountInfoResponse);
+json_responses!(tolerant: UserAccountInfoResponse);

@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::application_details::Application,
     primitive::{
@@ -10,18 +10,18 @@ use crate::{
 };
 
 message! {
-    /// `POST /application/get`: one application, to be shown to a user.
+    /// `POST /application/get`: returns the details of an application, to be shown to a user.
     ///
     /// Contract: `px.md` section 6.
     pub struct GetApplication {
         required {
-            /// The application.
+            /// The id of the application.
             application_id: ApplicationId,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -31,12 +31,12 @@ plaid_endpoint!(
     GetApplication,
     "application",
     "/application/get",
-    "One application",
+    "Returns the details of an application",
     GetApplicationResponse
 );
 
 message! {
-    /// One application.
+    /// The details of an application.
     pub struct GetApplicationResponse {
         required {
             /// The application.
@@ -47,4 +47,4 @@ message! {
     }
 }
 
-json_replies!(GetApplicationResponse);
+json_responses!(GetApplicationResponse);

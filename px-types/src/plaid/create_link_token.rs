@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::{
         cross_app_item_add::CrossAppItemAdd, link_token_user::LinkTokenUser, product::Product,
@@ -13,38 +13,38 @@ use crate::{
 };
 
 message! {
-    /// `POST /link/token/create`: a token that opens Plaid's page for one user.
+    /// `POST /link/token/create`: creates a token that opens the Link page for one user.
     ///
-    /// It lives 4 hours, 30 minutes when it is tied to an Item, and opens the page once.
+    /// The token is valid for 4 hours, or for 30 minutes if it is bound to an Item. It opens the page once.
     ///
     /// Contract: `px.md` section 6.
     pub struct CreateLinkToken {
         required {
-            /// The name of the caller, shown to the user.
+            /// The name of the client, shown to the user.
             client_name: String,
-            /// The language of the page, `en`.
+            /// The language of the page, such as `en`.
             language: String,
-            /// The countries of the institutions, ISO 3166-1, two letters each.
+            /// The countries of the institutions, ISO 3166-1 alpha-2.
             country_codes: Vec<String>,
-            /// For whom the page is opened.
+            /// The user for whom the page is opened.
             user: LinkTokenUser,
         }
         optional {
-            /// The Item that the page is about.
+            /// The access token of the Item that the page concerns.
             access_token: ItemAccessToken,
-            /// Where webhooks go.
+            /// The URL that receives webhooks.
             webhook: String,
-            /// Where the page returns to.
+            /// The URL to which the page returns.
             redirect_uri: String,
-            /// The application that the user is asked to connect (section 10).
+            /// The application that the user is asked to connect (`px.md` section 10).
             cross_app_item_add: CrossAppItemAdd,
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
         lists {
-            /// The products that are asked for.
+            /// The requested products.
             products: Product,
         }
     }
@@ -54,17 +54,17 @@ plaid_endpoint!(
     CreateLinkToken,
     "create_link_token",
     "/link/token/create",
-    "A token that opens Plaid's page",
+    "Creates a token that opens the Link page",
     CreateLinkTokenResponse
 );
 
 message! {
-    /// The token for the page.
+    /// The token that opens the Link page.
     pub struct CreateLinkTokenResponse {
         required {
-            /// Opens the page, once.
+            /// The token. It opens the page once.
             link_token: LinkToken,
-            /// When it ends.
+            /// The time at which the token expires.
             expiration: Timestamp,
             /// The id of the request, to be quoted in support.
             request_id: String,
@@ -72,4 +72,4 @@ message! {
     }
 }
 
-json_replies!(CreateLinkTokenResponse);
+json_responses!(CreateLinkTokenResponse);

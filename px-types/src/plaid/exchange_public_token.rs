@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     primitive::{
         id::{ClientId, ItemId},
@@ -9,20 +9,20 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/public_token/exchange`: the Item behind a public token.
+    /// `POST /item/public_token/exchange`: exchanges a public token for the access token of an Item.
     ///
-    /// A public token lives 30 minutes and is good for one exchange.
+    /// A public token is valid for 30 minutes and can be exchanged once.
     ///
     /// Contract: `px.md` section 6.
     pub struct ExchangePublicToken {
         required {
-            /// The token that the page or a webhook gave.
+            /// The token from the Link page or from a webhook.
             public_token: PublicToken,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -32,17 +32,17 @@ plaid_endpoint!(
     ExchangePublicToken,
     "exchange_public_token",
     "/item/public_token/exchange",
-    "Exchanges a public token for an Item's token",
+    "Exchanges a public token for the access token of an Item",
     ExchangePublicTokenResponse
 );
 
 message! {
-    /// The Item behind a public token.
+    /// The Item of a public token.
     pub struct ExchangePublicTokenResponse {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// The Item.
+            /// The id of the Item.
             item_id: ItemId,
             /// The id of the request, to be quoted in support.
             request_id: String,
@@ -50,4 +50,4 @@ message! {
     }
 }
 
-json_replies!(ExchangePublicTokenResponse);
+json_responses!(ExchangePublicTokenResponse);

@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::product::Product,
     primitive::{
@@ -11,22 +11,22 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/import`: makes an Item from a token that the partner gives out itself.
+    /// `POST /item/import`: creates an Item from a token that the partner itself issued.
     ///
     /// Contract: `px.md` section 6.
     pub struct ImportItem {
         required {
-            /// The products that the Item is for, at least one.
+            /// The products of the Item, at least one.
             products: AtLeastOne<Product>,
-            /// Whose data it is, and the partner's token for it.
+            /// The user, and the partner's token for the user's data.
             user_auth: UserAuth,
         }
         optional {
-            /// What else is asked for.
+            /// The options.
             options: ImportItemOptions,
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -36,15 +36,15 @@ plaid_endpoint!(
     ImportItem,
     "import",
     "/item/import",
-    "Makes an Item from a partner's own token",
+    "Creates an Item from a token that the partner issued",
     ImportItemResponse
 );
 
 message! {
-    /// The Item that was made.
+    /// The access token of the created Item.
     pub struct ImportItemResponse {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
             /// The id of the request, to be quoted in support.
             request_id: String,
@@ -52,25 +52,25 @@ message! {
     }
 }
 
-json_replies!(ImportItemResponse);
+json_responses!(ImportItemResponse);
 
 message! {
-    /// What else is asked for when an Item is made.
+    /// The options of an import.
     pub struct ImportItemOptions {
         optional {
-            /// Where webhooks for the Item go.
+            /// The URL that receives the webhooks of the Item.
             webhook: String,
         }
     }
 }
 
 message! {
-    /// A user at the partner, and the partner's token for the data.
+    /// A user at the partner, and the partner's token for the user's data.
     pub struct UserAuth {
         required {
-            /// The principal.
+            /// The id of the user, the principal of the token.
             user_id: UserId,
-            /// The partner's bearer token.
+            /// The bearer token that the partner issued.
             auth_token: AccessToken,
         }
     }

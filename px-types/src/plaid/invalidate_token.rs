@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     primitive::{
         id::ClientId,
@@ -9,18 +9,20 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/access_token/invalidate`: a new token for an Item; the old one is dead at once.
+    /// `POST /item/access_token/invalidate`: replaces the access token of an Item.
+    ///
+    /// The old token becomes invalid immediately.
     ///
     /// Contract: `px.md` section 6.
     pub struct InvalidateToken {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -30,15 +32,15 @@ plaid_endpoint!(
     InvalidateToken,
     "invalidate_token",
     "/item/access_token/invalidate",
-    "Replaces the token of an Item",
+    "Replaces the access token of an Item",
     InvalidateTokenResponse
 );
 
 message! {
-    /// The Item's new token.
+    /// The new access token of an Item.
     pub struct InvalidateTokenResponse {
         required {
-            /// The token that replaces the old one.
+            /// The new access token.
             new_access_token: ItemAccessToken,
             /// The id of the request, to be quoted in support.
             request_id: String,
@@ -46,4 +48,4 @@ message! {
     }
 }
 
-json_replies!(InvalidateTokenResponse);
+json_responses!(InvalidateTokenResponse);

@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::{item::Item, item_status::ItemStatus},
     primitive::{
@@ -10,27 +10,27 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/get`: an Item and how it is.
+    /// `POST /item/get`: returns an Item and its status.
     ///
     /// Contract: `px.md` section 6.
     pub struct GetItem {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
 }
 
-plaid_endpoint!(GetItem, "item", "/item/get", "An Item and how it is", GetItemResponse);
+plaid_endpoint!(GetItem, "item", "/item/get", "Returns an Item and its status", GetItemResponse);
 
 message! {
-    /// An Item and how it is.
+    /// An Item and its status.
     pub struct GetItemResponse {
         required {
             /// The Item.
@@ -39,10 +39,10 @@ message! {
             request_id: String,
         }
         optional {
-            /// When it was last updated.
+            /// The status of the Item's updates.
             status: ItemStatus,
         }
     }
 }
 
-json_replies!(GetItemResponse);
+json_responses!(GetItemResponse);

@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::{activity::Activity, last_data_access_times::LastDataAccessTimes},
     primitive::{
@@ -10,22 +10,23 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/activity/list`: what was done with a user's consent, page by page.
+    /// `POST /item/activity/list`: returns a page of the activity log of a user's consent.
     ///
     /// Contract: `px.md` section 6.
     pub struct ListActivity {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// Where to go on; of the page before.
+            /// The cursor of the previous page; `None` for the first page.
             cursor: String,
-            /// The most activities to answer, 1–[`MAX_ACTIVITY_COUNT`], which is also the default.
+            /// The maximum number of activities in the response, 1–[`MAX_ACTIVITY_COUNT`]. The maximum is
+            /// also the default.
             count: u64,
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -35,29 +36,29 @@ plaid_endpoint!(
     ListActivity,
     "list_activity",
     "/item/activity/list",
-    "What was done with a user's consent",
+    "Lists the activity log of a user's consent",
     ListActivityResponse
 );
 
 message! {
-    /// A page of activities.
+    /// A page of the activity log.
     pub struct ListActivityResponse {
         required {
             /// The activities.
             activities: Vec<Activity>,
-            /// When each application last read each kind of data.
+            /// The times at which each application last read each kind of data.
             last_data_access_times: Vec<LastDataAccessTimes>,
             /// The id of the request, to be quoted in support.
             request_id: String,
         }
         optional {
-            /// What to ask for next; `None` on the last page.
+            /// The cursor of the next page; `None` on the last page.
             cursor: String,
         }
     }
 }
 
-json_replies!(ListActivityResponse);
+json_responses!(ListActivityResponse);
 
-/// The most activities that a page has, and how many it has when the caller names no count.
+/// Maximum and default number of activities of a page.
 pub const MAX_ACTIVITY_COUNT: u64 = 50;

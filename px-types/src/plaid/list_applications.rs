@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::application::ConnectedApplication,
     primitive::{
@@ -10,18 +10,18 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/application/list`: the applications that a user connected.
+    /// `POST /item/application/list`: lists the applications that a user connected.
     ///
     /// Contract: `px.md` section 6.
     pub struct ListApplications {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -31,7 +31,7 @@ plaid_endpoint!(
     ListApplications,
     "list_applications",
     "/item/application/list",
-    "The applications that a user connected",
+    "Lists the applications that a user connected",
     ListApplicationsResponse
 );
 
@@ -47,4 +47,4 @@ message! {
     }
 }
 
-json_replies!(ListApplicationsResponse);
+json_responses!(ListApplicationsResponse);

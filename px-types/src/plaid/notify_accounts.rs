@@ -9,21 +9,21 @@ use crate::{
 };
 
 message! {
-    /// `POST /items/accounts/notify`: a partner tells that something happened to accounts.
+    /// `POST /items/accounts/notify`: notifies Plaid of changes of accounts.
     ///
-    /// All entries or none: one unknown token in a well-formed batch is answered 400,
-    /// naming the index of the entry, and nothing is updated.
+    /// A batch is applied completely or not at all. If a token is unknown, the response is 400 with the
+    /// index of the entry, and nothing is updated.
     ///
     /// Contract: `px.md` section 6.
     pub struct AccountsNotification {
         required {
-            /// What happened, 1–2000 entries.
+            /// The changes, 1–2000 entries.
             notifications: Batch<AccountsNotificationEntry>,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -33,26 +33,26 @@ plaid_endpoint!(
     AccountsNotification,
     "notify_accounts",
     "/items/accounts/notify",
-    "Tells that accounts were opened, closed or changed",
+    "Notifies Plaid that accounts were opened, closed or changed",
     Acknowledged
 );
 
 message! {
-    /// What happened to one account.
+    /// A change of one account.
     pub struct AccountsNotificationEntry {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// The account.
+            /// The id of the account.
             account_id: AccountId,
-            /// What happened to it.
+            /// The event.
             event: AccountEvent,
         }
     }
 }
 
 open_enum! {
-    /// What happened to an account.
+    /// An event of an account.
     pub enum AccountEvent {
         Opened = "opened",
         Closed = "closed",

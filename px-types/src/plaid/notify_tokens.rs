@@ -9,21 +9,21 @@ use crate::{
 };
 
 message! {
-    /// `POST /items/tokens/notify`: a partner has tokens deleted or cycled.
+    /// `POST /items/tokens/notify`: requests that Plaid delete or refresh tokens of the partner.
     ///
-    /// All entries or none: one unknown token in a well-formed batch is answered 400,
-    /// naming the index of the entry, and nothing is updated.
+    /// A batch is applied completely or not at all. If a token is unknown, the response is 400 with the
+    /// index of the entry, and nothing is updated.
     ///
     /// Contract: `px.md` section 6.
     pub struct TokensNotification {
         required {
-            /// What to do, 1–2000 entries.
+            /// The requested actions, 1–2000 entries.
             notifications: Batch<TokensNotificationEntry>,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -33,28 +33,28 @@ plaid_endpoint!(
     TokensNotification,
     "notify_tokens",
     "/items/tokens/notify",
-    "Has tokens deleted or cycled",
+    "Requests that tokens be deleted or refreshed",
     Acknowledged
 );
 
 message! {
-    /// What to do with one token.
+    /// A requested action for the token of one Item.
     pub struct TokensNotificationEntry {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// What to do with it.
+            /// The action.
             action: TokenAction,
         }
     }
 }
 
 open_enum! {
-    /// What to do with a token.
+    /// An action for a token.
     pub enum TokenAction {
-        /// The partner revoked it: delete it.
+        /// The partner revoked the token. It is to be deleted.
         Revoked = "revoked",
-        /// Refresh it now.
+        /// The token is to be refreshed now.
         Cycle = "cycle",
     }
 }

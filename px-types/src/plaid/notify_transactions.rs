@@ -9,23 +9,23 @@ use crate::{
 };
 
 message! {
-    /// `POST /items/transactions/notify`: a partner tells that accounts have new transactions.
+    /// `POST /items/transactions/notify`: notifies Plaid of new transactions.
     ///
-    /// All entries or none: one unknown token in a well-formed batch is answered 400,
-    /// naming the index of the entry, and nothing is updated.
+    /// A batch is applied completely or not at all. If a token is unknown, the response is 400 with the
+    /// index of the entry, and nothing is updated.
     ///
     /// Contract: `px.md` section 6.
     pub struct NewTransactionsNotification {
         required {
-            /// The accounts, 1–2000.
+            /// The accounts with new transactions, 1–2000 entries.
             notifications: Batch<TransactionsNotificationEntry>,
-            /// Since when there are new ones; a date or a timestamp.
+            /// The date or time since which there are new transactions.
             new_since: Iso8601,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -35,17 +35,17 @@ plaid_endpoint!(
     NewTransactionsNotification,
     "notify_transactions",
     "/items/transactions/notify",
-    "Tells that accounts have new transactions",
+    "Notifies Plaid that accounts have new transactions",
     Acknowledged
 );
 
 message! {
-    /// An account that has new transactions.
+    /// An account with new transactions.
     pub struct TransactionsNotificationEntry {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// The account.
+            /// The id of the account.
             account_id: AccountId,
         }
     }

@@ -8,21 +8,21 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/remove`: gives an Item up; its token is dead at once.
+    /// `POST /item/remove`: removes an Item. Its access token becomes invalid immediately.
     ///
     /// Contract: `px.md` section 6.
     pub struct RemoveItem {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
 }
 
-plaid_endpoint!(RemoveItem, "remove_item", "/item/remove", "Gives an Item up", Acknowledged);
+plaid_endpoint!(RemoveItem, "remove_item", "/item/remove", "Removes an Item", Acknowledged);

@@ -8,22 +8,22 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/application/unlink`: ends one application's access at once.
+    /// `POST /item/application/unlink`: ends the access of one application immediately.
     ///
-    /// The other applications of the Item keep theirs.
+    /// The other applications of the Item keep their access.
     ///
     /// Contract: `px.md` section 6.
     pub struct UnlinkApplication {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// The application that loses its access.
+            /// The id of the application that loses its access.
             application_id: ApplicationId,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -33,6 +33,6 @@ plaid_endpoint!(
     UnlinkApplication,
     "unlink_application",
     "/item/application/unlink",
-    "Ends one application's access",
+    "Ends the access of one application",
     Acknowledged
 );

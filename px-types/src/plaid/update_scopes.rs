@@ -10,26 +10,26 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/application/scopes/update`: what one application may see from now on.
+    /// `POST /item/application/scopes/update`: sets the data that one application may access.
     ///
     /// Contract: `px.md` section 6.
     pub struct UpdateScopes {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
-            /// The application.
+            /// The id of the application.
             application_id: ApplicationId,
-            /// What it may see.
+            /// The new access of the application.
             scopes: Scopes,
-            /// Where the user decided it.
+            /// The context of the user's decision.
             context: ScopesContext,
         }
         optional {
-            /// The `state` of the sign-in, when the user decided during one.
+            /// The `state` of the sign-in, if the user decided during a sign-in.
             state: AuthorizationState,
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -39,12 +39,12 @@ plaid_endpoint!(
     UpdateScopes,
     "update_scopes",
     "/item/application/scopes/update",
-    "Sets what one application may see",
+    "Sets the data that one application may access",
     Acknowledged
 );
 
 open_enum! {
-    /// Where a user decided what an application may see.
+    /// The context in which a user decided about the access of an application.
     pub enum ScopesContext {
         /// While connecting the application.
         Enrollment = "ENROLLMENT",

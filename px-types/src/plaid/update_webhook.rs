@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::item::Item,
     primitive::{
@@ -10,20 +10,20 @@ use crate::{
 };
 
 message! {
-    /// `POST /item/webhook/update`: where webhooks for an Item go.
+    /// `POST /item/webhook/update`: sets the URL that receives the webhooks of an Item.
     ///
     /// Contract: `px.md` section 6.
     pub struct UpdateWebhook {
         required {
-            /// The Item's token.
+            /// The access token of the Item.
             access_token: ItemAccessToken,
         }
         optional {
-            /// The address; none stops them.
+            /// The URL; `None` stops the webhooks.
             webhook: String,
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -33,12 +33,12 @@ plaid_endpoint!(
     UpdateWebhook,
     "update_webhook",
     "/item/webhook/update",
-    "Sets where webhooks for an Item go",
+    "Sets the URL that receives the webhooks of an Item",
     UpdateWebhookResponse
 );
 
 message! {
-    /// The Item with its new address.
+    /// The Item with its new webhook URL.
     pub struct UpdateWebhookResponse {
         required {
             /// The Item.
@@ -49,4 +49,4 @@ message! {
     }
 }
 
-json_replies!(UpdateWebhookResponse);
+json_responses!(UpdateWebhookResponse);

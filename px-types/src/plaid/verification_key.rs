@@ -1,6 +1,6 @@
 use super::plaid_endpoint;
 use crate::{
-    endpoint::codec::json_replies,
+    endpoint::codec::json_responses,
     message::message,
     model::verification_key::VerificationKey,
     primitive::{
@@ -10,18 +10,18 @@ use crate::{
 };
 
 message! {
-    /// `POST /webhook_verification_key/get`: the key that signed a webhook.
+    /// `POST /webhook_verification_key/get`: returns the key that verifies a webhook.
     ///
     /// Contract: `px.md` section 6.
     pub struct GetVerificationKey {
         required {
-            /// The `kid` of the webhook's signature.
+            /// The `kid` of the signature of the webhook.
             key_id: KeyId,
         }
         optional {
-            /// The caller's id, when it authenticates in the body and not in headers.
+            /// The id of the client, if it authenticates in the body instead of headers.
             client_id: ClientId,
-            /// The caller's secret, when it authenticates in the body and not in headers.
+            /// The secret of the client, if it authenticates in the body instead of headers.
             secret: ClientSecret,
         }
     }
@@ -31,12 +31,12 @@ plaid_endpoint!(
     GetVerificationKey,
     "verification_key",
     "/webhook_verification_key/get",
-    "The key that signed a webhook",
+    "Returns the key that verifies a webhook",
     GetVerificationKeyResponse
 );
 
 message! {
-    /// The key that signed a webhook.
+    /// The key that verifies a webhook.
     pub struct GetVerificationKeyResponse {
         required {
             /// The key.
@@ -47,4 +47,4 @@ message! {
     }
 }
 
-json_replies!(GetVerificationKeyResponse);
+json_responses!(GetVerificationKeyResponse);

@@ -1,9 +1,8 @@
-//! Decimal numbers as the wire writes them: [`Amount`] and [`Rate`].
+//! Fixed-point decimals: [`Amount`] and [`Rate`].
 //!
-//! Both are read from the JSON text itself, keep every digit and their scale,
-//! and never pass through a float. An amount is wider than the contract allows a partner to write
-//! (18 decimal places instead of 6), because no digit of a crypto balance may be lost on reading;
-//! the validator reports what is beyond the contract.
+//! Both are parsed from JSON strings, keep every digit and their scale, and never pass through a
+//! float. An amount can have more decimal places than the contract allows (18 instead of 6), because
+//! no digit of a cryptocurrency balance may be lost. The validator reports amounts beyond the contract.
 
 use rust_decimal::Decimal;
 use std::{
@@ -13,32 +12,32 @@ use std::{
     str::FromStr,
 };
 
-/// Maximum number of digits, before and after the point together. A `Decimal` holds any 28 exactly.
+/// Maximum number of digits before and after the point. A `Decimal` holds any 28 digits exactly.
 const MAX_DIGITS: usize = 28;
 
-/// Why a text is not an [`Amount`] or a [`Rate`].
+/// An error while parsing or converting an [`Amount`] or a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidNumber {
     /// The text is not `-?(0|[1-9][0-9]*)(\.[0-9]+)?`.
     #[error("not a fixed-point decimal such as \"-12.50\" (no exponent, no `+`, no leading zeros)")]
     Grammar,
-    /// The text has more decimal places than its kind allows.
+    /// The number has more decimal places than its type allows.
     #[error("too many decimal places: at most {0}")]
     Scale(u32),
-    /// The text has more than 28 digits in all.
+    /// The number has more than 28 digits in all.
     #[error("too many digits: at most 28 in all")]
     Digits,
 }
 
-/// A decimal with its sign kept apart, because `-0.00` is read and written as such.
+/// A decimal that also keeps the sign of `-0.00`, which `Decimal` loses.
 #[derive(Clone, Copy)]
-struct Fixed {
+struct FixedPoint {
     value: Decimal,
     negative_zero: bool,
 }
 
-impl Fixed {
+impl FixedPoint {
     fn parse(text: &str, max_scale: u32) -> Result<Self, InvalidNumber> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -56,7 +55,7 @@ impl Fixed {
         if integer.len() > 1 && integer.starts_with('0') {
             return Err(InvalidNumber::Grammar);
         }
-        // All digits are counted before any arithmetic.
+        // Check the lengths before any arithmetic.
         if fraction.len() > max_scale as usize {
             return Err(InvalidNumber::Scale(max_scale));
         }
@@ -75,7 +74,7 @@ impl Fixed {
         })
     }
 
-    /// Keeps a decimal if it fits the grammar as it is; nothing is rounded.
+    /// Converts a decimal without rounding. Only trailing zeros may be removed.
     fn exact(value: Decimal, max_scale: u32) -> Result<Self, InvalidNumber> {
         if value.scale() > max_scale {
             let normal = value.normalize();
@@ -90,9 +89,9 @@ impl Fixed {
         Ok(Self { value, negative_zero: false })
     }
 
-    /// Adds exactly. Returns `None` if the sum has too many digits.
+    /// Returns the exact sum, or `None` if it has too many digits.
     ///
-    /// `Decimal` itself rounds a sum that it cannot hold.
+    /// The addition of `Decimal` itself would round such a sum.
     fn add(self, other: Self, max_scale: u32) -> Option<Self> {
         let scale = self.value.scale().max(other.value.scale());
         let aligned = |value: Decimal| {
@@ -102,20 +101,20 @@ impl Fixed {
         Self::exact(Decimal::try_from_i128_with_scale(sum, scale).ok()?, max_scale).ok()
     }
 
-    /// The digits before the point.
+    /// Returns the number of digits before the point.
     fn integer_digits(self) -> u32 {
         let integer = self.value.mantissa().unsigned_abs() / 10_u128.pow(self.value.scale());
         integer.checked_ilog10().map_or(1, |power| power + 1)
     }
 }
 
-impl fmt::Display for Fixed {
+impl fmt::Display for FixedPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.negative_zero {
             f.write_str("-")?;
         }
         let scale = self.value.scale() as usize;
-        // Most money fits 64 bits, whose division is far cheaper than a Decimal's.
+        // Most amounts fit 64 bits, where division is much cheaper than for a `Decimal`.
         let Ok(mantissa) = i64::try_from(self.value.mantissa()) else {
             return fmt::Display::fmt(&self.value, f);
         };
@@ -145,30 +144,30 @@ macro_rules! number {
     ($($(#[$meta:meta])* $name:ident: $scale:literal, $expected:literal, $pattern:literal;)+) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy)]
-        pub struct $name(Fixed);
+        pub struct $name(FixedPoint);
 
         impl $name {
             /// Maximum number of decimal places.
             pub const MAX_SCALE: u32 = $scale;
 
             /// Zero, without decimal places.
-            pub const ZERO: Self = Self(Fixed { value: Decimal::ZERO, negative_zero: false });
+            pub const ZERO: Self = Self(FixedPoint { value: Decimal::ZERO, negative_zero: false });
 
-            /// Takes a decimal as it is; nothing is rounded.
+            /// Converts a decimal without rounding.
             ///
             /// # Errors
-            /// When it has too many decimal places or digits.
+            /// If the decimal has too many decimal places or digits.
             pub fn new(value: Decimal) -> Result<Self, InvalidNumber> {
-                Fixed::exact(value, Self::MAX_SCALE).map(Self)
+                FixedPoint::exact(value, Self::MAX_SCALE).map(Self)
             }
 
-            /// The value, with the scale as it was read.
+            /// Returns the value, with the scale as it was read.
             #[must_use]
             pub fn decimal(self) -> Decimal {
                 self.0.value
             }
 
-            /// The decimal places as they were read.
+            /// Returns the number of decimal places as it was read.
             #[must_use]
             pub fn scale(self) -> u32 {
                 self.0.value.scale()
@@ -178,7 +177,7 @@ macro_rules! number {
         impl FromStr for $name {
             type Err = InvalidNumber;
             fn from_str(text: &str) -> Result<Self, InvalidNumber> {
-                Fixed::parse(text, Self::MAX_SCALE).map(Self)
+                FixedPoint::parse(text, Self::MAX_SCALE).map(Self)
             }
         }
 
@@ -194,7 +193,7 @@ macro_rules! number {
             }
         }
 
-        /// By value: `1.0` equals `1.00`, and `-0` equals `0`.
+        /// Compares by value: `1.0` equals `1.00`, and `-0` equals `0`.
         impl PartialEq for $name {
             fn eq(&self, other: &Self) -> bool {
                 self.0.value == other.0.value
@@ -246,12 +245,13 @@ macro_rules! number {
 }
 
 number! {
-    /// An amount of money or a quantity: a fixed-point decimal.
+    /// An amount of money or a quantity, as a fixed-point decimal.
     ///
-    /// The scale is kept as read: `"100.950000"` is written back as that. At most 18 decimal
-    /// places and 28 digits in all are read, and nothing is ever rounded. The contract allows a
-    /// partner to write at most 6 places ([`CONTRACT_SCALE`](Self::CONTRACT_SCALE)) and 22 digits
-    /// before the point; [`rounded`](Self::rounded) brings a more precise number into that form.
+    /// The scale is kept: `"100.950000"` is written back unchanged. An amount has at most 18 decimal
+    /// places and 28 digits in all; parsing never rounds. The contract allows partners to write at most 6
+    /// decimal places ([`CONTRACT_SCALE`](Self::CONTRACT_SCALE)) and 22 digits before the point. Use
+    /// [`rounded`](Self::rounded) for more precise numbers.
+    ///
     /// Contract: `px.md` section 1, `amount`.
     ///
     /// ```
@@ -263,7 +263,7 @@ number! {
     /// # Ok::<(), px_types::InvalidNumber>(())
     /// ```
     Amount: 18, "an amount (a string such as \"12.50\")", r"^-?(0|[1-9][0-9]{0,21})(\.[0-9]{1,6})?$";
-    /// A rate with at most four places; a percentage is written as such (`19.99`).
+    /// A rate in percent with at most four decimal places, such as `19.99`.
     ///
     /// Contract: `px.md` section 1, `rate`.
     Rate: 4, "a rate (a string such as \"19.99\")", r"^-?(0|[1-9][0-9]{0,21})(\.[0-9]{1,4})?$";
@@ -277,8 +277,8 @@ impl Amount {
 
     /// Rounds a number to the six decimal places that a partner may write, half to even.
     ///
-    /// For banks that keep more decimals than the contract allows. This is the only function that
-    /// rounds, so that rounding is always the bank's own decision.
+    /// Use it in banks that store more decimal places than the contract allows. No other function rounds,
+    /// so that rounding is always an explicit decision of the bank.
     ///
     /// # Errors
     /// If the number has more than 22 digits before the point.
@@ -301,7 +301,7 @@ impl Amount {
     /// Returns whether the contract allows a partner to write this amount.
     #[must_use]
     pub fn is_conforming(self) -> bool {
-        // Most money fits 64 bits, which are fewer than 22 digits.
+        // Most amounts fit 64 bits, which are fewer than 22 digits.
         self.scale() <= Self::CONTRACT_SCALE
             && (i64::try_from(self.0.value.mantissa()).is_ok() || self.has_contract_digits())
     }
@@ -322,7 +322,7 @@ impl Amount {
         self.checked_add(-other)
     }
 
-    /// Whether money leaves the account, in a transaction's sense of the sign.
+    /// Returns whether the amount is greater than zero. In a transaction, money then leaves the account.
     #[must_use]
     pub fn is_positive(self) -> bool {
         self.decimal() > Decimal::ZERO
@@ -332,7 +332,7 @@ impl Amount {
 impl std::ops::Neg for Amount {
     type Output = Self;
     fn neg(self) -> Self {
-        Self(Fixed { value: -self.0.value, negative_zero: false })
+        Self(FixedPoint { value: -self.0.value, negative_zero: false })
     }
 }
 
@@ -393,7 +393,7 @@ mod tests {
         let sum = |a: &str, b: &str| amount(a).checked_add(amount(b)).map(|sum| sum.to_string());
         assert_eq!(sum("0.000000000000000001", "1"), Some("1.000000000000000001".into()));
         assert_eq!(sum("-0.50", "0.5"), Some("0.00".into()));
-        // 22 digits before the point and 18 after it are more than a Decimal holds.
+        // 22 digits before the point and 18 after it are more than a `Decimal` can hold.
         assert_eq!(sum("1000000000000000000000", "0.000000000000000001"), None);
         assert_eq!(sum("9999999999999999999999999999", "0.000000000000000001"), None);
         let less = amount("1").checked_sub(amount("0.000000000000000001")).unwrap();

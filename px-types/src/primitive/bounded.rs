@@ -1,9 +1,9 @@
-//! A list whose length has limits.
+//! Lists with a limited length.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 
-/// Why a list is not a [`Bounded`].
+/// An error for a list that is too short or too long for a [`Bounded`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidLength {
     min: usize,
@@ -13,8 +13,8 @@ pub struct InvalidLength {
 impl fmt::Display for InvalidLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.max {
-            usize::MAX => write!(f, "the list has at least {} entries", self.min),
-            max => write!(f, "the list has from {} to {max} entries", self.min),
+            usize::MAX => write!(f, "the list must have at least {} entries", self.min),
+            max => write!(f, "the list must have from {} to {max} entries", self.min),
         }
     }
 }
@@ -23,7 +23,7 @@ impl std::error::Error for InvalidLength {}
 
 /// A list of `MIN` to `MAX` entries.
 ///
-/// It reads like a slice; [`into_vec`](Self::into_vec) gives the entries back.
+/// It dereferences to a slice; [`into_vec`](Self::into_vec) returns the list.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bounded<T, const MIN: usize, const MAX: usize>(Vec<T>);
 
@@ -31,10 +31,10 @@ pub struct Bounded<T, const MIN: usize, const MAX: usize>(Vec<T>);
 pub type AtLeastOne<T> = Bounded<T, 1, { usize::MAX }>;
 
 impl<T, const MIN: usize, const MAX: usize> Bounded<T, MIN, MAX> {
-    /// Takes a list.
+    /// Creates a bounded list.
     ///
     /// # Errors
-    /// When it is shorter than `MIN` or longer than `MAX`.
+    /// If the list is shorter than `MIN` or longer than `MAX`.
     pub fn new(entries: Vec<T>) -> Result<Self, InvalidLength> {
         if (MIN..=MAX).contains(&entries.len()) {
             Ok(Self(entries))
@@ -43,7 +43,7 @@ impl<T, const MIN: usize, const MAX: usize> Bounded<T, MIN, MAX> {
         }
     }
 
-    /// The entries.
+    /// Returns the entries.
     #[must_use]
     pub fn into_vec(self) -> Vec<T> {
         self.0

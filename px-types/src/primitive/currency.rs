@@ -1,4 +1,4 @@
-//! What an amount is counted in: ISO 4217 money, or something else.
+//! Units of amounts: ISO 4217 currencies and other units.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -7,41 +7,42 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-/// Why a text is not a [`CurrencyCode`].
+/// An error for a text that is not a [`CurrencyCode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a currency code of three capital letters such as \"USD\"")]
 pub struct InvalidCurrency;
 
-/// A currency code of three letters, `USD`.
+/// A currency code of three capital letters, such as `USD`.
 ///
-/// A code that ISO 4217 does not list is kept, never guessed at; the validator reports it.
+/// Codes that ISO 4217 does not list are accepted; the validator reports them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CurrencyCode([u8; 3]);
 
 impl CurrencyCode {
-    /// The code as text.
+    /// Returns the code as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only `from_str` makes one, from three ASCII letters.
+        // Always valid: only `from_str` creates a code, from three ASCII letters.
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
-    /// Returns whether ISO 4217 has withdrawn the code, as it did `HRK` when Croatia took the euro.
-    /// A history still has it.
+    /// Returns whether ISO 4217 has withdrawn the code, such as `HRK` when Croatia adopted the euro.
+    ///
+    /// Old transactions still have withdrawn codes.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         WITHDRAWN.binary_search(&self.as_str()).is_ok()
     }
 
-    /// Returns whether ISO 4217 lists the code, or did so once.
+    /// Returns whether ISO 4217 lists the code or has listed it in the past.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        // The library's list is searched from its beginning each time, and a page asks
-        // hundreds of times; so what it said of a code is kept, one byte per code.
+        // Cache the result, one byte per code: the library searches its list linearly, and a page
+        // can need hundreds of lookups.
         const LETTERS: usize = 26;
         const KNOWN: u8 = 1;
         const UNKNOWN: u8 = 2;
-        static ANSWERS: [AtomicU8; LETTERS * LETTERS * LETTERS] =
+        static CACHE: [AtomicU8; LETTERS * LETTERS * LETTERS] =
             [const { AtomicU8::new(0) }; LETTERS * LETTERS * LETTERS];
         let index = self
             .0
@@ -50,24 +51,26 @@ impl CurrencyCode {
         let listed = || {
             let code = self.as_str();
             iso_currency::Currency::from_code(code).is_some()
-                || LATER.contains(&code)
+                || RECENT.contains(&code)
                 || self.is_withdrawn()
         };
-        let Some(answer) = ANSWERS.get(index) else {
+        let Some(entry) = CACHE.get(index) else {
             return listed();
         };
-        match answer.load(Ordering::Relaxed) {
+        match entry.load(Ordering::Relaxed) {
             KNOWN => true,
             UNKNOWN => false,
             _ => {
                 let listed = listed();
-                answer.store(if listed { KNOWN } else { UNKNOWN }, Ordering::Relaxed);
+                entry.store(if listed { KNOWN } else { UNKNOWN }, Ordering::Relaxed);
                 listed
             }
         }
     }
 
-    /// The decimal places that the currency has by ISO 4217; `None` when it has none of its own or is not listed.
+    /// Returns the number of decimal places of the currency in ISO 4217.
+    ///
+    /// Returns `None` if the currency has no minor unit or is not listed.
     #[must_use]
     pub fn exponent(&self) -> Option<u16> {
         iso_currency::Currency::from_code(self.as_str())?.exponent()
@@ -118,8 +121,8 @@ impl schemars::JsonSchema for CurrencyCode {
     }
 }
 
-/// Codes that ISO 4217 has listed since, and the library may not know.
-const LATER: [&str; 2] = ["XCG", "ZWG"];
+/// Codes that ISO 4217 added recently and the library may not know.
+const RECENT: [&str; 2] = ["XCG", "ZWG"];
 
 /// Codes that ISO 4217 has withdrawn (its table A.3), sorted.
 #[rustfmt::skip]
@@ -137,27 +140,27 @@ const WITHDRAWN: &[&str] = &[
     "ZAL", "ZMK", "ZRN", "ZRZ", "ZWC", "ZWD", "ZWL", "ZWN", "ZWR",
 ];
 
-/// What an amount is counted in; on the wire exactly one of `currency` and `non_iso_currency`.
+/// The unit of an amount; on the wire exactly one of `currency` and `non_iso_currency`.
 ///
 /// Contract: `px.md` section 1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unit {
-    /// Money of ISO 4217.
+    /// A currency of ISO 4217.
     Iso(CurrencyCode),
-    /// Anything else: bitcoin, miles, points.
+    /// Any other unit, such as bitcoin, miles or points.
     NonIso(Box<str>),
 }
 
 impl Unit {
-    /// Takes a three-letter code as ISO 4217 money.
+    /// Creates the unit of a three-letter currency code.
     ///
     /// # Errors
-    /// When the text is not three capital letters.
+    /// If the text is not three capital letters.
     pub fn iso(code: &str) -> Result<Self, InvalidCurrency> {
         code.parse().map(Self::Iso)
     }
 
-    /// The unit as text.
+    /// Returns the unit as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -189,7 +192,7 @@ impl<'de> Deserialize<'de> for Unit {
             #[serde(default, deserialize_with = "crate::wire::optional")]
             non_iso_currency: Option<Text>,
         }
-        // Kept as text here, because only here the path of the field is known.
+        // Read as text and parsed below, where the name of the field is known for the error.
         struct Text(Result<Box<str>, ()>);
         impl<'de> Deserialize<'de> for Text {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -1,12 +1,12 @@
-//! Dates and points in time as banks write them.
+//! Dates and timestamps.
 //!
-//! A [`Date`] has no zone and none is ever applied to it. An [`Iso8601`] is a
-//! date or a timestamp; its date is the one written in it.
+//! A [`Date`] has no time zone and is never converted to one. An [`Iso8601`] is a date or a timestamp;
+//! its date is the date as written.
 
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, NaiveTime, Timelike, Utc};
 use std::{fmt, str::FromStr};
 
-/// Why a text is not a [`Date`], a [`Timestamp`] or an [`Iso8601`].
+/// An error while parsing a [`Date`], a [`Timestamp`] or an [`Iso8601`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidDate {
@@ -16,17 +16,19 @@ pub enum InvalidDate {
     /// The text is not a timestamp with an offset.
     #[error("not an RFC 3339 timestamp with an offset such as \"2018-08-28T10:15:00Z\"")]
     Timestamp,
-    /// The text has more than nine digits of a second.
+    /// The text has more than nine digits of fractional seconds.
     #[error("more precise than a nanosecond")]
     Precision,
 }
 
-/// A calendar date, `2018-08-28`.
+/// A calendar date, such as `2018-08-28`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Date(NaiveDate);
 
 impl Date {
-    /// Takes year, month and day; `None` when there is no such day in 0000–9999.
+    /// Creates a date from year, month and day.
+    ///
+    /// Returns `None` if the day does not exist or the year is not in 0–9999.
     #[must_use]
     pub fn from_ymd(year: i32, month: u32, day: u32) -> Option<Self> {
         if !(0..=9999).contains(&year) {
@@ -35,13 +37,13 @@ impl Date {
         NaiveDate::from_ymd_opt(year, month, day).map(Self)
     }
 
-    /// The date as chrono knows it.
+    /// Returns the date as chrono type.
     #[must_use]
     pub fn naive(self) -> NaiveDate {
         self.0
     }
 
-    /// The date that many days later, or the last that can be written.
+    /// Returns the date `days` later, at most 9999-12-31.
     #[must_use]
     pub fn plus_days(self, days: u64) -> Self {
         let last = Self::from_ymd(9999, 12, 31).unwrap_or(self);
@@ -51,7 +53,7 @@ impl Date {
         }
     }
 
-    /// The date that many days earlier, or the first that can be written.
+    /// Returns the date `days` earlier, at least 0000-01-01.
     #[must_use]
     pub fn minus_days(self, days: u64) -> Self {
         let first = Self::from_ymd(0, 1, 1).unwrap_or(self);
@@ -61,7 +63,7 @@ impl Date {
         }
     }
 
-    /// Days from `earlier` to this date; negative when it is later.
+    /// Returns the number of days from `earlier` to this date; negative if `earlier` is later.
     #[must_use]
     pub fn days_since(self, earlier: Self) -> i64 {
         self.0.signed_duration_since(earlier.0).num_days()
@@ -69,7 +71,7 @@ impl Date {
 }
 
 impl From<NaiveDate> for Date {
-    /// Years that four digits cannot write become the nearest that they can.
+    /// Converts a date. Dates outside the years 0–9999 become the first or the last of these dates.
     fn from(date: NaiveDate) -> Self {
         match date.year() {
             0..=9999 => Self(date),
@@ -114,16 +116,16 @@ impl FromStr for Date {
     }
 }
 
-/// The number that ASCII digits spell; `None` when one is no digit.
+/// Parses ASCII digits. Returns `None` if a byte is not a digit.
 fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, digit| {
         digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
     })
 }
 
-/// A point in time with the offset and the precision it was written with.
+/// A point in time that keeps its offset and precision as written.
 ///
-/// Equality and order are those of the instant, so `10:00Z` equals `12:00+02:00`.
+/// Timestamps are compared by instant: `10:00Z` equals `12:00+02:00`.
 #[derive(Clone, Copy)]
 pub struct Timestamp {
     at: DateTime<FixedOffset>,
@@ -131,7 +133,7 @@ pub struct Timestamp {
     offset: Offset,
 }
 
-/// How the offset was spelled.
+/// The spelling of the offset.
 #[derive(Clone, Copy, PartialEq)]
 enum Offset {
     Zulu,
@@ -140,19 +142,19 @@ enum Offset {
 }
 
 impl Timestamp {
-    /// The instant, with its offset.
+    /// Returns the instant with its offset.
     #[must_use]
     pub fn datetime(self) -> DateTime<FixedOffset> {
         self.at
     }
 
-    /// The instant in UTC.
+    /// Returns the instant in UTC.
     #[must_use]
     pub fn utc(self) -> DateTime<Utc> {
         self.at.with_timezone(&Utc)
     }
 
-    /// The date that is written in it, whatever the offset.
+    /// Returns the date as written, independent of the offset.
     #[must_use]
     pub fn date(self) -> Date {
         Date::from(self.at.naive_local().date())
@@ -160,7 +162,7 @@ impl Timestamp {
 }
 
 impl From<DateTime<Utc>> for Timestamp {
-    /// Keeps milliseconds if there are any and nothing finer.
+    /// Converts an instant, truncated to milliseconds. Whole seconds are written without a fraction.
     fn from(at: DateTime<Utc>) -> Self {
         let millis = at.timestamp_subsec_millis();
         let at = at.with_nanosecond(millis * 1_000_000).unwrap_or(at);
@@ -198,12 +200,12 @@ impl std::hash::Hash for Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let local = self.at.naive_local();
-        // A leap second is held as the second before it with more than 10^9 nanoseconds.
+        // chrono represents a leap second as the second before it with at least 10^9 nanoseconds.
         let (second, nanos) = match local.nanosecond() {
             n @ 1_000_000_000.. => (60, n - 1_000_000_000),
             n => (local.second(), n),
         };
-        // Every row of a page has one, and `write!` takes ten times as long.
+        // Every row of a page has a timestamp, and `write!` takes ten times as long.
         let mut text = [0_u8; 26];
         let mut length = 0;
         let mut push = |byte: u8| {
@@ -280,7 +282,7 @@ impl FromStr for Timestamp {
             _ => return Err(BAD),
         };
         let time = match second {
-            // chrono takes a leap second at the end of any minute; RFC 3339 does too.
+            // Like RFC 3339, chrono accepts a leap second at the end of any minute.
             60 => NaiveTime::from_hms_nano_opt(hour, minute, 59, nanos + 1_000_000_000),
             _ => NaiveTime::from_hms_nano_opt(hour, minute, second, nanos),
         };
@@ -291,7 +293,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// A date or a timestamp. What was read as a date is written as a date.
+/// A date or a timestamp. A value that was read as a date is written as a date.
 ///
 /// Contract: `px.md` section 1, `iso8601`.
 ///
@@ -310,7 +312,7 @@ pub enum Iso8601 {
 }
 
 impl Iso8601 {
-    /// The date that is written in it; no zone is applied.
+    /// Returns the date as written, independent of the offset.
     #[must_use]
     pub fn date(self) -> Date {
         match self {

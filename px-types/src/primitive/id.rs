@@ -1,19 +1,18 @@
-//! Opaque ids: one newtype per kind of entity, so that an account's id never
-//! stands where a user's is meant.
+//! Opaque ids, with one type per kind of entity, so that ids of different kinds cannot be confused.
 //!
-//! Ids are compared and ordered byte by byte, never trimmed, folded or parsed.
+//! Ids are compared and ordered byte by byte. They are never trimmed, case-folded or interpreted.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-/// Maximum size of an id that is read, in bytes.
+/// Maximum size of an id that this crate accepts, in bytes.
 pub const MAX_ID_BYTES: usize = 1024;
 
 /// Maximum size of an id that a partner may write, in bytes.
 ///
-/// Longer ids are read, up to [`MAX_ID_BYTES`], and reported by the validator.
+/// Longer ids, up to [`MAX_ID_BYTES`], are accepted; the validator reports them.
 pub const CONTRACT_ID_BYTES: usize = 255;
 
-/// Why a text is not an id.
+/// An error for a text that is not a valid id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {
@@ -26,12 +25,12 @@ pub enum InvalidId {
     /// The text has a control character.
     #[error("an id has no control characters")]
     ControlCharacter,
-    /// The text is `.` or `..`, which a path cannot carry.
+    /// The text is `.` or `..`, which cannot be a path segment.
     #[error("an id is not `.` or `..`")]
     DotSegment,
 }
 
-/// Checks the grammar that all ids share.
+/// Checks the grammar of ids.
 fn check(text: &str) -> Result<(), InvalidId> {
     match text {
         "" => Err(InvalidId::Empty),
@@ -54,17 +53,17 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text as an id.
+            /// Creates an id from a text.
             ///
             /// # Errors
-            /// When the text breaks the grammar of ids; see [`InvalidId`].
+            /// If the text is empty, longer than [`MAX_ID_BYTES`], `.` or `..`, or has a control character.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
                 let text = text.as_ref();
                 check(text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -127,19 +126,19 @@ macro_rules! id {
 }
 
 id! {
-    /// The principal: the stable id of a person at the partner.
+    /// The stable id of a user at the partner: the principal.
     UserId;
     /// The id of an account.
     AccountId;
-    /// The id of an identity, a holder of accounts.
+    /// The id of an identity, an account holder.
     IdentityId;
     /// The id of a security.
     SecurityId;
-    /// The id of a transaction, the same while pending and after it posted.
+    /// The id of a transaction, the same while it is pending and after it has posted.
     TransactionId;
-    /// The id of an application that is connected through Plaid.
+    /// The id of an application.
     ApplicationId;
-    /// The id of an OAuth client, and of a partner at Plaid.
+    /// The id of an OAuth client at a partner, or of a client of Plaid's API.
     ClientId;
     /// The id of an Item, one user's connection at one institution.
     ItemId;
@@ -149,11 +148,11 @@ id! {
     DeliveryId;
     /// The id of a security question.
     QuestionId;
-    /// The id of a notification, for receivers that deduplicate.
+    /// The id of a notification, for deduplication.
     NotificationId;
     /// The id of a key that signs webhooks.
     KeyId;
-    /// The id of an entry in the activity log.
+    /// The id of an entry of the activity log.
     ActivityId;
     /// The id of an institution.
     InstitutionId;

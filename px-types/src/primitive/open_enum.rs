@@ -1,8 +1,8 @@
-//! Enums that stay open: a value this version does not know survives a read
-//! and is written back unchanged.
+//! Open enums: unknown values are kept when they are read, and written back unchanged.
 
-/// Holds a value that no variant knows. Its field is private, so that users
-/// cannot come to depend on a value being unknown.
+/// A value that no variant represents.
+///
+/// Its field is private, so that callers cannot depend on a value being unknown.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnknownValue(pub(crate) Box<str>);
 
@@ -12,15 +12,15 @@ impl std::fmt::Debug for UnknownValue {
     }
 }
 
-/// What every open enum offers to code that works on all of them.
+/// The common interface of all open enums.
 pub trait OpenEnum: Sized + for<'a> From<&'a str> {
-    /// Every value that this version knows, as the wire spells it.
+    /// All values that this version knows, in their wire form.
     const KNOWN: &'static [&'static str];
 
-    /// The value as the wire spells it.
+    /// Returns the value in its wire form.
     fn as_str(&self) -> &str;
 
-    /// Whether this version knows the value.
+    /// Returns whether this version knows the value.
     fn is_known(&self) -> bool;
 }
 
@@ -31,8 +31,8 @@ macro_rules! open_enum {
     ) => {
         $(#[$meta])*
         ///
-        /// Open: a value that is not listed is kept and written back; it can be
-        /// read with [`as_str`](Self::as_str) but not matched.
+        /// This enum is open: an unknown value is kept and written back. It can be read with
+        /// [`as_str`](Self::as_str), but not matched.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum $name {
@@ -42,10 +42,10 @@ macro_rules! open_enum {
         }
 
         impl $name {
-            /// Every value that this version knows.
+            /// All values that this version knows.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The value as the wire spells it.
+            /// Returns the value in its wire form.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
@@ -54,7 +54,7 @@ macro_rules! open_enum {
                 }
             }
 
-            /// Whether this version knows the value.
+            /// Returns whether this version knows the value.
             #[must_use]
             pub fn is_known(&self) -> bool {
                 !matches!(self, Self::_Unknown(_))
@@ -106,7 +106,7 @@ macro_rules! open_enum {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                // `examples`, not `enum`: readers must take values they do not know.
+                // `examples` instead of `enum`, because readers must accept unknown values.
                 schemars::json_schema!({ "type": "string", "examples": [$($text,)+] })
             }
         }

@@ -1,15 +1,15 @@
-//! Texts that must not leak: they mask `Debug`, have no `Display`, compare in
-//! constant time and are wiped when dropped.
+//! Secrets: texts that are masked in `Debug`, have no `Display`, are compared in constant time and are
+//! zeroed when dropped.
 
 use px_core::digest::constant_time_eq;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The bytes behind every secret. Private: each secret is its own type.
+/// The text of a secret. Each kind of secret is a type of its own that wraps it.
 #[derive(Clone)]
-pub(crate) struct Hidden(Zeroizing<String>);
+pub(crate) struct SecretText(Zeroizing<String>);
 
-impl Hidden {
+impl SecretText {
     pub(crate) fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
@@ -19,15 +19,15 @@ impl Hidden {
     }
 }
 
-impl PartialEq for Hidden {
+impl PartialEq for SecretText {
     fn eq(&self, other: &Self) -> bool {
         constant_time_eq(self.0.as_bytes(), other.0.as_bytes())
     }
 }
 
-impl Eq for Hidden {}
+impl Eq for SecretText {}
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -37,19 +37,19 @@ macro_rules! secret {
     ($($(#[$meta:meta])* $name:ident;)+) => {$(
         $(#[$meta])*
         ///
-        /// A secret: `Debug` masks it, comparison takes constant time, and its
-        /// bytes are wiped on drop. [`expose`](Self::expose) is the only way to read it.
+        /// A secret: `Debug` masks it, comparison takes constant time, and its bytes are zeroed on drop.
+        /// [`expose`](Self::expose) is the only way to read it.
         #[derive(Clone, PartialEq, Eq)]
-        pub struct $name(Hidden);
+        pub struct $name(SecretText);
 
         impl $name {
-            /// Takes a text as a secret.
+            /// Creates a secret from a text.
             #[must_use]
             pub fn new(text: impl Into<String>) -> Self {
-                Self(Hidden::new(text.into()))
+                Self(SecretText::new(text.into()))
             }
 
-            /// The secret itself. Never log it, never put it in an error.
+            /// Returns the secret itself. Never log it or include it in an error.
             #[must_use]
             pub fn expose(&self) -> &str {
                 self.0.expose()
@@ -95,37 +95,37 @@ macro_rules! secret {
 }
 
 secret! {
-    /// A token that a caller presents with every request for data.
+    /// An access token, which a client sends with every request for data.
     AccessToken;
-    /// A token that is exchanged for a new pair of tokens.
+    /// A refresh token, which is exchanged for a new pair of tokens.
     RefreshToken;
     /// A single-use authorization code.
     AuthorizationCode;
-    /// The verifier of RFC 7636 behind a code challenge.
+    /// The code verifier of RFC 7636 that matches a code challenge.
     CodeVerifier;
-    /// The `state` of an authorization request: it binds the answer to the session that asked.
+    /// The `state` of an authorization request. It binds the response to the session of the request.
     AuthorizationState;
-    /// A client's secret.
+    /// The secret of a client.
     ClientSecret;
-    /// The name that a user signs in with.
+    /// The username of a user.
     Username;
-    /// A user's password.
+    /// The password of a user.
     Password;
-    /// A one-time code typed by the user.
+    /// A one-time code that the user entered.
     OneTimeCode;
     /// An answer to a security question.
     KbaAnswer;
-    /// An account number of any payment network.
+    /// An account number in any payment network.
     AccountNumber;
-    /// A token of unknown kind, as revocation and introspection take it.
+    /// A token of unknown type, for revocation and introspection.
     AnyToken;
-    /// A token with which a partner or an application reads an Item at Plaid.
+    /// An access token of an Item, with which a partner or an application uses Plaid's API.
     ItemAccessToken;
-    /// A short-lived token that is exchanged for an access token.
+    /// A short-lived token that is exchanged for an access token of an Item.
     PublicToken;
-    /// A short-lived token that opens Plaid's page.
+    /// A short-lived token that opens the Link page.
     LinkToken;
-    /// A token that names the application to connect in a cross-application flow.
+    /// A token that names the application to be connected in a cross-application flow.
     TargetApplicationToken;
 }
 

@@ -1,6 +1,6 @@
-//! The messages that have elements, and the elements.
+//! The tolerant decoding of messages with elements.
 
-use super::{Guide, Members, Place, ReadElement, Tolerant};
+use super::{Location, Members, ReadElement, Tolerant, TolerantReader};
 use crate::{
     fault::{ElementKind, Fault, Faults},
     json::Node,
@@ -20,7 +20,7 @@ impl Tolerant for TransactionsResponse {
     fn from_members(members: &mut Members<'_, '_>) -> Result<Self, DecodeError> {
         let transactions = members.list()?;
         let securities = members.list()?;
-        let mut page: Self = members.rest()?;
+        let mut page: Self = members.read_message()?;
         page.transactions.extend(transactions);
         page.securities.extend(securities);
         Ok(page)
@@ -41,12 +41,12 @@ impl Tolerant for UserAccountInfoResponse {
         let securities = members.list()?;
         let accounts = members.list()?;
         if let [only] = identities.as_slice()
-            && members.guide.faults.set_aside(ElementKind::Identity) == 0
+            && members.reader.faults.set_aside(ElementKind::Identity) == 0
         {
-            // It is one of the identities, and there is one.
-            members.text_or("user_identity_id", only.id.as_str());
+            // The id must be that of one of the identities, and there is only one.
+            members.default_text("user_identity_id", only.id.as_str());
         }
-        let mut user: Self = members.rest()?;
+        let mut user: Self = members.read_message()?;
         user.identities.extend(identities);
         user.securities.extend(securities);
         user.accounts.extend(accounts);
@@ -62,12 +62,13 @@ impl Tolerant for UserAccountInfoResponse {
     }
 }
 
-/// A token response is taken if its access token can be read: a pair that is not taken is lost.
+/// A token response is accepted if its access token can be read, because a refused pair of tokens is
+/// lost.
 impl Tolerant for TokenResponse {
     fn from_members(members: &mut Members<'_, '_>) -> Result<Self, DecodeError> {
-        members.text_or("token_type", "Bearer");
-        members.joined("scope");
-        members.rest()
+        members.default_text("token_type", "Bearer");
+        members.join_list("scope");
+        members.read_message()
     }
 }
 
@@ -75,7 +76,7 @@ macro_rules! elements {
     ($($element:ty: $kind:ident;)+) => {$(
         impl ReadElement for $element {
             const KIND: ElementKind = ElementKind::$kind;
-            type Within = ();
+            type Nested = ();
         }
     )+};
 }
@@ -90,56 +91,62 @@ elements! {
 
 impl ReadElement for Account {
     const KIND: ElementKind = ElementKind::Account;
-    type Within = WithinAccount;
+    type Nested = NestedInAccount;
 
-    fn read_within(node: &mut Node<'_>, guide: &mut Guide<'_>, place: &Place) -> WithinAccount {
-        let mut within = WithinAccount::default();
-        // Only of these types: of another one the members are kept whole, or not read.
+    fn read_nested(
+        node: &mut Node<'_>,
+        reader: &mut TolerantReader<'_>,
+        location: &Location,
+    ) -> NestedInAccount {
+        let mut nested = NestedInAccount::default();
+        // Only for these types: for others the lists are kept as they are or not read.
         match node.member("type") {
             Some(Node::Text(kind)) if kind == "depository" => {
                 if let Some(Node::List(entries)) = node.member_mut(TransferCode::KIND.list()) {
-                    within.transfer_codes = elements_of(entries, guide, place);
+                    nested.transfer_codes = elements_of(entries, reader, location);
                 }
             }
             Some(Node::Text(kind)) if kind == "investment" => {
                 match node.member_mut(Holding::KIND.list()) {
                     Some(Node::List(entries)) => {
-                        within.holdings = elements_of(entries, guide, place);
+                        nested.holdings = elements_of(entries, reader, location);
                     }
-                    // Not empty but unread: nobody sold everything because a list is missing.
-                    _ => guide.list_unread(node, Holding::KIND, place),
+                    // Record the list as unread. A missing list must not look like a sale of all holdings.
+                    _ => reader.record_unread_list(node, Holding::KIND, location),
                 }
             }
             _ => {}
         }
-        within
+        nested
     }
 
-    fn take_within(&mut self, within: WithinAccount) {
+    fn attach_nested(&mut self, nested: NestedInAccount) {
         match &mut self.kind {
             AccountKind::Depository(kind) => {
                 if let Some(codes) = &mut kind.transfer_codes {
-                    codes.extend(within.transfer_codes);
+                    codes.extend(nested.transfer_codes);
                 }
             }
-            AccountKind::Investment(kind) => kind.holdings.extend(within.holdings),
+            AccountKind::Investment(kind) => kind.holdings.extend(nested.holdings),
             _ => {}
         }
     }
 }
 
-/// The elements within an account.
+/// The nested elements of an account.
 #[derive(Default)]
-pub(super) struct WithinAccount {
+pub(super) struct NestedInAccount {
     transfer_codes: Vec<TransferCode>,
     holdings: Vec<Holding>,
 }
 
 fn elements_of<E: ReadElement>(
     entries: &mut Vec<Node<'_>>,
-    guide: &mut Guide<'_>,
-    place: &Place,
+    reader: &mut TolerantReader<'_>,
+    location: &Location,
 ) -> Vec<E> {
     let entries = std::mem::take(entries).into_iter().enumerate();
-    entries.filter_map(|(index, mut node)| guide.element_within(&mut node, index, place)).collect()
+    entries
+        .filter_map(|(index, mut node)| reader.nested_element(&mut node, index, location))
+        .collect()
 }

@@ -1,14 +1,14 @@
-//! The repairs that lose nothing, in one table.
+//! The lossless repairs, as a table.
 //!
-//! Each line says: where the contract has this, and that is written, read it so. A line gives
-//! `None` where the value cannot be read without doubt; it is never guessed at.
+//! Each row has an expected type, a function that converts a received value to it, and the rule that
+//! the value violates. The function returns `None` if the value is ambiguous; it never guesses.
 
 use crate::{
     json::{Flaw, Node},
     rule::{self, Rule},
 };
 
-/// What the contract has at a place, as far as a repair must know.
+/// The expected type of a value, as far as repairs distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     Id,
@@ -26,15 +26,15 @@ pub(super) enum Expected {
 }
 
 impl Expected {
-    /// Takes it from the reason of an error. These are the texts of the primitive types, of serde
-    /// and of serde_json; a test compares them.
+    /// Returns the expected type from the reason of an error. The reasons are the texts of the primitive
+    /// types, of serde and of serde_json; a test compares them.
     pub(super) fn of(reason: &str) -> Option<Self> {
         let known =
             |(begin, expected): &(&str, Self)| reason.starts_with(begin).then_some(*expected);
         REASONS.iter().find_map(known)
     }
 
-    /// Returns what is expected, in words.
+    /// Describes the expected type in words.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Id => "an id (a string)",
@@ -81,8 +81,8 @@ const REASONS: &[(&str, Expected)] = &[
     ("expected an object", Expected::Object),
 ];
 
-/// Members that hold digits by which money or a security is found. A JSON number has lost its
-/// leading zeros, and U+FFFD stands for a digit that is lost: neither is ever taken.
+/// Members with the number of an account, bank, payment or security. They are never repaired: a JSON
+/// number has lost its leading zeros, and U+FFFD replaces a digit that is lost.
 const IDENTIFIERS: &[&str] = &[
     "account_number",
     "bic",
@@ -100,15 +100,15 @@ const IDENTIFIERS: &[&str] = &[
     "wire_routing_number",
 ];
 
-/// Whether a member holds digits by which money or a security is found.
+/// Returns whether a member is one of [`IDENTIFIERS`].
 pub(super) fn is_identifier(member: &str) -> bool {
     IDENTIFIERS.contains(&member)
 }
 
-type Read = fn(&Node<'_>) -> Option<Node<'static>>;
+type RepairFn = fn(&Node<'_>) -> Option<Node<'static>>;
 
-/// Where this is expected and that can be read so, this rule is noted.
-const REPAIRS: &[(Expected, Read, Rule)] = &[
+/// The expected type, the conversion and the violated rule of each repair.
+const REPAIRS: &[(Expected, RepairFn, Rule)] = &[
     (Expected::Text, flawed_text, rule::DAMAGED_TEXT),
     (Expected::Text, number_as_text, rule::NUMBER_FOR_TEXT),
     (Expected::Id, number_as_text, rule::NUMBER_FOR_TEXT),
@@ -123,7 +123,7 @@ const REPAIRS: &[(Expected, Read, Rule)] = &[
     (Expected::List, empty_list, rule::NULL_LIST),
 ];
 
-/// Reads a value that the contract does not have as the one that it certainly means.
+/// Converts an invalid value to the value that it unambiguously means.
 pub(super) fn repair(
     expected: Expected,
     member: &str,
@@ -134,10 +134,10 @@ pub(super) fn repair(
     }
     let (read, rule) = REPAIRS
         .iter()
-        .filter(|(place, ..)| *place == expected)
+        .filter(|(of, ..)| *of == expected)
         .find_map(|(_, read, rule)| Some((read(node).filter(|read| read != node)?, *rule)))?;
     Some(match read {
-        // A merchant category code has four digits, whatever a number makes of it.
+        // A JSON number loses the leading zeros of a merchant category code, which has four digits.
         Node::Text(text) if member == "mcc" && matches!(node, Node::Number(_)) => {
             (Node::Text(format!("{text:0>4}").into()), rule)
         }
@@ -176,10 +176,10 @@ fn whole(node: &Node<'_>) -> Option<Node<'static>> {
 
 fn boolean(node: &Node<'_>) -> Option<Node<'static>> {
     match node {
-        Node::Text(text) | Node::Word(text) if text.eq_ignore_ascii_case("true") => {
+        Node::Text(text) | Node::InvalidLiteral(text) if text.eq_ignore_ascii_case("true") => {
             Some(Node::Bool(true))
         }
-        Node::Text(text) | Node::Word(text) if text.eq_ignore_ascii_case("false") => {
+        Node::Text(text) | Node::InvalidLiteral(text) if text.eq_ignore_ascii_case("false") => {
             Some(Node::Bool(false))
         }
         _ => None,
@@ -201,11 +201,11 @@ fn empty_list(node: &Node<'_>) -> Option<Node<'static>> {
     node.is_empty().then(|| Node::List(Vec::new()))
 }
 
-/// A timestamp with an offset: with a space for the `T`, `+0000` or `+00` for `+00:00`, without
-/// seconds, or with the zone's name behind it.
+/// Repairs a timestamp with an offset: a space instead of `T`, `+0000` or `+00` instead of `+00:00`,
+/// missing seconds, or a zone name in brackets at the end.
 fn timestamp(node: &Node<'_>) -> Option<Node<'static>> {
-    let moment = Moment::of(node)?;
-    let Moment { date, time, offset } = moment;
+    let parts = DateTimeParts::of(node)?;
+    let DateTimeParts { date, time, offset } = parts;
     let offset = match offset.as_bytes() {
         [b'Z' | b'z'] => "Z".to_owned(),
         [b'+' | b'-', _, _] => format!("{offset}:00"),
@@ -215,7 +215,7 @@ fn timestamp(node: &Node<'_>) -> Option<Node<'static>> {
     };
     let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
     let seconds = if clock.len() == 5 { ":00" } else { "" };
-    // More digits than nanoseconds are left away only if they say nothing.
+    // Digits beyond nanoseconds are removed only if they are zeros.
     let fraction = match fraction.len() {
         0..=9 => fraction,
         _ => fraction.get(..9).filter(|_| fraction[9..].bytes().all(|b| b == b'0'))?,
@@ -224,19 +224,19 @@ fn timestamp(node: &Node<'_>) -> Option<Node<'static>> {
     Some(Node::Text(format!("{date}T{clock}{seconds}{point}{fraction}{offset}").into()))
 }
 
-/// The date that is written in a timestamp (`px.md` section 1, `iso8601`).
+/// Returns the date of a timestamp as written (`px.md` section 1, `iso8601`).
 fn date_of_timestamp(node: &Node<'_>) -> Option<Node<'static>> {
-    Some(Node::Text(Moment::of(node)?.date.to_owned().into()))
+    Some(Node::Text(DateTimeParts::of(node)?.date.to_owned().into()))
 }
 
-/// A date with a time or without, taken apart.
-struct Moment<'a> {
+/// The parts of a date with or without a time.
+struct DateTimeParts<'a> {
     date: &'a str,
     time: &'a str,
     offset: &'a str,
 }
 
-impl<'a> Moment<'a> {
+impl<'a> DateTimeParts<'a> {
     fn of(node: &'a Node<'_>) -> Option<Self> {
         let Node::Text(text) = node else {
             return None;
@@ -254,7 +254,7 @@ impl<'a> Moment<'a> {
         };
         let end = rest.find(['Z', 'z', '+', '-', ' ']).unwrap_or(rest.len());
         let (time, offset) = rest.split_at(end);
-        // The time must be one, or the text is something else altogether.
+        // Without a valid time, the text is not a timestamp.
         let form = time.split_once('.').map_or(time, |(clock, _)| clock);
         let fraction = &time[form.len()..];
         let clock = match form.len() {
@@ -269,21 +269,23 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// What a number was written as.
+/// Returns the literal text of a number.
 fn literal<'n>(node: &'n Node<'_>) -> Option<&'n str> {
     match node {
-        Node::Number(text) | Node::Text(text) | Node::Word(text) => Some(text.trim_ascii()),
+        Node::Number(text) | Node::Text(text) | Node::InvalidLiteral(text) => {
+            Some(text.trim_ascii())
+        }
         _ => None,
     }
 }
 
 /// Maximum number of digits that an exponent may add; an amount has at most 28 in all.
 const MAX_SHIFT: i32 = 40;
-/// Maximum size of a number that is looked at; what is longer has too many digits anyway.
+/// Maximum size of a number that is repaired. A longer one has too many digits for an amount.
 const MAX_LITERAL_BYTES: usize = 128;
 
-/// Writes a decimal number out: without exponent, `+` or leading zeros. Every digit is kept, but
-/// for zeros at the end that are more than an amount can have.
+/// Rewrites a decimal number without exponent, `+` and leading zeros. All digits are kept, except
+/// trailing zeros beyond the decimal places of an amount.
 fn plain_decimal(literal: &str) -> Option<String> {
     if literal.len() > MAX_LITERAL_BYTES {
         return None;
@@ -443,7 +445,7 @@ mod tests {
         }
     }
 
-    /// The reasons are those that the types themselves give.
+    /// Compares [`REASONS`] with the errors of the types themselves.
     #[test]
     fn every_type_says_what_it_expects() {
         use crate::*;

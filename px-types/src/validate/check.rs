@@ -1,9 +1,8 @@
-//! The check of raw bytes: every fault, not only the first.
+//! The check of raw bytes, which reports all faults and not only the first.
 //!
-//! A reader stops at the first fault. Here each fault is noted and repaired in a copy of
-//! the document, by leaving a field out or by a placeholder, until the copy can be read;
-//! then the rules over the whole message are applied to it. What a repair itself would
-//! break is not reported.
+//! A decoder stops at the first fault. The check reports each fault and repairs it in a copy of the
+//! document, by removing the field or with a placeholder, until the copy can be decoded. Then it
+//! applies the rules of the whole message. Violations that a repair causes are not reported.
 
 use super::{Report, Rule, Severity, rule};
 use crate::wire::{
@@ -14,14 +13,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// The most faults that are repaired; a document with more is another document altogether.
+/// Maximum number of repaired faults. A document with more is probably not such a message.
 const MAX_REPAIRS: usize = 2000;
 
-/// Checks bytes that should be a message: all that is wrong on the wire, and the rules.
+/// Checks a message in raw bytes: its encoding, its fields and its rules.
 ///
-/// For the partner's checker and for tests. Unknown fields are hints (strict mode). The
-/// rules over the whole message are handed in, because they need to know what was asked
-/// for; they run on as much of the message as can be read.
+/// Use it to test a partner. Unknown fields are reported as hints. `rules` validates the whole message;
+/// the caller provides it, because some rules depend on the request. It is called with as much of the
+/// message as can be read.
 ///
 /// ```
 /// use px_types::{partner::TransactionsResponse, validate::{PageContext, check, rule}};
@@ -50,17 +49,17 @@ where
         return report;
     };
     if let Ok(written) = serde_json::to_value(&message) {
-        strict(&repair, &original, &written, &mut Vec::new(), &mut report);
+        report_unread(&repair, &original, &written, &mut Vec::new(), &mut report);
     }
-    for breach in rules(&message).into_breaches() {
-        if !repair.caused(breach.rule, &breach.path) {
-            report.0.push(breach);
+    for violation in rules(&message).into_violations() {
+        if !repair.is_caused_by_repair(violation.rule, &violation.path) {
+            report.0.push(violation);
         }
     }
     if report.is_empty()
         && let Err(error) = wire::decode::<T>(bytes)
     {
-        // What a document in memory cannot show: a key given twice.
+        // A repeated key is lost in the parsed document.
         report.push(
             rule::MALFORMED,
             error.path().into(),
@@ -71,61 +70,61 @@ where
     report
 }
 
-/// A document on its way to being readable.
+/// A document that is repaired until it can be decoded.
 struct Repair {
     document: Value,
-    /// The places that are no longer as they came.
-    places: Vec<String>,
-    /// What made a field readable the last time, by its path without indices.
+    /// The paths of the repaired values.
+    repaired: Vec<String>,
+    /// The last successful remedy of a field, by its path without indices.
     learned: HashMap<String, Remedy>,
 }
 
-/// What makes a place readable.
+/// A change that makes a value readable.
 #[derive(Clone, Debug)]
 enum Remedy {
-    /// The field is left out.
-    Leave,
-    /// Something else stands there.
-    Put(Value),
+    /// Remove the field.
+    Omit,
+    /// Replace the value.
+    Replace(Value),
 }
 
 impl Repair {
     fn new(document: Value) -> Self {
-        Self { document, places: Vec::new(), learned: HashMap::new() }
+        Self { document, repaired: Vec::new(), learned: HashMap::new() }
     }
 
-    /// Notes and repairs fault after fault; `None` when nothing helps.
+    /// Reports and repairs one fault after the other. Returns `None` if a fault cannot be repaired.
     fn run<T: DeserializeOwned>(&mut self, report: &mut Report) -> Option<T> {
         for _ in 0..MAX_REPAIRS {
             let fault = match wire::decode_value::<T>(&self.document) {
                 Ok(message) => return Some(message),
                 Err(error) => Fault::new(&error),
             };
-            if !self.inside(&fault.path) {
+            if !self.is_repaired(&fault.path) {
                 report.push(fault.rule, fault.path.clone(), fault.text.clone(), Severity::Error);
             }
-            if !self.mend::<T>(&fault) {
+            if !self.repair_fault::<T>(&fault) {
                 return None;
             }
         }
         None
     }
 
-    /// Whether a path lies in a place that was repaired before.
-    fn inside(&self, path: &str) -> bool {
-        self.places.iter().any(|place| lies_in(path, place))
+    /// Returns whether a path is within a value that was repaired.
+    fn is_repaired(&self, path: &str) -> bool {
+        self.repaired.iter().any(|place| is_within(path, place))
     }
 
-    fn mend<T: DeserializeOwned>(&mut self, fault: &Fault) -> bool {
+    fn repair_fault<T: DeserializeOwned>(&mut self, fault: &Fault) -> bool {
         let steps = parse(&fault.path);
-        let again = self.places.contains(&fault.path);
+        let again = self.repaired.contains(&fault.path);
         let pattern = pattern(&steps);
         if !again && let Some(remedy) = self.learned.get(&pattern).cloned() {
-            self.places.push(fault.path.clone());
+            self.repaired.push(fault.path.clone());
             return apply(&mut self.document, &steps, &remedy);
         }
-        let placeholder = json!(format!("placeholder-{}", self.places.len()));
-        let mut remedies = vec![Remedy::Leave];
+        let placeholder = json!(format!("placeholder-{}", self.repaired.len()));
+        let mut remedies = vec![Remedy::Omit];
         remedies.extend(
             [
                 placeholder,
@@ -140,7 +139,7 @@ impl Repair {
                 json!([{}]),
                 json!(["placeholder"]),
             ]
-            .map(Remedy::Put),
+            .map(Remedy::Replace),
         );
         let mut partly = None;
         for remedy in remedies {
@@ -152,12 +151,12 @@ impl Repair {
             let next = wire::decode_value::<T>(&self.document).err();
             match next.map(|error| Fault::new(&error)) {
                 Some(next) if next.path == fault.path => {}
-                // The place itself is good now, and what is missing in it is a fault of its own
-                // that is not reported. Nothing simpler may do.
-                Some(next) if lies_in(&next.path, &fault.path) => partly = Some(remedy),
+                // The value itself is valid now, but incomplete. Use this remedy only if no other works;
+                // the missing parts are not reported.
+                Some(next) if is_within(&next.path, &fault.path) => partly = Some(remedy),
                 _ => {
                     if !again {
-                        self.places.push(fault.path.clone());
+                        self.repaired.push(fault.path.clone());
                     }
                     self.learned.insert(pattern, remedy);
                     return true;
@@ -167,17 +166,17 @@ impl Repair {
         }
         match partly {
             Some(remedy) if !again => {
-                self.places.push(fault.path.clone());
+                self.repaired.push(fault.path.clone());
                 apply(&mut self.document, &steps, &remedy)
             }
             _ => false,
         }
     }
 
-    /// Whether a breach of a rule over the whole message comes from a repair.
-    fn caused(&self, broken: Rule, path: &str) -> bool {
+    /// Returns whether a repair caused the violation of a rule.
+    fn is_caused_by_repair(&self, broken: Rule, path: &str) -> bool {
         let parent = path.rfind(['.', '[']).map_or("", |at| &path[..at]);
-        // What else a rule looks at, beside the place that it names.
+        // The other fields that the rule depends on.
         let siblings: &[&str] = match broken {
             rule::SETTLED_AFTER_MADE => &["transacted_at"],
             rule::WINDOW => &["settled_at", "transacted_at"],
@@ -191,24 +190,24 @@ impl Repair {
             rule::REFERENCE if path.contains("identity_id") => Some("identities"),
             _ => None,
         };
-        self.places.iter().any(|place| {
+        self.repaired.iter().any(|place| {
             let field = place.rsplit('.').next().unwrap_or_default();
             let in_collection =
-                |name: &str| lies_in(place, name) && (!place.contains('.') || field == "id");
-            lies_in(path, place)
-                || lies_in(place, path) && broken != rule::ORDER
+                |name: &str| is_within(place, name) && (!place.contains('.') || field == "id");
+            is_within(path, place)
+                || is_within(place, path) && broken != rule::ORDER
                 || siblings.contains(&field)
                     && place.strip_suffix(field) == Some(&format!("{parent}."))
                 || referred.is_some_and(in_collection)
                 || broken == rule::ORDER
                     && matches!(field, "settled_at" | "transacted_at" | "id")
-                    && neighbours(place, path)
+                    && are_neighbours(place, path)
         })
     }
 }
 
-/// Whether a repaired row is the row of a breach of order, or the one before it.
-fn neighbours(place: &str, path: &str) -> bool {
+/// Returns whether a repaired row is the row of an order violation or the one before it.
+fn are_neighbours(place: &str, path: &str) -> bool {
     let row = |path: &str| match parse(path).get(1) {
         Some(Step::Index(index)) => Some(*index),
         _ => None,
@@ -219,7 +218,7 @@ fn neighbours(place: &str, path: &str) -> bool {
     }
 }
 
-/// A fault that the reader named.
+/// A fault that the decoder reported.
 struct Fault {
     path: String,
     rule: Rule,
@@ -233,7 +232,7 @@ impl Fault {
         let mut broken = rule::MALFORMED;
         if let Some(name) = reason.strip_prefix("missing field `").and_then(|r| r.strip_suffix('`'))
         {
-            // A reader names the object; the checker names the field.
+            // The decoder reports the path of the object; the check reports the path of the field.
             path = match path.as_str() {
                 "." => name.to_owned(),
                 parent => format!("{parent}.{name}"),
@@ -251,15 +250,15 @@ impl Fault {
     }
 }
 
-/// Whether a path is a place or lies below it.
-fn lies_in(path: &str, place: &str) -> bool {
+/// Returns whether a path is equal to or below another path.
+fn is_within(path: &str, place: &str) -> bool {
     place == "."
         || path
             .strip_prefix(place)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// A path without its indices: the same field of another entry.
+/// Returns a path without indices, which is the same for the field in all entries.
 fn pattern(steps: &[Step]) -> String {
     let mut text = String::new();
     for step in steps {
@@ -274,12 +273,12 @@ fn pattern(steps: &[Step]) -> String {
     text
 }
 
-/// Applies a remedy; `false` when the place is not in the document.
+/// Applies a remedy. Returns `false` if the path is not in the document.
 fn apply(document: &mut Value, steps: &[Step], remedy: &Remedy) -> bool {
     let Some((last, parents)) = steps.split_last() else {
         return match remedy {
-            Remedy::Leave => false,
-            Remedy::Put(value) => {
+            Remedy::Omit => false,
+            Remedy::Replace(value) => {
                 *document = value.clone();
                 true
             }
@@ -297,13 +296,13 @@ fn apply(document: &mut Value, steps: &[Step], remedy: &Remedy) -> bool {
         }
     }
     match (place, last, remedy) {
-        (Value::Object(fields), Step::Key(key), Remedy::Leave) => fields.remove(key).is_some(),
-        (Value::Object(fields), Step::Key(key), Remedy::Put(value)) => {
+        (Value::Object(fields), Step::Key(key), Remedy::Omit) => fields.remove(key).is_some(),
+        (Value::Object(fields), Step::Key(key), Remedy::Replace(value)) => {
             fields.insert(key.clone(), value.clone());
             true
         }
-        // An entry that was left out would move the others.
-        (Value::Array(entries), Step::Index(index), Remedy::Put(value)) => {
+        // Removing an entry would change the indices of the others.
+        (Value::Array(entries), Step::Index(index), Remedy::Replace(value)) => {
             match entries.get_mut(*index) {
                 Some(entry) => {
                     *entry = value.clone();
@@ -316,8 +315,8 @@ fn apply(document: &mut Value, steps: &[Step], remedy: &Remedy) -> bool {
     }
 }
 
-/// Reports what the reader did not take: unknown fields, and fields of another type.
-fn strict(
+/// Reports the fields that the decoder did not read: unknown fields and fields of other types.
+fn report_unread(
     repair: &Repair,
     read: &Value,
     written: &Value,
@@ -329,8 +328,8 @@ fn strict(
             for (key, value) in read {
                 steps.push(Step::Key(key.clone()));
                 match written.get(key) {
-                    Some(written) => strict(repair, value, written, steps, report),
-                    None if is_absent(value) || repair.inside(&text(steps)) => {}
+                    Some(written) => report_unread(repair, value, written, steps, report),
+                    None if is_absent(value) || repair.is_repaired(&text(steps)) => {}
                     None => report_field(key, read, steps, report),
                 }
                 steps.pop();
@@ -339,7 +338,7 @@ fn strict(
         (Value::Array(read), Value::Array(written)) => {
             for (i, (read, written)) in read.iter().zip(written).enumerate() {
                 steps.push(Step::Index(i));
-                strict(repair, read, written, steps, report);
+                report_unread(repair, read, written, steps, report);
                 steps.pop();
             }
         }
@@ -347,7 +346,7 @@ fn strict(
     }
 }
 
-/// Absent, `null`, `""` and an empty list are alike where a field is optional.
+/// Returns whether a value is equivalent to an absent optional field: `null`, `""` or an empty list.
 fn is_absent(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -370,7 +369,7 @@ fn report_field(key: &str, beside: &Map<String, Value>, steps: &[Step], report: 
         let text = "a transfer code of this network does not have the field";
         report.push(rule::MISPLACED_FIELD, path, text, Severity::Error);
     } else {
-        let text = "the contract does not know the field";
+        let text = "the contract does not have this field";
         report.push(rule::UNKNOWN_FIELD, path, text, Severity::Hint);
     }
 }

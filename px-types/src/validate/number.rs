@@ -1,15 +1,15 @@
-//! Forms and checksums of the numbers that banks use.
+//! Formats and checksums of bank and security identifiers.
 
 fn digits(text: &str, count: usize) -> bool {
     text.len() == count && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A text of so many digits.
+/// Returns whether a text consists of `count` digits.
 pub(super) fn is_digits(text: &str, count: usize) -> bool {
     digits(text, count)
 }
 
-/// Nine digits with the checksum of the American Bankers Association.
+/// Returns whether a text is a routing number: nine digits with the ABA checksum.
 pub(super) fn is_routing_number(text: &str) -> bool {
     let sum: u32 = text
         .bytes()
@@ -19,7 +19,8 @@ pub(super) fn is_routing_number(text: &str) -> bool {
     digits(text, 9) && sum > 0 && sum.is_multiple_of(10)
 }
 
-/// An IBAN of ISO 13616: form and checksum, without the length of each country.
+/// Returns whether a text is an IBAN (ISO 13616). Checks format and checksum, but not the length per
+/// country.
 pub(super) fn is_iban(text: &str) -> bool {
     let bytes = text.as_bytes();
     if !(15..=34).contains(&bytes.len())
@@ -37,7 +38,7 @@ pub(super) fn is_iban(text: &str) -> bool {
     rest == Some(1)
 }
 
-/// A BIC of ISO 9362: its form.
+/// Returns whether a text has the format of a BIC (ISO 9362).
 pub(super) fn is_bic(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.len(), 8 | 11)
@@ -45,7 +46,7 @@ pub(super) fn is_bic(text: &str) -> bool {
         && bytes[4..6].iter().all(u8::is_ascii_uppercase)
 }
 
-/// An ISIN of ISO 6166: form and checksum.
+/// Returns whether a text is an ISIN (ISO 6166): format and checksum.
 pub(super) fn is_isin(text: &str) -> bool {
     let bytes = text.as_bytes();
     if bytes.len() != 12
@@ -54,7 +55,7 @@ pub(super) fn is_isin(text: &str) -> bool {
     {
         return false;
     }
-    // Luhn over the digits, a letter counting as the two digits of its place plus nine.
+    // The Luhn checksum. A letter counts as two digits: A is 10, Z is 35.
     let (mut sum, mut double) = (0_u32, false);
     let mut add = |digit: u32| {
         let value = if double { digit * 2 } else { digit };
@@ -75,7 +76,7 @@ pub(super) fn is_isin(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Two capital letters, as ISO 3166-1 writes a country.
+/// Returns whether a text has the format of a country code (ISO 3166-1 alpha-2).
 pub(super) fn is_country(text: &str) -> bool {
     text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())
 }

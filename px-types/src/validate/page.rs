@@ -2,9 +2,10 @@
 
 use super::number;
 use super::{
-    Report, rule,
+    Report,
+    contract_limits::LimitCheck,
+    rule,
     user::{check_security, check_unit, unique, unknown_value},
-    wide::Wide,
 };
 use crate::{
     model::{account::AccountType, location::GeoLocation, transaction::Transaction},
@@ -21,49 +22,49 @@ use std::{
     fmt,
 };
 
-/// What was asked for and what is known already, as far as the caller can say.
+/// The context of a page: the request and the user's data.
 ///
-/// What is not given is not checked.
+/// Rules that depend on missing context are not checked.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PageContext<'a> {
-    /// The request.
+    /// The request of the page.
     pub query: Option<&'a TransactionsQuery>,
     /// The user's accounts and securities.
-    pub known: Option<&'a Known>,
+    pub known: Option<&'a KnownIds>,
 }
 
 impl<'a> PageContext<'a> {
-    /// Nothing is known but the page itself.
+    /// Creates an empty context.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The page answers this request.
+    /// Sets the request of the page.
     #[must_use]
     pub fn query(mut self, query: &'a TransactionsQuery) -> Self {
         self.query = Some(query);
         self
     }
 
-    /// The page belongs to this user.
+    /// Sets the accounts and securities of the user.
     #[must_use]
-    pub fn known(mut self, known: &'a Known) -> Self {
+    pub fn known(mut self, known: &'a KnownIds) -> Self {
         self.known = Some(known);
         self
     }
 }
 
-/// The accounts and the securities that a user's answer lists.
+/// The ids of the accounts and securities in a user response.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct KnownIds {
     accounts: HashMap<AccountId, AccountType>,
     securities: HashSet<SecurityId>,
 }
 
-impl Known {
-    /// Takes them from a user's answer.
+impl KnownIds {
+    /// Collects the ids from a user response.
     #[must_use]
     pub fn of(user: &UserAccountInfoResponse) -> Self {
         Self {
@@ -74,7 +75,7 @@ impl Known {
 }
 
 impl TransactionsResponse {
-    /// Checks every rule over the whole page and collects all breaches.
+    /// Validates the page and returns all violations.
     ///
     /// Contract: `px.md` sections 2.2 and 3.8.
     #[must_use]
@@ -91,7 +92,7 @@ impl TransactionsResponse {
         unique(&mut report, "transactions", self.transactions.iter().map(|t| t.id.as_str()));
         let window = context.query.map(|query| (query.start_date, query.end_date));
         let mut before: Option<(Date, &str)> = None;
-        // A page has one currency nearly always, and looking one up is the dearest check of all.
+        // A page usually has one currency, and the lookup of a currency is the most expensive check.
         let mut listed: Option<CurrencyCode> = None;
         let mut account_before: Option<(&AccountId, Option<&AccountType>)> = None;
         for (i, transaction) in self.transactions.iter().enumerate() {
@@ -114,13 +115,13 @@ impl TransactionsResponse {
                 );
             }
             before = Some((date, id));
-            Wide::new(&mut report, &at).transaction(transaction);
+            LimitCheck::new(&mut report, &at).transaction(transaction);
             check_transaction(&mut report, transaction, &at);
             let Some(known) = context.known else {
                 continue;
             };
             let account = match account_before {
-                // Rows of one account often follow each other.
+                // Consecutive rows often belong to the same account.
                 Some((id, account)) if *id == transaction.account_id => account,
                 _ => known.accounts.get(&transaction.account_id),
             };
@@ -134,7 +135,7 @@ impl TransactionsResponse {
                 Some(kind) if *kind != transaction.kind => report.error(
                     rule::ACCOUNT_TYPE,
                     format_args!("{at}.type"),
-                    "not the type of the transaction's account",
+                    "differs from the type of the account",
                 ),
                 Some(_) => {}
             }
@@ -167,7 +168,7 @@ fn check_length(report: &mut Report, page: &TransactionsResponse, query: &Transa
         report.error(
             rule::TOTAL,
             format_args!("total"),
-            "smaller than what was given up to this page",
+            "smaller than the number of transactions up to this page",
         );
     }
 }
@@ -184,11 +185,7 @@ fn check_dates(
             Some(_) => "settled_at",
             None => "transacted_at",
         };
-        report.error(
-            rule::WINDOW,
-            format_args!("{at}.{field}"),
-            "outside the window that was asked for",
-        );
+        report.error(rule::WINDOW, format_args!("{at}.{field}"), "outside the requested window");
     }
     if transaction.settled_at.is_some() && date < transaction.transacted_at.date() {
         report.error(
@@ -244,7 +241,7 @@ fn check_location(report: &mut Report, location: &GeoLocation, at: &fmt::Argumen
             report.error(
                 rule::COORDINATES,
                 format_args!("{at}.coordinates.{field}"),
-                "not an angle on the globe, in degrees (WGS 84)",
+                "out of range, in degrees (WGS 84)",
             );
         }
     }

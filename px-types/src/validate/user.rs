@@ -1,6 +1,6 @@
-//! The rules of a user's answer (`px.md` sections 2.1 and 3.1–3.6).
+//! The rules of a user response (`px.md` sections 2.1 and 3.1–3.6).
 
-use super::{Report, number, rule, wide::Wide};
+use super::{Report, contract_limits::LimitCheck, number, rule};
 use crate::{
     model::{
         account::{Account, AccountKind, AccountStatus},
@@ -18,22 +18,22 @@ use std::{
     fmt,
 };
 
-/// What a caller of `GET /users/{user_id}` may see, as far as it changes the rules.
+/// The context of a user response: the permissions of the client, as far as rules depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserContext {
-    /// Whether `transfer_codes` must be there; without the scope `auth` they must not.
+    /// Whether the client may see `transfer_codes`, so that they are required.
     pub transfer_codes: bool,
 }
 
 impl UserContext {
-    /// Everything may be seen.
+    /// Creates the context of a client that may see everything.
     #[must_use]
     pub fn full() -> Self {
         Self { transfer_codes: true }
     }
 
-    /// What a token with these scopes may see.
+    /// Creates the context of a token with these scopes.
     #[must_use]
     pub fn for_scopes(scopes: &ScopeSet) -> Self {
         Self { transfer_codes: scopes.contains(&Scope::AUTH) }
@@ -47,7 +47,7 @@ impl Default for UserContext {
 }
 
 impl UserAccountInfoResponse {
-    /// Checks every rule over the whole answer and collects all breaches.
+    /// Validates the response and returns all violations.
     ///
     /// Contract: `px.md` section 3.8.
     #[must_use]
@@ -73,7 +73,7 @@ impl UserAccountInfoResponse {
             );
         }
         for (i, identity) in self.identities.iter().enumerate() {
-            Wide::new(&mut report, &format_args!("identities[{i}]")).identity(identity);
+            LimitCheck::new(&mut report, &format_args!("identities[{i}]")).identity(identity);
         }
         for (i, security) in self.securities.iter().enumerate() {
             check_security(&mut report, security, &format_args!("securities[{i}]"));
@@ -112,7 +112,7 @@ impl UserAccountInfoResponse {
     }
 }
 
-/// A set of ids. For a handful, as a user has of accounts, a hash costs more than it saves.
+/// A set of ids. For few ids, such as the accounts of a user, a tree is faster than a hash set.
 pub(super) enum Ids<'a> {
     Few(BTreeSet<&'a str>),
     Many(HashSet<&'a str>),
@@ -141,7 +141,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// The ids of a collection; an id that came before is a breach.
+/// Returns the ids of a collection, and reports repeated ids.
 pub(super) fn unique<'a>(
     report: &mut Report,
     collection: &str,
@@ -165,24 +165,24 @@ pub(super) fn check_unit(report: &mut Report, unit: &Unit, at: &fmt::Arguments<'
         Unit::Iso(code) if !code.is_known() => report.error(
             rule::KNOWN_CURRENCY,
             format_args!("{at}.currency"),
-            "ISO 4217 does not list the code; what is no ISO money goes in `non_iso_currency`",
+            "ISO 4217 does not list the code; other units belong in `non_iso_currency`",
         ),
         Unit::NonIso(text) if Unit::iso(text).is_ok_and(|unit| is_current(&unit)) => report.error(
             rule::ISO_MONEY,
             format_args!("{at}.non_iso_currency"),
-            "the code is one of ISO 4217 and goes in `currency`",
+            "ISO 4217 lists the code; it belongs in `currency`",
         ),
         _ => {}
     }
 }
 
-/// Whether it is money of today: points may be called like money that is long gone.
+/// Returns whether a unit is a current ISO 4217 currency. Withdrawn codes may be names of other units.
 fn is_current(unit: &Unit) -> bool {
     matches!(unit, Unit::Iso(code) if code.is_known() && !code.is_withdrawn())
 }
 
 pub(super) fn check_security(report: &mut Report, security: &Security, at: &fmt::Arguments<'_>) {
-    Wide::new(report, at).security(security);
+    LimitCheck::new(report, at).security(security);
     check_unit(report, &security.unit, at);
     unknown_value(report, security.kind.is_known(), at, "type");
     if security.isin.as_deref().is_some_and(|isin| !number::is_isin(isin)) {
@@ -194,7 +194,7 @@ pub(super) fn check_security(report: &mut Report, security: &Security, at: &fmt:
     }
 }
 
-/// Notes a value that the contract does not list.
+/// Reports a value that the contract does not list.
 pub(super) fn unknown_value(
     report: &mut Report,
     known: bool,
@@ -216,7 +216,7 @@ fn check_account(
     context: &UserContext,
     at: &fmt::Arguments<'_>,
 ) {
-    Wide::new(report, at).account(account);
+    LimitCheck::new(report, at).account(account);
     check_unit(report, &account.unit, at);
     unknown_value(report, account.status.is_known(), at, "status");
     if let Some(ownership) = &account.ownership_type {
@@ -235,7 +235,7 @@ fn check_account(
         report.error(
             rule::DISPLAY_MASK,
             format_args!("{at}.display_mask"),
-            "a mask is the last 2–4 characters of the account number, no more",
+            "a mask has the last 2–4 characters of the account number",
         );
     }
     let owed = matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_));
@@ -243,7 +243,7 @@ fn check_account(
         report.hint(
             rule::BALANCE_SIGN,
             format_args!("{at}.current_balance"),
-            "what is owed is positive; below zero the institution owes the user",
+            "the amount owed is negative, so the institution owes the user",
         );
     }
     check_subtype(report, account, at);
@@ -282,7 +282,7 @@ fn check_account(
         AccountKind::Unknown(_) => report.hint(
             rule::UNKNOWN_TYPE,
             format_args!("{at}.type"),
-            "the contract does not list the type; the rules of its type were not applied",
+            "the contract does not list the type; the rules of the type were not applied",
         ),
         AccountKind::Investment(_) | AccountKind::Other(_) => {}
     }
@@ -320,12 +320,12 @@ fn check_loan(report: &mut Report, loan: &Loan, at: &fmt::Arguments<'_>) {
     for (field, present) in
         [("mortgage", loan.mortgage.is_some()), ("student", loan.student.is_some())]
     {
-        // On an unknown subtype nobody knows which fields belong there.
+        // The fields of an unknown subtype are not known.
         if present && loan.subtype.is_known() && loan.subtype.as_str() != field {
             report.error(
                 rule::MISPLACED_FIELD,
                 format_args!("{at}.{field}"),
-                "only a loan of the subtype of that name has this field",
+                "only a loan of the subtype with this name has this field",
             );
         }
     }

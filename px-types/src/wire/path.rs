@@ -1,4 +1,4 @@
-//! Paths in a message, `transactions[3].amount`.
+//! Paths in messages, such as `transactions[3].amount`.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ pub(crate) enum Step {
     Index(usize),
 }
 
-/// Reads a path that an error names; `.` is the whole message.
+/// Parses the path of an error; `.` is the whole message.
 pub(crate) fn parse(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -28,7 +28,7 @@ pub(crate) fn parse(path: &str) -> Vec<Step> {
     steps
 }
 
-/// Writes a path behind what is there already.
+/// Appends steps to a path.
 pub(crate) fn push(path: &mut String, steps: &[Step]) {
     for step in steps {
         match step {
@@ -40,7 +40,7 @@ pub(crate) fn push(path: &mut String, steps: &[Step]) {
     }
 }
 
-/// Adds a key to a path; a key that is no plain name could be anything, so it is not repeated.
+/// Appends a key to a path. A key that is not a plain name may contain a value and becomes `?`.
 pub(crate) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');

@@ -1,4 +1,4 @@
-//! The compile errors that users meet say what is wrong.
+//! Compile errors of the crate's macros have clear messages.
 
 #[test]
 fn compile_errors() {

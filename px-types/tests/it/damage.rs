@@ -1,4 +1,4 @@
-//! Any response, damaged in one place in one of many ways, is read but for that place.
+//! A response with one damaged value is read completely except for that value.
 
 use px_types::{
     Fault, decode,
@@ -9,10 +9,10 @@ use px_types::{
 };
 use serde_json::{Value, json};
 
-/// What no text may repeat: every damage that brings a value of its own brings this one.
+/// A value that no text of a fault may contain. Every damage that inserts a value inserts this one.
 const MARK: &str = "918273645";
 
-/// What is written in the place of a value. `None` takes the member away.
+/// Returns the JSON that replaces a value, or `None` if the member is removed.
 fn damage(seed: &mut Seed, member: &str, value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -65,8 +65,8 @@ fn damage(seed: &mut Seed, member: &str, value: &Value) -> Option<String> {
     })
 }
 
-/// A place in a message: every member and every entry below a value.
-fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+/// Collects the JSON pointers of all members and entries below a value.
+fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(members) => members.iter().map(|(k, v)| (k.clone(), v)).collect(),
         Value::Array(entries) => {
@@ -76,12 +76,12 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     };
     for (name, value) in below {
         let at = format!("{at}/{name}");
-        places(value, &at, out);
+        pointers(value, &at, out);
         out.push(at);
     }
 }
 
-/// The path of a place as faults write it.
+/// Converts a JSON pointer to a path in the format of faults.
 fn path(pointer: &str) -> String {
     let mut path = String::new();
     for step in pointer.split('/').skip(1) {
@@ -95,10 +95,10 @@ fn path(pointer: &str) -> String {
     path
 }
 
-/// A message with one damage: its bytes, and where the damage is.
+/// Damages one value of a message. Returns the bytes, and the JSON pointer of the damaged value.
 fn damaged(message: &Value, seed: &mut Seed) -> (Vec<u8>, String) {
     let mut all = Vec::new();
-    places(message, "", &mut all);
+    pointers(message, "", &mut all);
     let pointer = seed.pick(&all).clone();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     let text = damage(seed, name, message.pointer(&pointer).unwrap());
@@ -114,14 +114,14 @@ fn damaged(message: &Value, seed: &mut Seed) -> (Vec<u8>, String) {
         }
         (Value::Array(entries), text) => {
             entries[name.parse::<usize>().unwrap()] = json!("@here@");
-            // A list has no name to repeat.
+            // An entry of a list has no name that could be repeated.
             text.filter(|text| !text.contains(&format!("\"{name}\":"))).unwrap_or("null".into())
         }
         _ => unreachable!(),
     };
     let mut text = text.into_bytes();
     if seed.below(40) == 0 && text.first() == Some(&b'"') {
-        // Text in Latin-1.
+        // A byte of Latin-1, which is not UTF-8.
         text.insert(1, 0xe9);
     }
     let whole = message.to_string();
@@ -130,21 +130,21 @@ fn damaged(message: &Value, seed: &mut Seed) -> (Vec<u8>, String) {
     (bytes, pointer)
 }
 
-/// Each fault names the damage, and no text repeats a value.
-fn named(faults: &[Fault], pointer: &str, bytes: &[u8]) {
-    // Exactly one of the two is set, so the one stands for the other.
+/// Asserts that each fault names the damaged value, and that no text contains a value.
+fn assert_faults_name_damage(faults: &[Fault], pointer: &str, bytes: &[u8]) {
+    // Exactly one of the two fields is set, so a fault may name either.
     let one_currency = |path: &str| path.replace("non_iso_currency", "currency");
     let damage = one_currency(&path(pointer));
     let context = || String::from_utf8_lossy(bytes).into_owned();
-    assert!(!faults.is_empty(), "nothing is told of {damage}: {}", context());
+    assert!(!faults.is_empty(), "no fault for {damage}: {}", context());
     for fault in faults {
         let lies_in = |path: &str, place: &str| {
             path.strip_prefix(place)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        // An element that is no JSON is one fault.
-        let told = one_currency(fault.path());
-        let right = lies_in(&told, &damage) || lies_in(&damage, &told);
+        // An element that is not JSON is one fault, with the path of the element.
+        let reported = one_currency(fault.path());
+        let right = lies_in(&reported, &damage) || lies_in(&damage, &reported);
         assert!(right, "{fault} does not name {damage}: {}", context());
         let json = serde_json::to_value(fault).unwrap();
         assert_eq!(json["rule"], fault.rule().id());
@@ -154,8 +154,12 @@ fn named(faults: &[Fault], pointer: &str, bytes: &[u8]) {
     }
 }
 
-/// Every element but the damaged one is unchanged and in its place.
-fn unchanged<T: PartialEq + std::fmt::Debug>(good: &[T], read: &[T], damaged: Option<usize>) {
+/// Asserts that all elements except the damaged one are unchanged and in order.
+fn assert_unchanged<T: PartialEq + std::fmt::Debug>(
+    good: &[T],
+    read: &[T],
+    damaged: Option<usize>,
+) {
     match damaged {
         None => assert_eq!(good, read),
         Some(index) => {
@@ -178,7 +182,7 @@ fn codes(user: &UserAccountInfoResponse, account: usize) -> &[TransferCode] {
     }
 }
 
-/// Everything by which money finds an account.
+/// Returns all account and bank identifiers of a user.
 fn identifiers(user: &UserAccountInfoResponse) -> Vec<String> {
     let mut found = Vec::new();
     for code in (0..user.accounts.len()).flat_map(|account| codes(user, account)) {
@@ -212,7 +216,7 @@ fn check_page(seed: &mut Seed) -> bool {
     let strict = decode::<TransactionsResponse>(&bytes);
     let read = tolerant::decode::<TransactionsResponse>(&bytes, &Limits::default());
     if let Ok(strict) = strict {
-        // What a strict reader takes, a tolerant one takes alike.
+        // The tolerant reader reads a message that the strict reader accepts in the same way.
         let read = read.unwrap();
         assert!(read.faults.is_empty() && read.message == strict);
         return false;
@@ -222,12 +226,16 @@ fn check_page(seed: &mut Seed) -> bool {
         assert!(of_message, "{pointer}: {}", String::from_utf8_lossy(&bytes));
         return true;
     };
-    named(&read.faults, &pointer, &bytes);
+    assert_faults_name_damage(&read.faults, &pointer, &bytes);
     if pointer != "/transactions" {
-        unchanged(&good.transactions, &read.message.transactions, index(&pointer, "transactions"));
+        assert_unchanged(
+            &good.transactions,
+            &read.message.transactions,
+            index(&pointer, "transactions"),
+        );
     }
     if pointer != "/securities" {
-        unchanged(&good.securities, &read.message.securities, index(&pointer, "securities"));
+        assert_unchanged(&good.securities, &read.message.securities, index(&pointer, "securities"));
     }
     true
 }
@@ -247,23 +255,23 @@ fn check_user(seed: &mut Seed) -> bool {
         assert!(lists.contains(&&*pointer), "{pointer}: {}", String::from_utf8_lossy(&bytes));
         return true;
     };
-    named(&read.faults, &pointer, &bytes);
+    assert_faults_name_damage(&read.faults, &pointer, &bytes);
     let read = read.message;
     if pointer != "/identities" {
-        unchanged(&good.identities, &read.identities, index(&pointer, "identities"));
+        assert_unchanged(&good.identities, &read.identities, index(&pointer, "identities"));
     }
     if pointer != "/securities" {
-        unchanged(&good.securities, &read.securities, index(&pointer, "securities"));
+        assert_unchanged(&good.securities, &read.securities, index(&pointer, "securities"));
     }
     let account = index(&pointer, "accounts");
     if pointer != "/accounts" {
-        unchanged(&good.accounts, &read.accounts, account);
+        assert_unchanged(&good.accounts, &read.accounts, account);
     }
     let known = identifiers(&good);
     for identifier in identifiers(&read) {
         assert!(known.contains(&identifier), "{pointer}: {}", String::from_utf8_lossy(&bytes));
     }
-    // The other transfer codes, and the other holdings, of the account are unchanged.
+    // The other transfer codes and holdings of the account are unchanged.
     if let Some(at) = account
         && read.accounts.len() == good.accounts.len()
     {
@@ -275,11 +283,11 @@ fn check_user(seed: &mut Seed) -> bool {
                 continue;
             };
             if name {
-                unchanged(codes(&good, at), codes(&read, at), Some(within));
+                assert_unchanged(codes(&good, at), codes(&read, at), Some(within));
             } else if let (AccountKind::Investment(good), AccountKind::Investment(read)) =
                 (&good.accounts[at].kind, &read.accounts[at].kind)
             {
-                unchanged(&good.holdings, &read.holdings, Some(within));
+                assert_unchanged(&good.holdings, &read.holdings, Some(within));
             }
             let mut account = read.accounts[at].clone();
             account.kind = good.accounts[at].kind.clone();
@@ -300,6 +308,6 @@ fn one_damage_costs_no_other_element() {
         };
         refused += u64::from(run(check_page)) + u64::from(run(check_user));
     }
-    // Most damages are such that a strict reader refuses them.
+    // The strict reader refuses most damages.
     assert!(refused > seeds, "{refused} of {}", 2 * seeds);
 }

@@ -1,4 +1,4 @@
-//! The values of the enums are those of the contract.
+//! The enums have the values of the contract.
 
 use px_types::{
     model::{

@@ -1,4 +1,4 @@
-//! Tests of px-types as its users see it.
+//! Tests of the public API of px-types.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

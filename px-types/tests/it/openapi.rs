@@ -1,6 +1,6 @@
-//! Generated documents are true: the OpenAPI files and the README's table of endpoints.
+//! The generated documents are up to date: the OpenAPI files and the README's table of endpoints.
 //!
-//! `UPDATE=1 cargo test -p px-types --features openapi` writes them anew.
+//! `UPDATE=1 cargo test -p px-types --features openapi` regenerates them.
 
 #[cfg(feature = "openapi")]
 use px_types::endpoint::codec;
@@ -55,7 +55,7 @@ fn the_documents_say_what_the_endpoints_do() {
     for status in ["200", "400", "401", "403", "404", "429", "500", "503"] {
         assert!(operation["responses"][status].is_object(), "{status}");
     }
-    // What an endpoint writes into the query is documented.
+    // All query parameters that an endpoint writes are documented.
     let query = "start_date=2024-01-01&end_date=2024-01-02&cursor=c&limit=5";
     let request: px_types::partner::ListTransactions =
         codec::from_http(&["u".into()], Some(query), b"").unwrap();

@@ -1,7 +1,7 @@
-//! Absent, `null` and `""` are alike for every field that is not required.
+//! Absent, `null` and `""` are equivalent for every field that is not required.
 
 use px_types::{
-    endpoint::{Endpoint as _, codec::Reply},
+    endpoint::{Endpoint as _, codec::ResponseBody},
     error::{ErrorResponse, OAuthErrorResponse},
     partner::*,
     plaid::*,
@@ -11,10 +11,10 @@ use px_types::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// Required, and may be `null`.
+/// The fields that are required and may be `null`.
 const NULLABLE: &[&str] = &["description", "settled_at", "display_message"];
 
-/// The JSON pointers of every field of every object.
+/// Collects the JSON pointers of all fields of all objects.
 fn fields(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
@@ -104,13 +104,13 @@ fn in_errors_and_webhooks() {
     }
 }
 
-/// The samples of a request or an answer, by the id of its endpoint.
+/// Returns the samples of the requests or responses of an endpoint.
 fn samples(id: &str, part: &str) -> Vec<Value> {
     let all: Value = serde_json::from_str(include_str!("../fixtures/samples.json")).unwrap();
     all[id][part].as_array().unwrap().clone()
 }
 
-fn reply<R: Reply + DeserializeOwned + Serialize>(id: &str) {
+fn check_responses<R: ResponseBody + DeserializeOwned + Serialize>(id: &str) {
     for sample in samples(id, "response") {
         check::<R>(&sample);
     }
@@ -122,7 +122,7 @@ fn in_plaids_requests_and_answers() {
         for sample in samples(<$endpoint>::META.id, "request") {
             check::<$endpoint>(&sample);
         }
-        reply::<<$endpoint as px_types::Endpoint>::Response>(<$endpoint>::META.id);
+        check_responses::<<$endpoint as px_types::Endpoint>::Response>(<$endpoint>::META.id);
     )+} }
     px_types::for_each_plaid_endpoint!(all);
 }
@@ -135,9 +135,9 @@ fn in_the_other_messages_of_a_partner() {
     for sample in samples("auth_token", "request") {
         check::<AuthTokenRequest>(&sample);
     }
-    reply::<TokenResponse>("token");
-    reply::<CurrentUserResponse>("current_user");
-    reply::<SendOtpResponse>("send_otp");
+    check_responses::<TokenResponse>("token");
+    check_responses::<CurrentUserResponse>("current_user");
+    check_responses::<SendOtpResponse>("send_otp");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Plaid's API as its own public description has it, and as this crate has it: the same field
-//! names, required fields and enum values, but for what is listed here with its reason.
+//! Comparison of this crate's messages of Plaid's API with Plaid's public description: field names,
+//! required fields and enum values are the same, except for the differences listed here.
 //!
-//! The other side is `fixtures/plaid-api.json`. Ours are the generated schemas, so a message
-//! that changes is seen here.
+//! Plaid's description is `fixtures/plaid-api.json`. It is compared with the generated schemas, so a
+//! change of a message is detected.
 
 use px_types::{
     model::{
@@ -17,7 +17,7 @@ use px_types::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Ours, and Plaid's.
+/// The names of the schemas: ours and Plaid's.
 const SCHEMAS: &[(&str, &str)] = &[
     ("ImportItem", "ItemImportRequest"),
     ("ImportItemResponse", "ItemImportResponse"),
@@ -65,37 +65,37 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("PlaidError", "PlaidError"),
 ];
 
-/// How a field differs.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Differs {
-    /// Plaid has it; here it is not read and not written.
+    /// Plaid has the field; we do not.
     LeftOut,
-    /// Plaid has none.
+    /// We have the field; Plaid does not.
     Added,
-    /// Plaid requires it; here it may be missing.
+    /// Plaid requires the field; we do not.
     Optional,
-    /// Here it is required; Plaid goes without.
+    /// We require the field; Plaid does not.
     Required,
-    /// It is of another kind.
+    /// The field has another type.
     Kind,
 }
 
 use Differs::{Added, LeftOut, Optional, Required};
 
-/// Every difference there is, and why. `*` stands for all fields that Plaid has and we have not.
+/// All differences with their reasons. `*` stands for all fields that Plaid has and we do not.
 const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
     // Requests.
     (
         "ItemImportRequest",
         LeftOut,
         &["institution_id"],
-        "a partner's client is of one institution, so the client says which",
+        "a partner's client belongs to one institution, so the client determines the institution",
     ),
     (
         "ItemApplicationListRequest",
         Required,
         &["access_token"],
-        "without one, Plaid finds the user by a sign-in at Plaid, which a partner's user has none of",
+        "without it, Plaid identifies the user by a sign-in at Plaid, which a partner's user does not have",
     ),
     (
         "ItemActivityListRequest",
@@ -113,25 +113,25 @@ const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
         "LinkTokenCreateRequest",
         LeftOut,
         &["*"],
-        "section 6 takes over what a connection at one institution needs; the rest is of products that PX has not",
+        "section 6 adopts the fields for a connection at one institution; the others belong to products that PX does not have",
     ),
     (
         "LinkTokenCreateRequest",
         Added,
         &["cross_app_item_add"],
-        "section 10; Plaid's own description had it once and has it no longer",
+        "section 10; an earlier version of Plaid's description had it",
     ),
     (
         "LinkTokenCreateRequest",
         Required,
         &["user"],
-        "Plaid takes a `user_id` of its own instead, which PX has not",
+        "Plaid accepts its own `user_id` instead, which PX does not have",
     ),
     (
         "LinkTokenCreateRequestUser",
         LeftOut,
         &["*"],
-        "a person's name, addresses and numbers are not needed to connect, so they are not sent",
+        "name, addresses and numbers of the user are not needed to connect, so they are not sent",
     ),
     (
         "ItemRemoveRequest",
@@ -139,7 +139,7 @@ const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
         &["reason_code", "reason_note"],
         "not in section 6; a reader ignores them",
     ),
-    // What is granted.
+    // Grants.
     (
         "ProductAccess",
         LeftOut,
@@ -150,33 +150,38 @@ const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
             "accounts_tax_statements",
             "customers_profiles",
         ],
-        "the scopes of single institutions; section 6 names the four products",
+        "the scopes of individual institutions; section 6 names the four products",
     ),
     (
         "AccountAccess",
         LeftOut,
         &["account_product_access"],
-        "section 6 grants products for all of the permitted accounts alike",
+        "section 6 grants products for all permitted accounts together",
     ),
-    ("Activity", LeftOut, &["authentication"], "how a sign-in at Plaid went, which PX has not"),
-    // Answers.
+    (
+        "Activity",
+        LeftOut,
+        &["authentication"],
+        "the result of a sign-in at Plaid, which PX does not have",
+    ),
+    // Responses.
     (
         "ItemApplicationListResponse",
         Required,
         &["request_id"],
-        "every answer carries one (section 1)",
+        "every response has one (section 1)",
     ),
     (
         "LinkTokenCreateResponse",
         LeftOut,
         &["hosted_link_url", "user_id"],
-        "of products that PX has not",
+        "of products that PX does not have",
     ),
     (
         "ItemStatus",
         Added,
         &["health"],
-        "section 7.1; Plaid has no word for data that is on hold or incomplete",
+        "section 7.1; Plaid has no field for data that is on hold or incomplete",
     ),
     (
         "LastDataAccessTimes",
@@ -218,24 +223,24 @@ const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
         "Item",
         Added,
         &["created_at"],
-        "one message for both endpoints; Plaid leaves it out of the answer to a webhook's update",
+        "one message for both endpoints; Plaid omits it in the response to a webhook update",
     ),
-    ("Item", LeftOut, &["auth_method"], "of micro-deposits, which PX has not"),
+    ("Item", LeftOut, &["auth_method"], "of micro-deposits, which PX does not have"),
     (
         "ItemWithConsentFields",
         LeftOut,
         &["auth_method", "consented_use_cases", "consented_data_scopes"],
-        "of micro-deposits and of Plaid's data transparency page, which PX has not",
+        "of micro-deposits and of Plaid's data transparency page, which PX does not have",
     ),
     (
         "PlaidError",
         LeftOut,
         &["causes", "error_code_reason", "required_account_subtypes", "provided_account_subtypes"],
-        "not in section 6; of assets and of products that PX has not",
+        "not in section 6; of assets and of products that PX does not have",
     ),
 ];
 
-/// Section 1: what is not required may be absent, `null` or `""`, and writers omit it.
+/// Section 1: a field that is not required may be absent, `null` or `""`, and writers omit it.
 const NULL: &str = "Plaid writes it as `null` or empty; a writer of this project omits it";
 const ITEM_NULLS: &[&str] = &[
     "webhook",
@@ -246,7 +251,7 @@ const ITEM_NULLS: &[&str] = &[
     "update_type",
 ];
 
-/// A message: the kind of each field, and which are required.
+/// A message: the type of each field, and the required fields.
 struct Shape {
     fields: BTreeMap<String, String>,
     required: BTreeSet<String>,
@@ -270,7 +275,7 @@ fn ours(name: &str, schemas: &Value) -> Shape {
     Shape { fields: fields.collect(), required: texts(&schema["required"]) }
 }
 
-/// The kind of a field, without `null`.
+/// Returns the type of a field, without `null`.
 fn kind(schema: &Value, schemas: &Value) -> String {
     if let Some(target) = schema["$ref"].as_str() {
         return kind(&schemas[target.rsplit('/').next().unwrap()], schemas);
@@ -290,7 +295,7 @@ fn kind(schema: &Value, schemas: &Value) -> String {
     }
 }
 
-/// What differs between two shapes.
+/// Returns the differences between two messages.
 fn differences(ours: &Shape, theirs: &Shape) -> BTreeSet<(Differs, String)> {
     let mut found = BTreeSet::new();
     for (field, kind) in &ours.fields {
@@ -337,7 +342,7 @@ fn every_message_differs_from_plaids_in_nothing_but_what_is_listed() {
             .extend(found.iter().map(|(how, field)| format!("{their_name}: `{field}` is {how:?}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Nothing of the description is passed over, and no difference names what is not in it.
+    // All schemas of the description are compared, and all listed differences name one of them.
     let compared: BTreeSet<_> = SCHEMAS.iter().map(|(_, theirs)| *theirs).collect();
     let described: BTreeSet<_> =
         description["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -345,7 +350,7 @@ fn every_message_differs_from_plaids_in_nothing_but_what_is_listed() {
     assert!(DIFFERENCES.iter().all(|(of, ..)| compared.contains(of)));
 }
 
-/// What section 6 decides for itself (D) and Plaid's description does not have.
+/// The paths of section 6 that Plaid's description does not have (D).
 const OF_PX_ALONE: &[&str] =
     &["/items/transactions/notify", "/items/accounts/notify", "/items/tokens/notify"];
 
@@ -383,7 +388,7 @@ fn every_enum_has_plaids_values() {
     }
     check::<Product>(&enums["Products"]);
     let mut activities = enums["ActivityType"].clone();
-    // Section 7.2 (D): Plaid's log is of consent alone.
+    // Section 7.2 (D): Plaid's log has only activities about consent.
     activities.as_array_mut().unwrap().push("DATA_REVIEW".into());
     check::<ActivityType>(&activities);
     check::<ActivityState>(&enums["ActionState"]);
@@ -393,8 +398,8 @@ fn every_enum_has_plaids_values() {
     assert_eq!(enums.as_object().unwrap().len(), 6);
 }
 
-/// Notes which fields of which messages a value has.
-fn note(
+/// Records the fields of each message that a value has.
+fn record_fields(
     value: &Value,
     schema: &Value,
     schemas: &Value,
@@ -405,17 +410,17 @@ fn note(
         if let Value::Object(fields) = value {
             seen.entry(name.to_owned()).or_default().extend(fields.keys().cloned());
         }
-        return note(value, &schemas[name], schemas, seen);
+        return record_fields(value, &schemas[name], schemas, seen);
     }
     for of in schema["anyOf"].as_array().into_iter().flatten() {
-        note(value, of, schemas, seen);
+        record_fields(value, of, schemas, seen);
     }
     match value {
         Value::Array(entries) => {
-            entries.iter().for_each(|entry| note(entry, &schema["items"], schemas, seen));
+            entries.iter().for_each(|entry| record_fields(entry, &schema["items"], schemas, seen));
         }
         Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            note(value, &schema["properties"][name], schemas, seen);
+            record_fields(value, &schema["properties"][name], schemas, seen);
         }),
         _ => {}
     }
@@ -438,12 +443,12 @@ fn the_golden_vectors_set_every_field() {
             [("request", &operation["requestBody"]), ("response", &operation["responses"]["200"])];
         for (part, media) in parts {
             let schema = &media["content"]["application/json"]["schema"];
-            note(&vector[part], schema, schemas, &mut seen);
+            record_fields(&vector[part], schema, schemas, &mut seen);
         }
     }
     let error: Value = serde_json::from_str(px_types::testing::PLAID_ERROR).unwrap();
     let schema = serde_json::json!({ "$ref": "#/components/schemas/PlaidError" });
-    note(&error, &schema, schemas, &mut seen);
+    record_fields(&error, &schema, schemas, &mut seen);
     for (name, fields) in &seen {
         let all = schemas[name]["properties"].as_object().unwrap().keys().cloned();
         assert_eq!(*fields, all.collect(), "{name}");

@@ -1,8 +1,8 @@
-//! The golden vectors of Plaid's API: one for every endpoint, and both sides read and write them.
+//! The test vectors of Plaid's API: there is one for every endpoint, and both sides read and write them.
 
 use px_types::{
     Endpoint,
-    endpoint::{codec, codec::Reply, path},
+    endpoint::{codec, codec::ResponseBody, path},
     model::plaid_error::PlaidError,
     testing::{PLAID_ERROR, PLAID_VECTORS},
 };
@@ -16,7 +16,7 @@ fn vector(id: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Reads a message and writes it again: nothing is lost, added or written otherwise.
+/// Asserts that reading and writing a message leaves it unchanged.
 fn same<T: Serialize + DeserializeOwned>(json: &Value, what: &str) -> T {
     let read: T = px_types::decode(json.to_string().as_bytes()).unwrap();
     let written: Value = serde_json::from_slice(&px_types::encode(&read)).unwrap();
@@ -52,7 +52,7 @@ fn every_endpoint_has_one_and_it_reads_and_writes() {
     let mut ids = BTreeSet::new();
     macro_rules! each { ($($name:ident => $endpoint:ty,)+) => {$(
         check::<$endpoint>();
-        // The name of the method is the id of the endpoint.
+        // The method has the name of the endpoint.
         assert_eq!(stringify!($name), <$endpoint>::META.id);
         ids.insert(<$endpoint>::META.id);
     )+} }

@@ -1,8 +1,8 @@
-//! What one side writes, the other reads: every endpoint of both APIs.
+//! Round trips of the requests and responses of every endpoint of both APIs.
 
 use proptest::prelude::*;
 use px_types::{
-    endpoint::{codec, codec::Reply, path},
+    endpoint::{codec, codec::ResponseBody, path},
     testing::{Sample, Seed},
 };
 use std::fmt::Debug;
@@ -21,7 +21,7 @@ fn response<E: Sample<Response: PartialEq + Debug>>(seed: u64) {
     let bytes = sent.encode();
     let read = E::Response::decode(&bytes).unwrap();
     assert_eq!(read, sent);
-    // Equal amounts may differ in scale: the bytes may not.
+    // Equal amounts may differ in scale, so the bytes are compared as well.
     assert_eq!(read.encode(), bytes);
 }
 

@@ -1,4 +1,4 @@
-//! No secret comes out of `{:?}`, of any public type that holds one.
+//! `Debug` shows no secret, for all public types that contain secrets.
 
 use px_types::{
     model::{account::Account, depository::TransferCode, sign_in::SignIn},
@@ -11,7 +11,7 @@ use px_types::{
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
-/// Fields whose value is a secret wherever they stand.
+/// The names of fields that are secrets in every message.
 const SECRET_FIELDS: &[&str] = &[
     "access_token",
     "new_access_token",
@@ -30,10 +30,10 @@ const SECRET_FIELDS: &[&str] = &[
     "iban",
 ];
 
-/// Puts a recognisable text into every secret field; says how many there are.
+/// Sets every secret field to a recognizable text. Returns the number of secret fields.
 fn mark(value: &mut Value) -> usize {
     match value {
-        // The `state` of an Item's health is no OAuth `state`.
+        // The `state` of an Item's health is not the OAuth `state`.
         Value::Object(fields) if fields.contains_key("issues") => 0,
         Value::Object(fields) => fields
             .iter_mut()
@@ -51,7 +51,7 @@ fn mark(value: &mut Value) -> usize {
     }
 }
 
-fn hidden(value: &impl Debug) {
+fn assert_hidden(value: &impl Debug) {
     for text in [format!("{value:?}"), format!("{value:#?}")] {
         assert!(!text.contains("hunter2"), "{text}");
     }
@@ -61,10 +61,10 @@ fn masked<T: serde::de::DeserializeOwned + serde::Serialize + Debug>(sample: &Va
     let mut sample = sample.clone();
     let count = mark(&mut sample);
     let message: T = decode(sample.to_string().as_bytes()).unwrap();
-    // The secrets are in it, and still they do not show.
+    // The secrets are in the message, but `Debug` does not show them.
     let written = serde_json::to_string(&message).unwrap();
     assert_eq!(written.matches("hunter2").count(), count);
-    hidden(&message);
+    assert_hidden(&message);
     count
 }
 
@@ -75,7 +75,7 @@ fn samples(id: &str, part: &str) -> Vec<Value> {
 
 #[test]
 fn secret_types() {
-    macro_rules! each { ($($name:ident)+) => {$( hidden(&$name::new("hunter2")); )+} }
+    macro_rules! each { ($($name:ident)+) => {$( assert_hidden(&$name::new("hunter2")); )+} }
     each!(AccessToken RefreshToken AuthorizationCode CodeVerifier AuthorizationState ClientSecret
         Username Password OneTimeCode KbaAnswer AccountNumber AnyToken ItemAccessToken PublicToken
         LinkToken TargetApplicationToken);
@@ -84,7 +84,7 @@ fn secret_types() {
 #[test]
 fn messages() {
     assert_eq!(masked::<UserAccountInfoResponse>(&serde_json::from_str(USER).unwrap()), 4);
-    // The `code` of a transaction is no secret, so a page has none.
+    // The `code` of a transaction is not a secret, so a page has none.
     let page: TransactionsResponse = decode(PAGE.as_bytes()).unwrap();
     assert!(format!("{page:?}").contains("Purchase"));
     macro_rules! all { ($($name:ident => $endpoint:ty,)+) => {$(
@@ -104,9 +104,9 @@ fn messages() {
     for sample in samples("auth_token", "response") {
         masked::<SignIn>(&sample);
     }
-    let answers: usize =
+    let secret_count: usize =
         samples("two_factor", "request").iter().map(masked::<TwoFactorRequest>).sum();
-    assert_eq!(answers, 2);
+    assert_eq!(secret_count, 2);
     for sample in samples("token", "response") {
         assert_eq!(masked::<TokenResponse>(&sample), 2);
     }
@@ -120,38 +120,39 @@ fn forms_and_queries() {
     let read = |text: &str| -> RequestToken {
         endpoint::codec::from_http(&[], None, text.as_bytes()).unwrap()
     };
-    hidden(&read(
+    assert_hidden(&read(
         "grant_type=authorization_code&code=hunter2&code_verifier=hunter2&client_secret=hunter2",
     ));
-    hidden(&read("grant_type=refresh_token&refresh_token=hunter2"));
+    assert_hidden(&read("grant_type=refresh_token&refresh_token=hunter2"));
     let revoke: Revoke =
         endpoint::codec::from_http(&[], None, b"token=hunter2&client_secret=hunter2").unwrap();
-    hidden(&revoke);
+    assert_hidden(&revoke);
     let authorize: Authorize = endpoint::codec::from_http(&[], Some("state=hunter2"), b"").unwrap();
-    hidden(&authorize);
-    let answer =
-        <AuthorizationAnswer as endpoint::codec::Reply>::decode(b"code=hunter2&state=hunter2");
-    hidden(&answer.unwrap());
-    hidden(&endpoint::parameters::Pairs::parse("a=hunter2").unwrap());
+    assert_hidden(&authorize);
+    let response = <AuthorizationResponse as endpoint::codec::ResponseBody>::decode(
+        b"code=hunter2&state=hunter2",
+    );
+    assert_hidden(&response.unwrap());
+    assert_hidden(&endpoint::parameters::ParsedParameters::parse("a=hunter2").unwrap());
 }
 
 #[test]
 fn what_is_kept_whole() {
     let code: TransferCode =
         decode(br#"{"network":"pix","key":"hunter2","account_number":"hunter2"}"#).unwrap();
-    hidden(&code);
+    assert_hidden(&code);
     assert!(serde_json::to_string(&code).unwrap().contains("hunter2"));
     let account: Account = decode(
         br#"{"id":"a","type":"crypto","subtype":"wallet","name":"n","status":"active","owner_identity_ids":["i"],
         "current_balance":"1","non_iso_currency":"BTC","account_number":"hunter2"}"#,
     )
     .unwrap();
-    hidden(&account);
+    assert_hidden(&account);
     let webhook: Webhook = decode(
         br#"{"webhook_type":"X","webhook_code":"Y","item_id":"i","environment":"sandbox","public_token":"hunter2"}"#,
     )
     .unwrap();
-    hidden(&webhook);
+    assert_hidden(&webhook);
 }
 
 #[test]
@@ -162,6 +163,6 @@ fn reports() {
         user.validate(&UserContext::full())
     });
     assert!(report.has_errors());
-    hidden(&report);
+    assert_hidden(&report);
     assert!(!report.to_string().contains("hunter2"));
 }

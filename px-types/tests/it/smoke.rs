@@ -1,14 +1,14 @@
-//! Bytes that may be anything: nothing panics, and no error repeats a value.
+//! Arbitrary bytes cause no panic, and no error contains a value.
 //!
-//! The same functions as the fuzz targets, over mutated fixtures from a fixed seed.
+//! The tests run the functions of the fuzz targets over mutated fixtures with a fixed seed.
 
 use px_types::testing::{PAGE, Seed, USER};
 
 #[path = "../../../fuzz/src/lib.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "another crate's file")]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "a file of another crate")]
 mod fuzz;
 
-/// Changes some bytes of a text.
+/// Randomly changes some bytes of a text.
 fn mutate(seed: &mut Seed, text: &[u8]) -> Vec<u8> {
     const BITS: &[&[u8]] = &[
         b"null",

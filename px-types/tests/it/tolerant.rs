@@ -1,4 +1,4 @@
-//! Tolerant reading: what a bank wrote wrong, one thing at a time.
+//! Tolerant reading of responses with one fault each.
 
 use px_types::{
     DecodeError, ElementKind, FaultSeverity, Rule, decode,
@@ -15,7 +15,7 @@ fn read<T: Tolerant>(bytes: impl AsRef<[u8]>) -> Result<T, DecodeError> {
     tolerant::decode(bytes.as_ref(), &Limits::default()).map(|read| read.message)
 }
 
-/// Replaces what stands at a place by any text, JSON or not.
+/// Replaces a value by any text, JSON or not.
 fn written(sample: &str, pointer: &str, text: &str) -> String {
     let mut value: Value = serde_json::from_str(sample).unwrap();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -205,7 +205,7 @@ fn nullable_is_not_optional() {
         assert_eq!(page.faults()[0].element_id().is_some(), member != "id");
         assert_eq!(element.account_id.is_some(), member != "account_id");
     }
-    // `null` would say no more than that there is no text.
+    // `null` only means that there is no text.
     let mut value: Value = serde_json::from_str(PAGE).unwrap();
     value["transactions"][2].as_object_mut().unwrap().remove("description");
     let page: TransactionsResponse = read(value.to_string()).unwrap();
@@ -242,13 +242,13 @@ fn no_damaged_identifier_reaches_a_transfer_code() {
             assert!(!format!("{:?}", read.faults()).contains("742"));
         }
     }
-    // An IBAN without a BIC is good, and one with a damaged BIC has none.
+    // An IBAN without a BIC is valid; a damaged BIC is dropped.
     let mut value: Value = serde_json::from_str(USER).unwrap();
     value["accounts"][0]["transfer_codes"][3].as_object_mut().unwrap().remove("bic");
     let good: UserAccountInfoResponse = decode(value.to_string().as_bytes()).unwrap();
     let read = user("/accounts/0/transfer_codes/3/bic", "74201");
     assert_eq!(read.accounts[0], good.accounts[0]);
-    // Masks and check numbers are left away rather than shown without their zeros.
+    // Masks and check numbers are dropped, because a number has lost its leading zeros.
     let read = user("/accounts/0/display_mask", "742");
     assert_eq!(read.accounts[0].display_mask, None);
     assert_eq!(
@@ -278,7 +278,7 @@ fn lists_that_are_no_lists() {
     assert_eq!(only(read.faults()), ("securities", rule::NULL_LIST, SetAside));
     let page = page("/transactions", "null");
     assert_eq!(only(page.faults()), ("transactions", rule::NULL_LIST, SetAside));
-    // A message that lacks a list, or has something else in its place, is none.
+    // A message in which a list is missing or is not a list is an error.
     for text in ["7", "\"x\"", "{\"a\":1}"] {
         let error = read_user(&written(USER, "/accounts", text)).unwrap_err();
         assert_eq!(error.path(), "accounts");
@@ -312,7 +312,7 @@ fn elements_are_set_aside_one_by_one() {
             assert_eq!(read.accounts.len() + read.identities.len() + read.securities.len(), 9);
         }
     }
-    // The only identity is the signed-in user's.
+    // The only identity must be that of the signed-in user.
     let mut value: Value = serde_json::from_str(USER).unwrap();
     value["identities"].as_array_mut().unwrap().truncate(1);
     value.as_object_mut().unwrap().remove("user_identity_id");
@@ -343,24 +343,24 @@ fn wide_types() {
 
 #[test]
 fn work_is_bounded() {
-    // Sixteen faults are repaired, seventeen are too many.
+    // Sixteen faults are repaired; seventeen are too many.
     let names = |count: usize| format!("[{}]", vec!["7"; count].join(","));
     let read = user("/identities/0/names", &names(16));
     assert_eq!((read.identities.len(), read.faults().len()), (2, 16));
     let read = user("/identities/0/names", &names(17));
     assert_eq!(read.identities.len(), 1);
     assert_eq!(read.faults().last().unwrap().rule(), rule::READER_LIMITS);
-    // 500 rows that are all bad in the same three ways are all read.
+    // 500 rows with the same three faults are all read.
     let row = r#"{"id": 5, "account_id": 7, "amount": 1.5, "currency": "USD", "description": null,
         "transacted_at": "2024-03-05", "settled_at": null, "type": "depository"}"#;
     let bad = format!("{{\"total\": 500, \"transactions\": [{}]}}", vec![row; 500].join(","));
     let page: TransactionsResponse = self::read(&bad).unwrap();
     assert_eq!((page.transactions.len(), page.faults().len()), (500, 1500));
-    // When the time is up, nothing more is repaired, and what is good is read all the same.
-    let asked = Cell::new(0);
+    // After the time limit nothing more is repaired, but valid elements are still read.
+    let calls = Cell::new(0);
     let out_of_time = || {
-        asked.set(asked.get() + 1);
-        asked.get() > 100
+        calls.set(calls.get() + 1);
+        calls.get() > 100
     };
     let good = bad.replacen("500", "501", 1).replace(
         "]}",
@@ -377,10 +377,10 @@ fn work_is_bounded() {
         501
     );
     assert_eq!(page.transactions.last().unwrap().id.as_str(), "5");
-    assert!(asked.get() < 700);
+    assert!(calls.get() < 700);
 }
 
-/// A good row is not held in memory, nor read a second time, because another one is bad.
+/// A valid row is neither buffered nor read twice because another row is invalid.
 #[test]
 fn only_bad_rows_are_repaired() {
     let row = |id: &str, amount: &str| {
@@ -393,25 +393,25 @@ fn only_bad_rows_are_repaired() {
     let rows: Vec<_> =
         (0..500).map(|i| row(&i.to_string(), if i == 499 { "1.5" } else { "\"1.5\"" })).collect();
     let text = format!("{{\"total\": 500, \"transactions\": [{}]}}", rows.join(","));
-    let asked = Cell::new(0);
+    let calls = Cell::new(0);
     let out_of_time = || {
-        asked.set(asked.get() + 1);
+        calls.set(calls.get() + 1);
         false
     };
     let limits = Limits { out_of_time: &out_of_time, ..Limits::default() };
     let page: TransactionsResponse = tolerant::decode(text.as_bytes(), &limits).unwrap().message;
     assert_eq!((page.transactions.len(), page.faults().len()), (500, 1));
-    assert_eq!(asked.get(), 1, "one tree, and it was decoded twice");
+    assert_eq!(calls.get(), 1, "one tree, and it was decoded twice");
 }
 
 #[test]
 fn memory_is_bounded() {
-    // A million elements of two bytes each: what is kept of them is bounded, and all are counted.
+    // A million elements of two bytes each: the memory for faults is bounded, and all are counted.
     let zeros = format!("{{\"total\": 1, \"transactions\": [{}0]}}", "0,".repeat(1_000_000));
     let page: TransactionsResponse = read(&zeros).unwrap();
     assert_eq!(page.faults.set_aside(ElementKind::Transaction), 1_000_001);
     assert!(page.faults().len() * 200 < 4 * zeros.len(), "{}", page.faults().len());
-    // One element that is too large to hold.
+    // An element that is too large for the memory limit.
     let large = format!(
         "{{\"total\": 1, \"transactions\": [{{\"id\": 5, \"news\": [{}0]}}]}}",
         "0,".repeat(1_000_000)
@@ -431,7 +431,7 @@ fn a_codes_network_that_is_unknown_is_kept_or_set_aside_whole() {
     assert_eq!(only(read.faults()).1, rule::NOT_JSON);
 }
 
-/// The defects that were collected beside the project, if they are there.
+/// Reads the collection of defects beside the checkout, if it exists.
 #[test]
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn collected_defects_are_read() {

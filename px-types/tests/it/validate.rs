@@ -1,11 +1,11 @@
-//! The rules over whole answers, each with a good and a bad case.
+//! The rules of whole responses, each with a valid and an invalid case.
 
 use px_types::{
     decode,
     partner::*,
     scope::{Scope, ScopeSet},
     testing::{PAGE, USER},
-    validate::{Known, PageContext, Report, Rule, Severity, UserContext, check, rule},
+    validate::{KnownIds, PageContext, Report, Rule, Severity, UserContext, check, rule},
 };
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ fn query() -> TransactionsQuery {
     query
 }
 
-fn known() -> Known {
-    Known::of(&user_with(|_| {}))
+fn known() -> KnownIds {
+    KnownIds::of(&user_with(|_| {}))
 }
 
 fn of_page(page: &TransactionsResponse) -> Report {
@@ -43,7 +43,7 @@ fn errors(report: &Report) -> Vec<(Rule, &str)> {
 
 fn hints(report: &Report) -> Vec<(Rule, &str)> {
     report
-        .breaches()
+        .violations()
         .iter()
         .filter(|b| b.severity == Severity::Hint)
         .map(|b| (b.rule, b.path.as_str()))
@@ -216,7 +216,7 @@ fn without_the_scope_auth_there_are_no_transfer_codes() {
     let user = user_with(|user| user["accounts"][0]["transfer_codes"] = json!(null));
     let scopes: ScopeSet = [Scope::ACCOUNTS].into_iter().collect();
     assert!(user.validate(&UserContext::for_scopes(&scopes)).is_empty());
-    // A closed account may have none at all, an active one may not.
+    // A closed account may have no transfer codes, an active one must have some.
     let closed = user_with(|user| {
         user["accounts"][0]["transfer_codes"] = json!([]);
         user["accounts"][0]["status"] = json!("closed");
@@ -307,7 +307,7 @@ fn rules_of_a_page() {
 
 #[test]
 fn a_time_stamp_counts_by_the_date_written_in_it() {
-    // 23:30 in New York is the next day in UTC, and the window ends today.
+    // 23:30 in New York is the next day in UTC, but the date as written is in the window.
     let page = page_with(|_| {});
     assert_eq!(page.transactions[0].date().to_string(), "2024-01-31");
     assert!(of_page(&page).is_empty());
@@ -425,7 +425,7 @@ fn the_published_example_with_its_lists_swapped() {
         ],
         "\n{report}"
     );
-    // The account under `securities` reads as a security of unknown type with fields too many.
+    // The account under `securities` is read as a security of unknown type with additional fields.
     assert!(report.has(rule::UNKNOWN_VALUE, "securities[0].type"), "{report}");
     assert!(report.has(rule::UNKNOWN_FIELD, "securities[0].current_balance"), "{report}");
     assert!(report.has(rule::UNKNOWN_TYPE, "accounts[0].type"), "{report}");
@@ -435,10 +435,10 @@ fn the_published_example_with_its_lists_swapped() {
 fn what_is_not_json_is_one_breach() {
     for bytes in [&b"<html>"[..], b"", b"{\"total\":", b"\xff\xfe", b"{} {}"] {
         let report = check(bytes, |_: &TransactionsResponse| Report::default());
-        assert_eq!(report.breaches().len(), 1, "{report}");
-        assert_eq!(report.breaches()[0].path, ".");
+        assert_eq!(report.violations().len(), 1, "{report}");
+        assert_eq!(report.violations()[0].path, ".");
     }
-    // JSON of another shape is repaired as far as it goes and never panics.
+    // JSON of another structure is repaired as far as possible and never panics.
     for bytes in [&b"[]"[..], b"null", b"5", b"\"x\"", b"[[{}]]"] {
         let report = check(bytes, |page: &TransactionsResponse| page.validate(&PageContext::new()));
         assert!(report.has_errors(), "{report}");

@@ -1,4 +1,4 @@
-//! What comes over the wire: errors name the path and never the value.
+//! Decoding: errors name the path and never the value.
 
 use px_types::{
     DecodeError, decode, encode,
@@ -98,21 +98,42 @@ fn what_is_unknown_is_ignored_or_kept() {
     let message: UserAccountInfoResponse = decode(user.to_string().as_bytes()).unwrap();
     assert!(matches!(message.accounts[5].kind, AccountKind::Unknown(_)));
     let written = serde_json::to_value(&message).unwrap();
-    // Unknown fields of known messages are dropped; all else is as it came.
+    // Unknown fields of known messages are dropped; everything else is unchanged.
     user.as_object_mut().unwrap().remove("news");
     user["accounts"][0].as_object_mut().unwrap().remove("news");
     assert_eq!(written, user);
 }
 
+/// Which of two values counts is unknown, in an object of an unknown type as well.
+#[test]
+fn a_repeated_member_is_refused_at_any_depth_and_in_unknown_types() {
+    let mut user: Value = serde_json::from_str(USER).unwrap();
+    user["accounts"][5]["type"] = json!("crypto");
+    user["accounts"][5]["wallet"] = json!({"key": [{"mark": 1}]});
+    user["accounts"][0]["transfer_codes"][0] = json!({"network": "pix", "mark": 2});
+    let text = user.to_string();
+    decode::<UserAccountInfoResponse>(text.as_bytes()).unwrap();
+    for (place, repeated, path) in [
+        ("\"mark\":1", "\"mark\":1,\"mark\":3", "accounts[5]"),
+        ("\"wallet\":", "\"wallet\":5,\"wallet\":", "accounts[5]"),
+        ("\"mark\":2", "\"mark\":2,\"mark\":3", "accounts[0].transfer_codes[0]"),
+    ] {
+        assert!(text.contains(place), "{place}");
+        let error = decode::<UserAccountInfoResponse>(text.replace(place, repeated).as_bytes())
+            .unwrap_err();
+        assert_eq!(error.path(), path, "{error}");
+        assert!(error.reason().starts_with("duplicate field"), "{error}");
+    }
+}
+
 #[test]
 fn the_published_example_has_its_lists_swapped() {
     let example = include_str!("../fixtures/published-example.json");
-    // A holder of `securities` that reads an account would not notice; a holder of `accounts`
-    // that reads a security does.
+    // An account can be read as a security, but a security cannot be read as an account.
     let error = decode::<UserAccountInfoResponse>(example.as_bytes()).unwrap_err();
     assert_eq!(error.path(), "accounts[0]");
     assert!(error.reason().starts_with("missing field"), "{error}");
-    // With the lists the right way round it is a good answer.
+    // With the lists exchanged it is a valid response.
     let mut example: Value = serde_json::from_str(example).unwrap();
     let fields = example.as_object_mut().unwrap();
     let (accounts, securities) =
@@ -158,7 +179,7 @@ fn texts_for_people() {
     insta::assert_snapshot!(format!("{code:?}"), @r#"International { iban: AccountNumber(***), debit: true, credit: true, bic: Some("BUKBGB22") }"#);
 }
 
-/// A token answer may carry the tag of a challenge as a field that is not set.
+/// A token response may have the tag of a challenge as an unset field.
 #[test]
 fn a_token_beside_an_unset_tag_is_a_token() {
     use px_types::model::sign_in::SignIn;

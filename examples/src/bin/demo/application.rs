@@ -1,9 +1,9 @@
-//! Plays an application: takes webhooks over HTTP, checks them, and reads its Item.
+//! A simulated application: receives webhooks over HTTP, verifies them, and reads its Item.
 //!
-//! An application takes a webhook as a hint. What is true it reads.
+//! A webhook is only a hint; the application reads the data itself.
 
 use crate::{
-    clock::MovedClock,
+    clock::OffsetClock,
     report::{self, say},
 };
 use axum::{
@@ -28,16 +28,16 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a webhook may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of waiting for a webhook.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An application.
+/// A simulated application.
 pub(crate) struct Application {
     pub(crate) name: &'static str,
     pub(crate) webhook_url: String,
-    /// Its token for the Item, once it is connected.
+    /// The access token for the Item, once connected.
     pub(crate) token: Option<ItemAccessToken>,
-    /// Its copy of the transactions, kept by following the sync cursor.
+    /// A copy of the transactions, updated by following the sync cursor.
     pub(crate) transactions: BTreeMap<TransactionId, Transaction>,
     cursor: String,
     items: Items,
@@ -45,7 +45,7 @@ pub(crate) struct Application {
     server: JoinHandle<()>,
 }
 
-/// What a page of changes did to an application's copy.
+/// The changes of an application's copy.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) added: Vec<Transaction>,
@@ -60,12 +60,12 @@ struct Receiver {
 }
 
 impl Application {
-    /// Starts its server on this machine.
+    /// Starts the application's server on this machine.
     pub(crate) async fn start(
         name: &'static str,
         items: Items,
         keys: Vec<VerificationKey>,
-        clock: Arc<MovedClock>,
+        clock: Arc<OffsetClock>,
     ) -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let webhook_url = format!("http://{}/webhooks", listener.local_addr()?);
@@ -90,26 +90,26 @@ impl Application {
         })
     }
 
-    /// Waits for webhooks up to the one of a code, and prints each.
+    /// Waits for a webhook with this code, and prints each webhook.
     pub(crate) async fn expect(&mut self, code: &WebhookCode) -> Result<(), Failure> {
         loop {
-            let webhook = tokio::time::timeout(PATIENCE, self.inbox.recv())
+            let webhook = tokio::time::timeout(WEBHOOK_TIMEOUT, self.inbox.recv())
                 .await
-                .map_err(|_| format!("{} waited for {code} in vain", self.name))?
+                .map_err(|_| format!("{} did not receive {code} within 60 seconds", self.name))?
                 .ok_or("an application's server has ended")?;
-            say!("   {:<10} ← {}", self.name, told(&webhook));
+            say!("   {:<10} ← {}", self.name, describe(&webhook));
             if webhook.event.webhook_code() == *code {
                 return Ok(());
             }
         }
     }
 
-    /// The accounts that it sees.
+    /// Returns the accounts that the application sees.
     pub(crate) async fn accounts(&self) -> Result<Vec<Account>, ItemsError> {
         Ok(self.items.accounts(&self.token()).await?.data)
     }
 
-    /// Follows its cursor to the end.
+    /// Follows the sync cursor to the end.
     pub(crate) async fn sync(&mut self) -> Result<Changes, ItemsError> {
         let mut changes = Changes::default();
         loop {
@@ -120,14 +120,14 @@ impl Application {
                 .data;
             self.cursor.clone_from(&page.next_cursor);
             let more = page.has_more;
-            self.take_in(page, &mut changes);
+            self.apply(page, &mut changes);
             if !more {
                 return Ok(changes);
             }
         }
     }
 
-    fn take_in(&mut self, page: SyncPage, changes: &mut Changes) {
+    fn apply(&mut self, page: SyncPage, changes: &mut Changes) {
         for row in page.added {
             self.transactions.insert(row.id.clone(), row.clone());
             changes.added.push(row);
@@ -141,16 +141,16 @@ impl Application {
         }
     }
 
-    /// What Plaid says when it tries to read.
+    /// Returns the error of a read that must be refused.
     pub(crate) async fn refusal(&self) -> Result<PlaidError, Failure> {
         match self.accounts().await {
             Err(error) => Ok(error.to_plaid_error("demo")),
-            Ok(_) => Err(format!("{} could read what it must not", self.name).into()),
+            Ok(_) => Err(format!("{} could read data that must be refused", self.name).into()),
         }
     }
 
-    /// Prints the latest transactions of its copy.
-    pub(crate) fn tell_latest(&self, accounts: &[Account], most: usize) {
+    /// Prints the latest transactions of the copy.
+    pub(crate) fn print_latest(&self, accounts: &[Account], most: usize) {
         let mut rows: Vec<_> = self.transactions.values().collect();
         rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
         rows.truncate(most);
@@ -168,7 +168,7 @@ impl Drop for Application {
     }
 }
 
-/// Answers a webhook: 200 once it is known to be Plaid's and understood.
+/// Responds to a webhook: 200 if it is verified and decoded.
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let header = headers.get(VERIFICATION_HEADER).and_then(|value| value.to_str().ok());
     match receiver.verifier.verify(header.unwrap_or_default(), &body, None).await {
@@ -179,7 +179,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     }
     match px_types::decode::<Webhook>(&body) {
         Ok(webhook) => {
-            // Nobody waits for it any more: the demo is over.
+            // This fails only if the demo has ended.
             let _ = receiver.accepted.send(webhook);
             StatusCode::OK
         }
@@ -187,7 +187,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     }
 }
 
-fn told(webhook: &Webhook) -> String {
+fn describe(webhook: &Webhook) -> String {
     let (kind, code) = (webhook.event.webhook_type(), webhook.event.webhook_code());
     let detail = match &webhook.event {
         WebhookEvent::InitialUpdate(new)

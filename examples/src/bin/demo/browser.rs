@@ -1,6 +1,6 @@
-//! Plays the user's browser: follows the bank's pages and submits their forms.
+//! A simulated browser of the user: follows the bank's pages and submits their forms.
 //!
-//! Knows as much HTML as the demo bank's pages have. A real user needs none of this.
+//! It understands only the HTML of the demo bank's pages.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -17,13 +17,13 @@ pub(crate) struct Browser {
     cookies: BTreeMap<String, String>,
 }
 
-/// Where the browser stands.
+/// The current location of the browser.
 #[derive(Debug)]
-pub(crate) enum Place {
-    /// On a page of the bank.
+pub(crate) enum Location {
+    /// A page of the bank.
     Page(Page),
-    /// Sent back to the application, with the answer in the URL.
-    Back(Url),
+    /// The redirect URI of the application, with the response in the URL.
+    Redirect(Url),
 }
 
 /// A page with a form.
@@ -38,19 +38,19 @@ impl Browser {
         Self { transport, cookies: BTreeMap::new() }
     }
 
-    /// Opens a URL and follows redirects, up to the one that leads back to the application.
-    pub(crate) async fn open(&mut self, url: Url, back: &str) -> Result<Place, Failure> {
+    /// Opens a URL and follows redirects, up to the one to `back`.
+    pub(crate) async fn open(&mut self, url: Url, back: &str) -> Result<Location, Failure> {
         let request = Request::get(url.as_str()).body(Bytes::new())?;
         self.follow(url, request, back).await
     }
 
-    /// Submits the form of a page with what the user typed, ticked and pressed.
+    /// Submits the form of a page with the user's input.
     pub(crate) async fn submit(
         &mut self,
         page: &Page,
         typed: &[(&str, &str)],
         back: &str,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Location, Failure> {
         let mut fields = page.hidden_fields();
         fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let body =
@@ -68,29 +68,29 @@ impl Browser {
         mut url: Url,
         mut request: Request<Bytes>,
         back: &str,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Location, Failure> {
         for _ in 0..10 {
             let cookies: Vec<_> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
             if !cookies.is_empty() {
                 request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse()?);
             }
             let response = self.transport.send(request, &HttpLimits::default()).await?;
-            self.keep_cookies(&response);
+            self.store_cookies(&response);
             if !response.status().is_redirection() {
-                return page(url, &response).map(Place::Page);
+                return page(url, &response).map(Location::Page);
             }
             let location =
-                response.headers().get(header::LOCATION).ok_or("a redirect to nowhere")?;
+                response.headers().get(header::LOCATION).ok_or("a redirect without a location")?;
             url = url.join(location.to_str()?)?;
             if url.as_str().starts_with(back) {
-                return Ok(Place::Back(url));
+                return Ok(Location::Redirect(url));
             }
             request = Request::builder().method(Method::GET).uri(url.as_str()).body(Bytes::new())?;
         }
-        Err("the bank's pages redirect in a circle".into())
+        Err("the bank's pages redirect more than 10 times".into())
     }
 
-    fn keep_cookies(&mut self, response: &Response<Bytes>) {
+    fn store_cookies(&mut self, response: &Response<Bytes>) {
         for cookie in response.headers().get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
             if let Some((name, value)) = pair.split_once('=') {
@@ -103,14 +103,14 @@ impl Browser {
 fn page(url: Url, response: &Response<Bytes>) -> Result<Page, Failure> {
     let status = response.status();
     if status != StatusCode::OK {
-        return Err(format!("the bank's page answered {status}").into());
+        return Err(format!("the bank's page responded {status}").into());
     }
     let html = String::from_utf8(response.body().to_vec())?;
     Ok(Page { url, html })
 }
 
 impl Page {
-    /// The values of all checkboxes of a name.
+    /// Returns the values of all checkboxes of a name.
     pub(crate) fn checkboxes(&self, name: &str) -> Vec<String> {
         self.tags("input")
             .filter(|tag| {
@@ -128,7 +128,7 @@ impl Page {
             .collect()
     }
 
-    /// Where the form goes; to the page itself when it does not say.
+    /// Returns the target of the form, which by default is the page itself.
     fn form_action(&self) -> String {
         let form = self.tags("form").next();
         form.and_then(|tag| attribute(tag, "action")).unwrap_or_else(|| self.url.to_string())
@@ -143,7 +143,7 @@ impl Page {
     }
 }
 
-/// The value of an attribute, unescaped.
+/// Returns the value of an attribute, unescaped.
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let mut rest = tag;
     while let Some((before, after)) = rest.split_once("=\"") {

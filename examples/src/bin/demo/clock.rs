@@ -1,4 +1,4 @@
-//! Plaid's clock in the demo: the machine's, moved on when time passes at the bank.
+//! Plaid's clock in the demo: the machine's clock, advanced with the bank's.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,22 +8,22 @@ use std::{
     time::Duration,
 };
 
-/// The machine's clock, some days ahead.
+/// The machine's clock with an offset in days.
 #[derive(Debug, Default)]
-pub(crate) struct MovedClock {
+pub(crate) struct OffsetClock {
     clock: SystemClock,
     days: AtomicI64,
 }
 
-impl MovedClock {
-    /// Days pass.
+impl OffsetClock {
+    /// Advances the clock by a number of days.
     pub(crate) fn advance(&self, days: i64) {
         self.days.fetch_add(days, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
-impl Clock for MovedClock {
+impl Clock for OffsetClock {
     fn now(&self) -> DateTime<Utc> {
         self.clock.now() + TimeDelta::days(self.days.load(Ordering::Relaxed))
     }

@@ -1,7 +1,7 @@
-//! The life of an Item: what Plaid Exchange is, told by a program.
+//! A demonstration of Plaid Exchange: the lifecycle of an Item.
 //!
-//! Starts the demo bank on loopback, and plays Plaid and two applications. Everything goes over
-//! HTTP, as it would between companies; the user's browser is played by [`browser`].
+//! Starts the demo bank on loopback, and simulates Plaid and two applications. Everything goes over
+//! HTTP, as it would between companies. [`browser`] simulates the user's browser.
 
 mod application;
 mod browser;
@@ -13,10 +13,10 @@ mod story;
 use clap::Parser;
 use demo_bank::{
     Bank, BankConfig,
-    ledger::{fill::Filling, import::Progress},
+    ledger::{fill::FillOptions, import::Progress},
     password::PASSWORD,
-    plaid::ops::Figures,
-    town::{Addresses, Town},
+    plaid::ops::Metrics,
+    setup::{Addresses, DemoSetup},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use plaid::Plaid;
@@ -32,26 +32,27 @@ use std::{
 use story::Scene;
 use tokio::net::TcpListener;
 
-/// Shows Plaid Exchange at work: starts a bank on this machine and tells the life of an Item.
+/// Demonstrates Plaid Exchange: starts a bank on this machine and runs through the lifecycle of an
+/// Item.
 ///
-/// A user connects an application, Plaid fetches two years, a second application joins, two
-/// weeks pass and the bank notifies, an authorization is lost and given again, all leave.
-/// Webhooks are signed, sent and checked.
+/// A user connects an application, Plaid fetches two years, a second application joins, two weeks
+/// pass and the bank notifies, an authorization is revoked and renewed, all applications leave.
+/// Webhooks are signed, sent and verified.
 #[derive(Debug, Parser)]
 #[command(
     name = "demo",
     version,
     after_help = "EXAMPLES:\n  demo\n  demo --user user_busy\n  demo --ledger books.ndjson.gz --user user2\n  demo --serve\n\n\
-                  EXIT CODES:\n  0  everything went as it should\n  1  something failed; one line says what\n  2  wrong usage"
+                  EXIT CODES:\n  0  success\n  1  failure; one line names the error\n  2  usage error"
 )]
 struct Arguments {
-    /// Run on another bank's books: NDJSON, optionally gzip (see `demo-bank import --help`)
+    /// Use another bank's ledger: NDJSON, optionally gzip (see `demo-bank import --help`)
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// Sign in as this user; with a ledger the first one in it, else user_good
+    /// Sign in as this user [default: user_good, or the first user of the ledger]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Open the bank, Plaid and two applications in a browser's reach instead; Ctrl-C ends them
+    /// Serve the bank, Plaid and two applications for a browser instead; Ctrl-C ends them
     #[arg(long)]
     serve: bool,
 }
@@ -79,10 +80,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let issuer = format!("http://{}", listener.local_addr()?);
     let secret = random_secret()?;
-    // Its books alone would take most of the time.
+    // The data of `user_busy` would take most of the time.
     let busy = arguments.user.as_deref() == Some("user_busy");
-    let filling = arguments.ledger.is_none().then(|| Filling { busy, ..Filling::default() });
-    let bank = open_bank(&issuer, &secret, filling, arguments.ledger.as_deref()).await?;
+    let fill_options =
+        arguments.ledger.is_none().then(|| FillOptions { busy, ..FillOptions::default() });
+    let bank = open_bank(&issuer, &secret, fill_options, arguments.ledger.as_deref()).await?;
     let names = bank.ledger().usernames().await?;
     let username = match (&arguments.user, &arguments.ledger) {
         (Some(name), _) => name.clone(),
@@ -98,59 +100,59 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let plaid = Plaid::new(&issuer, secret).await?;
     let scene = Scene { bank: &bank, issuer: &issuer, username: &username, names: &names };
-    story::tell(&scene, &plaid).await?;
+    story::run(&scene, &plaid).await?;
 
     let _ = stop.send(());
     server.await??;
     Ok(())
 }
 
-/// Has everything stay up, to be clicked through.
-async fn serve(books: Option<&Path>) -> Result<(), Failure> {
-    // Before anything opens, which takes a while: whoever asks it to end then is heard too.
-    let stop = demo_bank::signal::asked_to_end()?;
-    let figures = Figures::install()?;
-    let town = Town::open(Some(figures), |bank, _| {
-        if books.is_some() {
-            bank.filling = None;
+/// Serves everything, to be used in a browser.
+async fn serve(ledger: Option<&Path>) -> Result<(), Failure> {
+    // Signals are caught before anything opens, because that takes a while.
+    let stop = demo_bank::signal::shutdown_requested()?;
+    let metrics = Metrics::install()?;
+    let setup = DemoSetup::open(Some(metrics), |bank, _| {
+        if ledger.is_some() {
+            bank.fill_options = None;
         }
     })
     .await?;
-    if let Some(file) = books {
-        import(&town.bank, file).await?;
+    if let Some(file) = ledger {
+        import(&setup.bank, file).await?;
     }
-    let names = town.bank.ledger().usernames().await?;
+    let names = setup.bank.ledger().usernames().await?;
     let user = match names.iter().find(|name| *name == "user_good") {
         Some(name) => name,
         None => names.first().ok_or("the ledger has no users")?,
     };
-    let Addresses { bank, plaid, ops, applications } = &town.addresses;
+    let Addresses { bank, plaid, ops, applications } = &setup.addresses;
     say!("   the bank's site    {bank}/");
     say!("   the Link page      {applications}/  (an application that opens {plaid}/link)");
-    say!("                      whose household signs in with {}", town.plaid.app_password());
+    say!("                      whose household signs in with {}", setup.plaid.app_password());
     say!("   the metrics        {ops}/metrics");
     say!("   sign in as {user} with the password {PASSWORD}; Ctrl-C ends everything");
-    town.serve(stop).await
+    setup.serve(stop).await
 }
 
 async fn open_bank(
     issuer: &str,
     secret: &ClientSecret,
-    filling: Option<Filling>,
-    books: Option<&Path>,
+    fill_options: Option<FillOptions>,
+    ledger: Option<&Path>,
 ) -> Result<Bank, Failure> {
     let client_id = ClientId::new(plaid::CLIENT_ID)?;
     let redirect = [plaid::REDIRECT_URI.to_owned()];
     let mut config = BankConfig::new(issuer, client_id, secret.clone(), redirect);
-    config.filling = filling;
+    config.fill_options = fill_options;
     let bank = Bank::open(config).await?;
-    if let Some(file) = books {
+    if let Some(file) = ledger {
         import(&bank, file).await?;
     }
     Ok(bank)
 }
 
-/// Takes over another bank's books.
+/// Imports another bank's ledger.
 async fn import(bank: &Bank, file: &Path) -> Result<(), Failure> {
     let bar = ProgressBar::new(std::fs::metadata(file)?.len())
         .with_style(ProgressStyle::with_template("   {bar:40} {percent}% {msg}")?);
@@ -177,7 +179,7 @@ async fn import(bank: &Bank, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Plaid's secret at the bank, made anew for each run.
+/// Generates Plaid's secret at the bank for one run.
 fn random_secret() -> Result<ClientSecret, Failure> {
     let mut bytes = [0; 32];
     SystemRandom.fill(&mut bytes);

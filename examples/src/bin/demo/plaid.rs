@@ -1,9 +1,9 @@
-//! Plays Plaid: connects users by OAuth, keeps Items, tells applications.
+//! A simulated Plaid: connects users by OAuth, updates Items, sends webhooks.
 
 use crate::{
     application::Application,
-    browser::{Browser, Place},
-    clock::MovedClock,
+    browser::{Browser, Location},
+    clock::OffsetClock,
     report::say,
 };
 use async_trait::async_trait;
@@ -47,20 +47,20 @@ use url::Url;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where Plaid has users sent back to. Nobody listens there: the demo reads the redirect.
+/// Plaid's redirect URI. No server listens there: the demo reads the redirect.
 pub(crate) const REDIRECT_URI: &str = "https://cdn.plaid.com/link/v2/stable/oauth.html";
-/// How Plaid is known at the bank.
+/// Plaid's client id at the bank.
 pub(crate) const CLIENT_ID: &str = "plaid";
-/// How the bank is known at Plaid.
+/// The bank's institution id at Plaid.
 const INSTITUTION: &str = "demo-bank";
-/// Items that are worked on at once.
+/// The number of Items that are processed concurrently.
 const WORKERS: usize = 2;
 
 /// Plaid's side of the demo.
 pub(crate) struct Plaid {
     pub(crate) items: Items,
-    pub(crate) clock: Arc<MovedClock>,
-    pub(crate) calls: Arc<Counted>,
+    pub(crate) clock: Arc<OffsetClock>,
+    pub(crate) calls: Arc<CountingTransport>,
     bank: PartnerClient,
     store: Arc<dyn Store>,
     engine: Engine,
@@ -69,7 +69,7 @@ pub(crate) struct Plaid {
     institution: InstitutionId,
 }
 
-/// Plaid's workers, while they run.
+/// Plaid's running workers.
 pub(crate) struct Workers {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -77,8 +77,8 @@ pub(crate) struct Workers {
 
 impl Plaid {
     pub(crate) async fn new(base_url: &str, secret: ClientSecret) -> Result<Self, Failure> {
-        let clock = Arc::new(MovedClock::default());
-        let calls = Arc::new(Counted::new(Arc::new(ReqwestTransport::new()?)));
+        let clock = Arc::new(OffsetClock::default());
+        let calls = Arc::new(CountingTransport::new(Arc::new(ReqwestTransport::new()?)));
         let client_id = ClientId::new(CLIENT_ID)?;
         let bank = PartnerClient::builder(base_url, calls.clone())
             .client(client_id, secret)
@@ -86,8 +86,8 @@ impl Plaid {
             .build()?;
         let key = FileKeys::generate("demo", Arc::new(SystemRandom))?;
         let mut options = StoreOptions::new(Environment::Sandbox, Arc::new(key));
-        // The store follows the demo through its days, and at once: by a clock that does not move, it
-        // would go on with the time that it read last.
+        // Both clocks of the store follow the demo's clock. With a fixed one, the store would reuse the
+        // time that it read last.
         options.clock = clock.clone();
         options.shared_clock = Some(Arc::new(LocalClock::new(clock.clone())));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await?);
@@ -95,7 +95,7 @@ impl Plaid {
         let partners = FixedPartners::new().with(institution.clone(), Partner::new(bank.clone()));
         let key = SigningKey::generate(KeyId::new("demo-1")?, clock.now())?;
         let signer = Arc::new(Signer::new(key));
-        // The demo's applications listen on this machine, which a service would refuse.
+        // The demo's applications listen on this machine, which a real service would refuse.
         let transport = Arc::new(ReqwestTransport::new()?);
         let sender =
             Sender::builder(store.clone(), transport, signer.clone()).clock(clock.clone()).build();
@@ -105,21 +105,21 @@ impl Plaid {
             .build();
         let items = Items::builder(store.clone())
             .clock(clock.clone())
-            .webhooks(px_items::webhook::Allow::Anywhere)
+            .webhooks(px_items::webhook::UrlPolicy::Anywhere)
             .build();
         Ok(Self { items, clock, calls, bank, store, engine, sender, signer, institution })
     }
 
-    /// The keys by which applications check webhooks.
+    /// Returns the keys with which applications verify webhooks.
     pub(crate) fn verification_keys(&self) -> Vec<VerificationKey> {
         self.signer.verification_keys(self.clock.now())
     }
 
-    /// Starts the workers: those that read banks, and the one that sends webhooks.
+    /// Starts the engine and the webhook sender.
     pub(crate) fn start(&self) -> Workers {
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move {
-            // The sender is dropped at the latest when the demo ends.
+            // The sender of this channel is dropped at the end of the demo at the latest.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let (engine, sender) = (self.engine.clone(), self.sender.clone());
@@ -131,7 +131,7 @@ impl Plaid {
         Workers { stop, tasks }
     }
 
-    /// Sends a user through the bank's pages, who shares the first `most` accounts.
+    /// Signs a user in on the bank's pages. The user shares the first `most` accounts.
     pub(crate) async fn authorize(
         &self,
         issuer: &str,
@@ -174,33 +174,34 @@ impl Plaid {
         Ok(linked)
     }
 
-    /// What the bank does once, to be able to name the Item in its notifications.
+    /// Imports the Item for the bank, which needs it once before it can name the Item in
+    /// notifications.
     pub(crate) async fn import(&self, authorized: &Authorized) -> Result<ItemAccessToken, Failure> {
         let (user, tokens) = (&authorized.user_id, authorized.tokens.clone());
         Ok(self.items.import(&self.institution, user, tokens).await?.access_token)
     }
 
-    /// The bank's name at Plaid.
+    /// Returns the bank's institution id.
     pub(crate) fn institution(&self) -> &InstitutionId {
         &self.institution
     }
 
-    /// Where an Item is in its life; `None` when it is gone.
+    /// Returns the state of an Item. Returns `None` if it was removed.
     pub(crate) async fn state(&self, item: &ItemId) -> Result<Option<State>, Failure> {
         Ok(self.store.item(item).await?.map(|record| record.state))
     }
 
-    /// Wakes the workers after a jump of the clock, which raises no signal by itself.
+    /// Wakes the workers after a change of the clock, which does not wake them by itself.
     pub(crate) fn wake(&self) {
         self.store.signals().items.raise();
     }
 
-    /// Lets the workers work for a moment.
+    /// Waits a moment for the workers.
     pub(crate) async fn pause(&self) {
         self.clock.sleep(Duration::from_millis(50)).await;
     }
 
-    /// Asks the bank for a user with a token, and says what the bank answered.
+    /// Requests a user with a token that must be refused. Returns the error.
     pub(crate) async fn try_reading(
         &self,
         tokens: &TokenSet,
@@ -209,11 +210,11 @@ impl Plaid {
         match self.bank.with_token(tokens.access_token.clone()).user(user).await {
             Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(error.to_string()),
             Err(error) => Err(error.into()),
-            Ok(_) => Err("the bank showed what it must not".into()),
+            Ok(_) => Err("the bank returned data that it must refuse".into()),
         }
     }
 
-    /// What the user does: signs in, ticks accounts, consents.
+    /// Simulates the user: signs in, selects accounts, consents.
     async fn browse(
         &self,
         url: Url,
@@ -222,21 +223,21 @@ impl Plaid {
         most: usize,
     ) -> Result<Url, Failure> {
         let mut browser = Browser::new(self.calls.clone());
-        let mut place = browser.open(url, REDIRECT_URI).await?;
+        let mut location = browser.open(url, REDIRECT_URI).await?;
         for _ in 0..5 {
-            let page = match place {
-                Place::Back(url) => return Ok(url),
-                Place::Page(page) => page,
+            let page = match location {
+                Location::Redirect(url) => return Ok(url),
+                Location::Page(page) => page,
             };
             let mut accounts = page.checkboxes("account_id");
             accounts.truncate(most);
-            place = if accounts.is_empty() {
+            location = if accounts.is_empty() {
                 let typed = [("username", username), ("password", password)];
                 browser.submit(&page, &typed, REDIRECT_URI).await?
             } else {
                 let many = if accounts.len() == 1 { "" } else { "s" };
                 let count = accounts.len();
-                say!("   {username} signs in, picks {count} account{many} and consents");
+                say!("   {username} signs in, selects {count} account{many} and consents");
                 let mut typed: Vec<_> =
                     accounts.iter().map(|id| ("account_id", id.as_str())).collect();
                 typed.push(("decision", "allow"));
@@ -247,7 +248,7 @@ impl Plaid {
     }
 }
 
-/// What a user's authorization gave.
+/// The result of a user's authorization.
 #[derive(Clone)]
 pub(crate) struct Authorized {
     pub(crate) tokens: TokenSet,
@@ -256,7 +257,7 @@ pub(crate) struct Authorized {
 }
 
 impl Workers {
-    /// Stops them: they finish or hand back what they hold.
+    /// Stops the workers. They finish or hand back their Items.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
         self.stop.send_replace(true);
         for task in self.tasks {
@@ -270,31 +271,31 @@ fn application_id(application: &Application) -> Result<ApplicationId, Failure> {
     Ok(ApplicationId::new(application.name.to_lowercase().replace(' ', "-"))?)
 }
 
-/// A transport that counts how often transactions are asked for.
-pub(crate) struct Counted {
+/// A transport that counts requests for transactions.
+pub(crate) struct CountingTransport {
     transport: Arc<dyn HttpTransport>,
     pages: AtomicU64,
 }
 
-impl Counted {
+impl CountingTransport {
     fn new(transport: Arc<dyn HttpTransport>) -> Self {
         Self { transport, pages: AtomicU64::new(0) }
     }
 
-    /// The pages of transactions that the bank was asked for.
+    /// Returns the number of requested pages of transactions.
     pub(crate) fn pages(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
     }
 }
 
-impl fmt::Debug for Counted {
+impl fmt::Debug for CountingTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counted").field("pages", &self.pages()).finish_non_exhaustive()
+        f.debug_struct("CountingTransport").field("pages", &self.pages()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl HttpTransport for Counted {
+impl HttpTransport for CountingTransport {
     async fn send(
         &self,
         request: Request<Bytes>,
@@ -307,7 +308,7 @@ impl HttpTransport for Counted {
     }
 }
 
-/// A progress bar over the days of the initial fetch.
+/// A progress bar of the initial fetch, in days.
 #[derive(Debug)]
 struct Progress {
     bar: ProgressBar,
@@ -325,9 +326,9 @@ impl Progress {
 impl Observer for Progress {
     fn observe(&self, event: &Observed) {
         match event {
-            Observed::WindowRead { window, rows, left: Some(walk), .. } => {
+            Observed::WindowRead { window, rows, left: Some(scan), .. } => {
                 let rows = self.rows.fetch_add(*rows, Ordering::Relaxed) + rows;
-                let left = walk.next_end.days_since(walk.start).unsigned_abs();
+                let left = scan.next_end.days_since(scan.start).unsigned_abs();
                 let read = self.bar.position() + window.days();
                 self.bar.set_length(read + left);
                 self.bar.set_position(read);

@@ -1,4 +1,4 @@
-//! What the demo prints: headings, tables, lines.
+//! The output of the demo: headings, tables, lines.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use px_types::{
@@ -17,7 +17,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// The heading of a step.
+/// Prints the heading of a step.
 pub(crate) fn step(number: u8, title: &str) {
     say!("\n{number}. {title}");
 }
@@ -29,7 +29,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// The accounts with their balances.
+/// Prints accounts with their balances.
 pub(crate) fn accounts(accounts: &[Account]) {
     let mut table = table(&["Account", "Kind", "Number", "Balance", "Available"]);
     for account in accounts {
@@ -45,7 +45,7 @@ pub(crate) fn accounts(accounts: &[Account]) {
     say!("{table}");
 }
 
-/// Some transactions, one a row.
+/// Prints transactions, one per row.
 pub(crate) fn transactions<'t>(
     rows: impl IntoIterator<Item = &'t Transaction>,
     accounts: &[Account],
@@ -69,7 +69,7 @@ pub(crate) fn transactions<'t>(
     say!("{table}");
 }
 
-/// A line for what became of a transaction.
+/// Describes the change of a transaction in one line.
 pub(crate) fn change(before: &Transaction, after: &Transaction) -> String {
     let mut what = Vec::new();
     if before.is_pending() && !after.is_pending() {
@@ -86,8 +86,8 @@ pub(crate) fn change(before: &Transaction, after: &Transaction) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 40;
-    match text.char_indices().nth(MOST) {
+    const MAX_CHARS: usize = 40;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

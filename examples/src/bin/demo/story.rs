@@ -1,4 +1,4 @@
-//! The life of an Item, step by step.
+//! The lifecycle of an Item, step by step.
 
 use crate::{
     Failure,
@@ -14,12 +14,12 @@ use px_types::{
     webhook::WebhookCode,
 };
 
-/// The days that pass at the bank.
+/// The number of days that pass at the bank.
 const TWO_WEEKS: i64 = 14;
-/// How many transactions a table shows.
-const MOST: usize = 8;
+/// Maximum number of transactions in a table.
+const MAX_ROWS: usize = 8;
 
-/// The bank, and whose accounts the story is about.
+/// The bank, and the user of the demonstration.
 pub(crate) struct Scene<'s> {
     pub(crate) bank: &'s Bank,
     pub(crate) issuer: &'s str,
@@ -27,8 +27,8 @@ pub(crate) struct Scene<'s> {
     pub(crate) names: &'s [String],
 }
 
-/// Tells it, from the first consent to the last goodbye.
-pub(crate) async fn tell(scene: &Scene<'_>, plaid: &Plaid) -> Result<(), Failure> {
+/// Runs all steps, from the first consent to the removal.
+pub(crate) async fn run(scene: &Scene<'_>, plaid: &Plaid) -> Result<(), Failure> {
     let application = |name| {
         Application::start(
             name,
@@ -43,22 +43,22 @@ pub(crate) async fn tell(scene: &Scene<'_>, plaid: &Plaid) -> Result<(), Failure
     step(2, "A user connects an application: the Item is created");
     let authorized = authorize(scene, plaid, &budget, usize::MAX).await?;
     let linked = plaid.link(&mut budget, authorized.clone()).await?;
-    tell_state(plaid, &linked.item_id).await?;
+    print_state(plaid, &linked.item_id).await?;
     say!("   Budget App reads too early: {}", budget.refusal().await?.error_code);
 
     step(3, "Plaid fetches two years; the Item becomes idle");
     let workers = plaid.start();
     budget.expect(&WebhookCode::InitialUpdate).await?;
     budget.expect(&WebhookCode::HistoricalUpdate).await?;
-    tell_state(plaid, &linked.item_id).await?;
+    print_state(plaid, &linked.item_id).await?;
     let accounts = budget.accounts().await?;
     report::accounts(&accounts);
     budget.sync().await?;
     say!("   Budget App has {} transactions; the latest:", budget.transactions.len());
-    budget.tell_latest(&accounts, MOST);
+    budget.print_latest(&accounts, MAX_ROWS);
 
-    step(4, "Nobody reads what is not theirs");
-    foreign(scene, plaid, &authorized).await?;
+    step(4, "A token gives access to its own user only");
+    read_another_user(scene, plaid, &authorized).await?;
 
     step(5, "A second application joins, with fewer accounts and without a fetch");
     join(scene, plaid, &mut tax, &linked).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn tell(scene: &Scene<'_>, plaid: &Plaid) -> Result<(), Failure
     let bank_token = plaid.import(&authorized).await?;
     notify(scene, plaid, bank_token, &authorized.accounts).await?;
     budget.expect(&WebhookCode::DefaultUpdate).await?;
-    tell_changes(&budget.sync().await?, &accounts);
+    print_changes(&budget.sync().await?, &accounts);
     let seen = tax.sync().await?;
     say!("   Tax App, of its accounts: {} new, {} changed", seen.added.len(), seen.modified.len());
 
@@ -81,7 +81,7 @@ pub(crate) async fn tell(scene: &Scene<'_>, plaid: &Plaid) -> Result<(), Failure
 
     step(9, "The last application leaves: tokens are revoked, data deleted");
     plaid.items.unlink(budget.token.as_ref().ok_or("Budget App is not connected")?).await?;
-    tell_state(plaid, &linked.item_id).await?;
+    print_state(plaid, &linked.item_id).await?;
     say!("   Budget App reads: {}", budget.refusal().await?.error_code);
     until_refused(plaid, &again).await?;
     workers.stop().await
@@ -97,7 +97,7 @@ async fn authorize(
     plaid.authorize(scene.issuer, application, (scene.username, PASSWORD), most).await
 }
 
-async fn tell_state(plaid: &Plaid, item: &ItemId) -> Result<(), Failure> {
+async fn print_state(plaid: &Plaid, item: &ItemId) -> Result<(), Failure> {
     match plaid.state(item).await? {
         Some(state) => say!("   The Item is: {state}"),
         None => say!("   The Item is gone"),
@@ -105,13 +105,17 @@ async fn tell_state(plaid: &Plaid, item: &ItemId) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn foreign(scene: &Scene<'_>, plaid: &Plaid, authorized: &Authorized) -> Result<(), Failure> {
+async fn read_another_user(
+    scene: &Scene<'_>,
+    plaid: &Plaid,
+    authorized: &Authorized,
+) -> Result<(), Failure> {
     let Some(other) = scene.names.iter().find(|name| *name != scene.username) else {
-        say!("   There is nobody else at this bank.");
+        say!("   This bank has no other user.");
         return Ok(());
     };
     let other = scene.bank.ledger().user_by_name(other).await?.ok_or("a user without an entry")?;
-    say!("   Plaid asks for {} with the token of {}:", other.user_id, authorized.user_id);
+    say!("   Plaid requests {} with the token of {}:", other.user_id, authorized.user_id);
     say!("   {}", plaid.try_reading(&authorized.tokens, &other.user_id).await?);
     Ok(())
 }
@@ -126,7 +130,7 @@ async fn join(
     let before = plaid.calls.pages();
     let linked = plaid.link(tax, authorized).await?;
     if linked.created || linked.item_id != first.item_id {
-        return Err("a second Item was made for one user".into());
+        return Err("a second Item was created for one user".into());
     }
     tax.expect(&WebhookCode::HistoricalUpdate).await?;
     let accounts = tax.accounts().await?;
@@ -153,12 +157,12 @@ async fn notify(
         .iter()
         .map(|account| TransactionsNotificationEntry::new(token.clone(), account.clone()))
         .collect();
-    say!("   The bank names {} accounts with something new since {since}", entries.len());
+    say!("   The bank names {} accounts with new transactions since {since}", entries.len());
     let notification = NewTransactionsNotification::new(Batch::new(entries)?, since);
     Ok(plaid.items.handle_transactions_notification(plaid.institution(), &notification).await?)
 }
 
-fn tell_changes(changes: &Changes, accounts: &[px_types::model::account::Account]) {
+fn print_changes(changes: &Changes, accounts: &[px_types::model::account::Account]) {
     say!(
         "   Budget App: {} new, {} changed, {} gone",
         changes.added.len(),
@@ -167,19 +171,19 @@ fn tell_changes(changes: &Changes, accounts: &[px_types::model::account::Account
     );
     let mut added: Vec<_> = changes.added.iter().collect();
     added.sort_by_key(|row| std::cmp::Reverse(row.date()));
-    added.truncate(MOST);
+    added.truncate(MAX_ROWS);
     report::transactions(added, accounts);
-    for (before, after) in changes.modified.iter().take(MOST) {
+    for (before, after) in changes.modified.iter().take(MAX_ROWS) {
         if let Some(before) = before {
             say!("   changed  {}", report::change(before, after));
         }
     }
-    for row in changes.removed.iter().take(MOST) {
+    for row in changes.removed.iter().take(MAX_ROWS) {
         say!("   gone     {}  {}", row.date(), row.description.as_deref().unwrap_or("–"));
     }
 }
 
-/// Answers the tokens that repaired the Item.
+/// Revokes the authorization and repairs the Item. Returns the new authorization.
 async fn lose_and_repair(
     scene: &Scene<'_>,
     plaid: &Plaid,
@@ -191,7 +195,7 @@ async fn lose_and_repair(
     plaid.clock.advance(2);
     plaid.wake();
     budget.expect(&WebhookCode::Error).await?;
-    tell_state(plaid, item).await?;
+    print_state(plaid, item).await?;
     say!("   Budget App still reads {} accounts, as they were", budget.accounts().await?.len());
     let authorized = authorize(scene, plaid, budget, usize::MAX).await?;
     let linked = plaid.link(budget, authorized.clone()).await?;
@@ -202,19 +206,19 @@ async fn lose_and_repair(
     while plaid.state(item).await? != Some(State::Idle) {
         plaid.pause().await;
     }
-    tell_state(plaid, item).await?;
+    print_state(plaid, item).await?;
     Ok(authorized)
 }
 
 /// Waits until the bank refuses a token.
 async fn until_refused(plaid: &Plaid, authorized: &Authorized) -> Result<(), Failure> {
-    const TRIES: u32 = 200;
-    for _ in 0..TRIES {
-        if let Ok(answer) = plaid.try_reading(&authorized.tokens, &authorized.user_id).await {
-            say!("   The bank, asked with the Item's last token: {answer}");
+    const MAX_ATTEMPTS: u32 = 200;
+    for _ in 0..MAX_ATTEMPTS {
+        if let Ok(error) = plaid.try_reading(&authorized.tokens, &authorized.user_id).await {
+            say!("   The bank's response to the Item's last token: {error}");
             return Ok(());
         }
         plaid.pause().await;
     }
-    Err("the bank still takes the tokens of an Item that is gone".into())
+    Err("the bank still accepts the tokens of a removed Item".into())
 }

@@ -1,21 +1,21 @@
-//! What is not sound in a configuration. Pure.
+//! Validation of a configuration. Performs no I/O.
 
 use super::{Config, Database, Profile, Tls, layer::DEMO};
 use crate::listen::is_loopback;
-use px_items::webhook::{Allow, check_url};
+use px_items::webhook::{UrlPolicy, check_url};
 use px_types::webhook::Environment;
 use std::{collections::BTreeSet, fmt};
 use url::Url;
 
-/// The fewest letters of a secret that is no demo's.
-const SHORTEST_SECRET: usize = 24;
+/// Minimum length of a secret in production, in bytes.
+const MIN_SECRET_BYTES: usize = 24;
 
-/// Something that keeps the program from starting.
+/// A problem that prevents the program from starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The setting.
     pub setting: String,
-    /// What is wrong with it, and what to do.
+    /// The problem, and its solution.
     pub what: String,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Problem {
 }
 
 impl Config {
-    /// Everything that keeps the program from starting; empty when all is well.
+    /// Returns all problems that prevent the program from starting.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Findings::default();
@@ -40,13 +40,13 @@ impl Config {
         found.0
     }
 
-    /// Which addresses of webhooks are accepted.
+    /// Returns the addresses that webhooks may have.
     #[must_use]
-    pub fn allow(&self) -> Allow {
+    pub fn allow(&self) -> UrlPolicy {
         match (self.private_webhooks, self.local_webhooks) {
-            (true, _) => Allow::Anywhere,
-            (false, true) => Allow::LoopbackOrPublic,
-            (false, false) => Allow::Public,
+            (true, _) => UrlPolicy::Anywhere,
+            (false, true) => UrlPolicy::LoopbackOrPublic,
+            (false, false) => UrlPolicy::Public,
         }
     }
 
@@ -61,13 +61,13 @@ impl Config {
             let Some(address) = address.filter(|address| !is_loopback(address)) else { continue };
             let what = format!(
                 "others can reach {address}, and the secrets of the profile demo are published: listen on \
-                 127.0.0.1, take the profile production, or insist with allow_insecure"
+                 127.0.0.1, use the profile production, or set allow_insecure"
             );
             found.add(setting, what);
         }
         if self.private_webhooks {
             let what = "webhooks could be sent into the network of this machine, 169.254.169.254 \
-                        included: local_webhooks is enough for a demo; or insist with allow_insecure";
+                        included: use local_webhooks for a demo, or set allow_insecure";
             found.add("private_webhooks", what);
         }
     }
@@ -82,12 +82,13 @@ impl Config {
             found.add("workers", "must be 1 or more");
         }
         if matches!(self.tls, Tls::Files { .. }) && !self.public_url.starts_with("https:") {
-            found.add("public_url", "must be https, since this program speaks TLS");
+            found.add("public_url", "must be https, because this program serves TLS");
         }
         let keys = [("key_file", &self.key_file), ("webhook_key_file", &self.webhook_key_file)];
         for (name, file) in keys {
             if matches!(self.database, Database::Postgres(_)) && file.is_none() {
-                found.add(name, "all machines that share a database share this file: give it");
+                found
+                    .add(name, "is missing: all machines that share a database need the same file");
             }
         }
     }
@@ -156,45 +157,52 @@ impl Config {
             found.add("public_url", "must be https in production");
         }
         if self.tls == Tls::None {
-            let what = "production speaks TLS: give tls_certificate and tls_key, or say tls_proxy \
-                        where a proxy does";
+            let what = "is required in production: set tls_certificate and tls_key, or tls_proxy if a \
+                        proxy serves TLS";
             found.add("tls", what);
         }
         if self.environment != Environment::Production {
-            let what = "must be production in production: tokens and webhooks name it";
+            let what =
+                "must be production in the profile production, because tokens and webhooks name it";
             found.add("environment", what);
         }
         for (name, given) in
             [("private_webhooks", self.private_webhooks), ("local_webhooks", self.local_webhooks)]
         {
             if given {
-                found.add(name, "webhooks to private addresses are for a demo");
+                found.add(
+                    name,
+                    "is for a demo only: production sends no webhooks to private addresses",
+                );
             }
         }
         if self.allow_insecure {
-            found.add("allow_insecure", "is for a demo: production refuses what is insecure");
+            found.add("allow_insecure", "is for a demo only: production refuses insecure settings");
         }
         if self.database == Database::Memory {
-            found.add("database", "in memory everything ends with the program");
+            found.add(
+                "database",
+                "must not be in memory: all data would be lost at the end of the program",
+            );
         }
         if self.app_listen.is_some() {
-            found.add("app_listen", "the example application is for a demo");
+            found.add("app_listen", "is for a demo only: it serves the example application");
         }
         for (name, empty) in [
             ("institutions", self.institutions.is_empty()),
             ("applications", self.applications.is_empty()),
         ] {
             if empty {
-                found.add(name, "there are none: list them in the file");
+                found.add(name, "is empty: list them in the configuration file");
             }
         }
         let own = self.institutions.iter().map(|bank| (&bank.own_client_id, &bank.own_secret));
         for (id, secret) in self.clients().chain(own) {
             let text = secret.expose();
             let known = DEMO.contains(&format!("\"{text}\""));
-            if known || text.len() < SHORTEST_SECRET {
-                let why = if known { "is the demo's" } else { "has fewer than 24 letters" };
-                found.add(format!("secret of {id}"), format!("{why}: make a long random one"));
+            if known || text.len() < MIN_SECRET_BYTES {
+                let why = if known { "is the demo's" } else { "has fewer than 24 characters" };
+                found.add(format!("secret of {id}"), format!("{why}: generate a long random one"));
             }
         }
         for bank in &self.institutions {
@@ -204,7 +212,7 @@ impl Config {
             for target in &bank.targets {
                 if DEMO.contains(&format!("\"{}\"", target.token.expose())) {
                     let name = format!("institutions.{}.targets", bank.id);
-                    found.add(name, "has a token of the demo: make a long random one");
+                    found.add(name, "has a token of the demo: generate a long random one");
                 }
             }
             for uri in &bank.redirect_uris {
@@ -229,12 +237,12 @@ impl Findings {
         self.0.push(Problem { setting: setting.into(), what: what.into() });
     }
 
-    /// An http or https URL in ASCII, without a fragment, and without a name or a password: what
-    /// is public holds no secret.
+    /// Checks for an http or https URL in ASCII, without a fragment and without a user name or a
+    /// password, because public URLs must not contain secrets.
     fn url(&mut self, setting: impl Into<String>, text: &str) {
         let url = Url::parse(text).ok();
         if url.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
-            return self.add(setting, "has a user name or a password: take them out");
+            return self.add(setting, "has a user name or a password: remove them");
         }
         let web = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
         if !web || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
@@ -242,11 +250,15 @@ impl Findings {
         }
     }
 
-    /// Such a URL of scheme, host and port alone.
+    /// Checks for a URL of scheme, host and port only.
     fn origin(&mut self, setting: &str, text: &str) {
-        let alone = Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
-        if !alone || !text.starts_with("http") {
-            self.add(setting, "must be scheme, host and port alone, such as https://plaid.example");
+        let is_origin =
+            Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+        if !is_origin || !text.starts_with("http") {
+            self.add(
+                setting,
+                "must have scheme, host and port only, such as https://plaid.example",
+            );
         }
     }
 }
@@ -265,7 +277,7 @@ mod tests {
         config.problems().into_iter().map(|problem| problem.setting).collect()
     }
 
-    /// A production that starts.
+    /// Returns a valid production configuration.
     fn production() -> Config {
         let (bank, plaid, app) =
             ("https://bank.example", "https://plaid.example", "https://app.example");

@@ -1,5 +1,5 @@
-//! Whether the files that a configuration names can be used: certificate and keys. They are read
-//! and nothing is kept of them, so that `config check` finds what `serve` would end with.
+//! Checks of the files that a configuration names: certificate and keys. `config check` reads them
+//! and so finds the errors that `serve` would fail with.
 
 use super::{Config, Database, Problem, Tls};
 use chrono::DateTime;
@@ -14,8 +14,8 @@ use std::{
 };
 
 impl Config {
-    /// What is wrong with the files that it names; empty when all is well. A key that is made at
-    /// the first start may be missing until then.
+    /// Returns the problems of the named files. A key that is created at the first start may be
+    /// missing.
     #[must_use]
     pub fn file_problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
@@ -26,32 +26,33 @@ impl Config {
             Database::Sqlite(file) => Some(file),
             Database::Memory | Database::Postgres(_) => None,
         };
-        let mut key = |setting, given: &Option<PathBuf>, extension, needed: bool, opens: Opens| {
-            let may_be_missing = given.is_none() && !needed;
-            let file = given.clone().or_else(|| Some(beside?.with_extension(extension)));
-            let file = file.filter(|file| !may_be_missing || file.exists());
-            if let Some(file) = file
-                && let Err(error) = opens(&file)
-            {
-                found.push(problem(setting, &[&file], &error));
-            }
-        };
-        // Under a key that is made anew, what a database has could not be opened.
+        let mut key =
+            |setting, given: &Option<PathBuf>, extension, needed: bool, open: OpenFile| {
+                let may_be_missing = given.is_none() && !needed;
+                let file = given.clone().or_else(|| Some(beside?.with_extension(extension)));
+                let file = file.filter(|file| !may_be_missing || file.exists());
+                if let Some(file) = file
+                    && let Err(error) = open(&file)
+                {
+                    found.push(problem(setting, &[&file], &error));
+                }
+            };
+        // With a new key, the data of an existing database could not be opened.
         let needed = beside.is_some_and(|file| file.exists());
-        key("key_file", &self.key_file, "key", needed, seals);
-        key("webhook_key_file", &self.webhook_key_file, "webhook.pem", false, signs);
+        key("key_file", &self.key_file, "key", needed, open_seal_key);
+        key("webhook_key_file", &self.webhook_key_file, "webhook.pem", false, open_signing_key);
         found
     }
 }
 
-type Opens = fn(&Path) -> Result<(), String>;
+type OpenFile = fn(&Path) -> Result<(), String>;
 
-fn seals(file: &Path) -> Result<(), String> {
+fn open_seal_key(file: &Path) -> Result<(), String> {
     let opened = FileKeys::open_file(file, Arc::new(SystemRandom));
     opened.map(drop).map_err(|error| error.to_string())
 }
 
-fn signs(file: &Path) -> Result<(), String> {
+fn open_signing_key(file: &Path) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let name = KeyId::new("checked").map_err(|error| error.to_string())?;
     let key = SigningKey::from_pem(name, &text, DateTime::UNIX_EPOCH);
@@ -62,14 +63,14 @@ fn tls(certificate: &Path, key: &Path, found: &mut Vec<Problem>) {
     let mut read = |setting: &str, file: &Path, mark: &str, what: &str| {
         let why = match fs::read(file) {
             Ok(bytes) if String::from_utf8_lossy(&bytes).contains(mark) => return Some(bytes),
-            Ok(_) => format!("there is no {what} in PEM in it"),
+            Ok(_) => format!("contains no {what} in PEM format"),
             Err(error) => error.to_string(),
         };
         found.push(problem(setting, &[file], &why));
         None
     };
     let chain = read("tls_certificate", certificate, "-----BEGIN CERTIFICATE-----", "certificate");
-    // There are several kinds of them.
+    // PEM has several labels for private keys.
     let secret = read("tls_key", key, "PRIVATE KEY-----", "private key");
     if let (Some(chain), Some(secret)) = (chain, secret)
         && let Err(error) = ServerTls::from_pem(&chain, &secret)
@@ -78,7 +79,8 @@ fn tls(certificate: &Path, key: &Path, found: &mut Vec<Problem>) {
     }
 }
 
-/// A file's own text is never in it: it may be a key.
+/// Returns a problem that names the files. It never contains the text of a file, which may be a
+/// key.
 fn problem(setting: &str, files: &[&Path], why: &str) -> Problem {
     let mut what = why.to_owned();
     for file in files {
@@ -112,7 +114,7 @@ mod tests {
         let half = "-----BEGIN CERTIFICATE-----\nhunter2\n-----BEGIN PRIVATE KEY-----\nhunter2";
         let half = file(&dir, "half.pem", half);
         let mut config = Config::demo().unwrap();
-        for (certificate, key, said) in [
+        for (certificate, key, expected) in [
             (&nowhere, &junk, [("tls_certificate", "nowhere.pem"), ("tls_key", "junk")].as_slice()),
             (&junk, &nowhere, &[("tls_certificate", "junk"), ("tls_key", "nowhere.pem")]),
             (&empty, &empty, &[("tls_certificate", "empty"), ("tls_key", "empty")]),
@@ -120,8 +122,8 @@ mod tests {
         ] {
             config.tls = Tls::Files { certificate: certificate.clone(), key: key.clone() };
             let found = found(&config);
-            assert_eq!(found.len(), said.len(), "{found:?}");
-            for ((setting, name), found) in said.iter().zip(&found) {
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for ((setting, name), found) in expected.iter().zip(&found) {
                 assert!(
                     found.starts_with(&format!("{setting}: ")) && found.contains(name),
                     "{found}"

@@ -1,5 +1,4 @@
-//! Reading the settings: the built-in ones, the file's, the environment's, the flags'. The later
-//! one wins.
+//! The layers of settings: built-in, file, environment, flags. The later one wins.
 
 use super::{
     Config, Database, Profile, Tls,
@@ -10,18 +9,18 @@ use px_types::webhook::Environment;
 use serde::Deserialize;
 use std::{fmt, io, path::Path, path::PathBuf};
 
-/// The configuration that the program comes with.
+/// The built-in configuration.
 pub(super) const DEMO: &str = include_str!("demo.toml");
 
-/// Where the demo's parties are in it.
+/// The URLs of the demo's parties in it.
 const DEMO_BANK: &str = "http://127.0.0.1:8080";
 const DEMO_PLAID: &str = "http://127.0.0.1:9000";
 const DEMO_APP: &str = "http://127.0.0.1:9200";
 
-/// Looks a variable of the environment up.
+/// A lookup of environment variables.
 pub type Environ<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
-/// Why there is no configuration. Shows no secret.
+/// An error of reading the configuration. Contains no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
@@ -36,83 +35,83 @@ impl ConfigError {
     }
 }
 
-/// Settings of one layer; what is `None` is left to the one before.
+/// The settings of one layer. `None` leaves a setting to the layer before.
 ///
-/// The same names serve in the file, as flags, and after `PX_PLAID_` in the environment.
+/// The names are the same in the file, as flags, and after `PX_PLAID_` in the environment.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
-    /// What it is run for: `production` refuses what is fit for a demo only.
+    /// Purpose of the service: `production` refuses settings that are suitable for a demo only.
     #[arg(long, env = "PX_PLAID_PROFILE")]
     pub profile: Option<Profile>,
-    /// Where API and Link page listen; port 0 lets the system choose.
+    /// Address of the API and the Link page; port 0 lets the system choose.
     #[arg(long, env = "PX_PLAID_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// The address that browsers and clients know it by [default: http://ADDRESS].
+    /// Public URL for browsers and clients [default: http://ADDRESS].
     #[arg(long, env = "PX_PLAID_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
-    /// Where health and metrics listen; "" for nowhere.
+    /// Address of the health and metrics endpoints; "" turns them off.
     #[arg(long, env = "PX_PLAID_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
-    /// Where the example application listens; "" for nowhere.
+    /// Address of the example applications; "" turns them off.
     #[arg(long, env = "PX_PLAID_APP_LISTEN", value_name = "ADDRESS")]
     pub app_listen: Option<String>,
-    /// Where Items are kept: memory:, sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME.
+    /// Database: memory:, sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME.
     #[arg(long, env = "PX_PLAID_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<String>,
-    /// The key that seals tokens; beside an SQLite database unless given.
+    /// File of the key that seals tokens [default: beside the SQLite database].
     #[arg(long, env = "PX_PLAID_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The key that signs webhooks; beside an SQLite database unless given.
+    /// File of the key that signs webhooks [default: beside the SQLite database].
     #[arg(long, env = "PX_PLAID_WEBHOOK_KEY_FILE", value_name = "FILE")]
     pub webhook_key_file: Option<PathBuf>,
-    /// The certificate chain, leaf first, PEM.
+    /// Certificate chain, leaf first, PEM.
     #[arg(long, env = "PX_PLAID_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the certificate, PEM.
     #[arg(long, env = "PX_PLAID_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// A proxy in front of this program speaks TLS.
+    /// A proxy in front of this program serves TLS.
     #[arg(long, env = "PX_PLAID_TLS_PROXY", num_args = 0..=1, default_missing_value = "true")]
     pub tls_proxy: Option<bool>,
-    /// Webhooks may go to this machine, over plain http.
+    /// Allow webhooks to this machine, over plain http.
     #[arg(long, env = "PX_PLAID_LOCAL_WEBHOOKS", num_args = 0..=1, default_missing_value = "true")]
     pub local_webhooks: Option<bool>,
-    /// Webhooks may go to any private address, over plain http; needs `allow_insecure`.
+    /// Allow webhooks to any private address, over plain http; needs `allow_insecure`.
     #[arg(long, env = "PX_PLAID_PRIVATE_WEBHOOKS", num_args = 0..=1, default_missing_value = "true")]
     pub private_webhooks: Option<bool>,
-    /// Start although others can reach what is fit for a demo only.
+    /// Start even if others can reach what is suitable for a demo only.
     #[arg(long, env = "PX_PLAID_ALLOW_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     pub allow_insecure: Option<bool>,
-    /// The environment that tokens and webhooks name.
+    /// Environment that tokens and webhooks name.
     #[arg(long, env = "PX_PLAID_ENVIRONMENT", value_name = "NAME")]
     pub environment: Option<String>,
-    /// Items that are worked on at once.
+    /// Number of Items that are processed concurrently.
     #[arg(long, env = "PX_PLAID_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
-    /// Calls per second for each client; 0 for no limit.
+    /// Requests per second of each client; 0 for no limit.
     #[arg(long, env = "PX_PLAID_RATE_LIMIT", value_name = "CALLS")]
     pub rate_limit: Option<u32>,
 }
 
-/// What a file holds.
+/// The content of a configuration file.
 struct File {
     settings: Overrides,
     institutions: Option<Vec<InstitutionEntry>>,
     applications: Option<Vec<ApplicationEntry>>,
-    /// Where the files that it names are.
+    /// The folder of the configuration file, to which file names are relative.
     folder: PathBuf,
 }
 
 impl Config {
-    /// Reads the settings of a file, if there is one, under those of environment and flags.
+    /// Reads the settings of the file, if one is given, of the environment and of the flags.
     ///
-    /// A file that lists banks or applications lists all of them. Under the profile `production`
-    /// those of the demo are not there at all. What is not sound is found by
-    /// [`problems`](Self::problems).
+    /// Banks or applications in a file replace those of the demo. The profile `production` never
+    /// contains those of the demo. [`problems`](Self::problems) validates the result.
     ///
     /// # Errors
-    /// When a file cannot be read, a setting is none, or a secret is missing.
+    /// If a file cannot be read or parsed, a required setting or a secret is missing, or a setting
+    /// is invalid.
     pub fn read(
         file: Option<&Path>,
         over: Overrides,
@@ -131,18 +130,20 @@ impl Config {
         Self::complete(built_in, file, over, environ)
     }
 
-    /// A demo with one bank and two applications, on this machine and in memory.
+    /// Returns the configuration of a demo with one bank and two applications, on this machine and
+    /// in memory.
     ///
     /// # Errors
-    /// None, unless the configuration that the program comes with is broken.
+    /// Only if the built-in configuration is broken.
     pub fn demo() -> Result<Self, ConfigError> {
         Self::demo_at(DEMO_BANK, DEMO_PLAID, DEMO_APP)
     }
 
-    /// The same demo with its bank, itself and the example application at other addresses.
+    /// Returns the configuration of the demo with other addresses of the bank, the service and the
+    /// example applications.
     ///
     /// # Errors
-    /// As [`demo`](Self::demo).
+    /// Only if the built-in configuration is broken with these addresses.
     pub fn demo_at(bank: &str, public_url: &str, app: &str) -> Result<Self, ConfigError> {
         let text =
             DEMO.replace(DEMO_BANK, bank).replace(DEMO_PLAID, public_url).replace(DEMO_APP, app);
@@ -150,7 +151,7 @@ impl Config {
         Self::complete(file, None, Overrides::default(), &|_| None)
     }
 
-    /// The configuration that the program comes with, as a file to begin with.
+    /// Returns the built-in configuration as the text of an example file.
     #[must_use]
     pub fn example() -> &'static str {
         DEMO
@@ -172,7 +173,7 @@ impl Config {
         let listens_elsewhere = over.listen.is_some() || own.listen.is_some();
         let mut base = built_in.settings;
         if profile == Profile::Production {
-            // Nothing of the demo slips in.
+            // Production inherits nothing from the demo.
             base.local_webhooks = None;
             base.private_webhooks = None;
             base.app_listen = None;
@@ -190,7 +191,7 @@ impl Config {
         };
         let somewhere = |text: Option<String>| text.filter(|text| !text.is_empty());
         let database = all.database.ok_or_else(|| {
-            ConfigError::new("say where Items are kept: --database sqlite:FILE or postgres://…")
+            ConfigError::new("the database is missing: set --database sqlite:FILE or postgres://…")
         })?;
         Ok(Self {
             profile,
@@ -223,7 +224,7 @@ impl Config {
 }
 
 impl Overrides {
-    /// These, and for what they leave open, those.
+    /// Returns these settings, completed by those of `other`.
     fn or(self, other: Self) -> Self {
         Self {
             profile: self.profile.or(other.profile),
@@ -246,7 +247,7 @@ impl Overrides {
         }
     }
 
-    /// The files that a configuration names are beside it.
+    /// Makes file names relative to the folder of the configuration file.
     fn in_folder(mut self, folder: &Path) -> Self {
         let files = [
             &mut self.key_file,
@@ -266,7 +267,8 @@ impl Overrides {
 
 impl File {
     fn parse(text: &str, folder: &Path, name: &str) -> Result<Self, ConfigError> {
-        // The message of the parser alone: its picture of the line may show a secret.
+        // Uses only the message of the parser, because its excerpt of the line may contain a
+        // secret.
         let wrong = |error: toml::de::Error| {
             let line = error
                 .span()
@@ -302,9 +304,9 @@ fn tls(
         (None, None, true) => Ok(Tls::Proxy),
         (Some(certificate), Some(key), false) => Ok(Tls::Files { certificate, key }),
         (Some(_), Some(_), true) => Err(ConfigError::new(
-            "tls_proxy says that a proxy speaks TLS, tls_certificate that this program does: one of them",
+            "tls_proxy means that a proxy serves TLS, tls_certificate that this program does: set only one of them",
         )),
-        _ => Err(ConfigError::new("tls_certificate and tls_key go together")),
+        _ => Err(ConfigError::new("tls_certificate and tls_key must be set together")),
     }
 }
 
@@ -318,7 +320,7 @@ impl std::str::FromStr for Database {
         if let Some(file) = text.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
             return Ok(Self::Sqlite(PathBuf::from(file)));
         }
-        // The text is not repeated: it may hold a password.
+        // The error does not repeat the text, which may contain a password.
         match url::Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => Ok(Self::Postgres(url)),
             _ => Err(ConfigError::new(
@@ -334,7 +336,7 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Without the password.
+/// Formats the database without its password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -344,7 +346,7 @@ impl fmt::Display for Database {
                 let mut shown = url.clone();
                 shown.set_query(None);
                 if shown.password().is_some() {
-                    // Fails for addresses without a host alone, and those have no password.
+                    // Fails only for URLs without a host, which have no password.
                     let _ = shown.set_password(Some("***"));
                 }
                 f.write_str(shown.as_str())
@@ -384,7 +386,7 @@ mod tests {
         let none = read("database = 'sqlite:x'", over.clone()).unwrap();
         assert!(none.applications.is_empty() && none.institutions.is_empty());
         assert!(!none.private_webhooks && !none.local_webhooks && none.app_listen.is_none());
-        assert!(read("", over).unwrap_err().to_string().contains("where Items are kept"));
+        assert!(read("", over).unwrap_err().to_string().contains("the database is missing"));
     }
 
     #[test]

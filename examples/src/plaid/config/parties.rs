@@ -1,6 +1,6 @@
 //! The clients of a demo Plaid: banks and applications.
 //!
-//! A secret stands in the file itself (`secret`), in a file of its own (`secret_file`), or in the
+//! A secret is in the configuration file (`secret`), in a separate file (`secret_file`), or in the
 //! environment, which wins.
 
 use super::layer::{ConfigError, Environ};
@@ -11,7 +11,7 @@ use px_types::{
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// How users sign in at a bank.
+/// The way in which users sign in at a bank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignInMode {
@@ -22,7 +22,7 @@ pub enum SignInMode {
     Credentials,
 }
 
-/// The picture of a logo.
+/// The icon of a logo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Icon {
@@ -40,74 +40,74 @@ pub enum Icon {
 /// A bank: a partner, and a client of this service.
 #[derive(Clone, Debug)]
 pub struct Institution {
-    /// Its id.
+    /// The id.
     pub id: InstitutionId,
-    /// Its name, shown to users.
+    /// The name that users see.
     pub name: String,
-    /// Where it is called.
+    /// The base URL of its API.
     pub base_url: String,
-    /// Who its answers come from; its address when `None`.
+    /// The OAuth issuer. `None` means the base URL.
     pub issuer: Option<String>,
     /// The color of its logo, `#rrggbb`.
     pub color: Option<String>,
-    /// How its users sign in.
+    /// The sign-in mode.
     pub mode: SignInMode,
-    /// Who this service is at the bank.
+    /// The client id of this service at the bank.
     pub own_client_id: ClientId,
-    /// With what secret.
+    /// The secret of this service at the bank.
     pub own_secret: ClientSecret,
-    /// Who the bank is at this service.
+    /// The client id of the bank at this service.
     pub client_id: ClientId,
-    /// With what secret.
+    /// The secret of the bank at this service.
     pub secret: ClientSecret,
-    /// Where its users may be sent back to; compared byte by byte.
+    /// The registered redirect URIs; compared byte by byte.
     pub redirect_uris: Vec<String>,
-    /// The applications that it may ask its users to connect.
+    /// The applications that it may offer to its users.
     pub targets: Vec<Target>,
 }
 
-/// An application that a bank may ask its users to connect, and what it calls it by.
+/// An application that a bank may offer to its users, and the bank's token for it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// The application.
+    /// The id of the application.
     pub application_id: ApplicationId,
-    /// What this service gave the bank for it.
+    /// The token that this service gave to the bank.
     pub token: TargetApplicationToken,
 }
 
 /// An application of a developer: a client of this service.
 #[derive(Clone, Debug)]
 pub struct Application {
-    /// Its id.
+    /// The id.
     pub id: ApplicationId,
-    /// Who it is at this service.
+    /// The client id at this service.
     pub client_id: ClientId,
-    /// With what secret.
+    /// The client secret at this service.
     pub secret: ClientSecret,
-    /// Its name, shown to users.
+    /// The name that users see.
     pub name: String,
-    /// Its page.
+    /// The URL of its website.
     pub url: Option<String>,
-    /// Why it wants access, in its own words.
+    /// Its reason for access, shown to users.
     pub reason: Option<String>,
-    /// What it is for.
+    /// Its use case, shown to users.
     pub use_case: Option<String>,
-    /// The company behind it.
+    /// The legal name of its company.
     pub company: Option<String>,
     /// The color of its logo, `#rrggbb`.
     pub color: Option<String>,
-    /// The picture of its logo; its first letter unless given.
+    /// The icon of its logo [default: its first letter].
     pub icon: Icon,
-    /// What it may ask for.
+    /// The products that it may request.
     pub products: Vec<Product>,
-    /// Where users may be sent back to; compared byte by byte.
+    /// The registered redirect URIs; compared byte by byte.
     pub redirect_uris: Vec<String>,
-    /// Where its webhooks go.
+    /// Its webhook URL.
     pub webhook: Option<String>,
 }
 
-/// A bank as it stands in a file.
+/// A bank in a configuration file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InstitutionEntry {
@@ -130,7 +130,7 @@ pub(super) struct InstitutionEntry {
     targets: Vec<Target>,
 }
 
-/// An application as it stands in a file.
+/// An application in a configuration file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApplicationEntry {
@@ -158,9 +158,9 @@ impl InstitutionEntry {
         folder: &Path,
         environ: &Environ<'_>,
     ) -> Result<Institution, ConfigError> {
-        let own = format!("PX_PLAID_BANK_SECRET_{}", shouted(self.id.as_str()));
+        let own = format!("PX_PLAID_BANK_SECRET_{}", env_name(self.id.as_str()));
         let own_secret = secret(&own, self.own_secret, self.own_secret_file, folder, environ)?;
-        let theirs = format!("PX_PLAID_SECRET_{}", shouted(self.client_id.as_str()));
+        let theirs = format!("PX_PLAID_SECRET_{}", env_name(self.client_id.as_str()));
         let secret = secret(&theirs, self.secret, self.secret_file, folder, environ)?;
         Ok(Institution {
             id: self.id,
@@ -185,7 +185,7 @@ impl ApplicationEntry {
         folder: &Path,
         environ: &Environ<'_>,
     ) -> Result<Application, ConfigError> {
-        let theirs = format!("PX_PLAID_SECRET_{}", shouted(self.client_id.as_str()));
+        let theirs = format!("PX_PLAID_SECRET_{}", env_name(self.client_id.as_str()));
         let secret = secret(&theirs, self.secret, self.secret_file, folder, environ)?;
         Ok(Application {
             id: self.id,
@@ -206,14 +206,14 @@ impl ApplicationEntry {
 }
 
 impl Institution {
-    /// Who its answers come from.
+    /// Returns the OAuth issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
         self.issuer.as_deref().unwrap_or(&self.base_url)
     }
 }
 
-/// A secret from where it is kept. What the environment has wins.
+/// Reads a secret from the environment, the configuration or its file. The environment wins.
 fn secret(
     variable: &str,
     written: Option<ClientSecret>,
@@ -233,14 +233,14 @@ fn secret(
             Ok(ClientSecret::new(text.trim_end_matches(['\r', '\n'])))
         }
         _ => Err(ConfigError::new(format!(
-            "a secret is missing: set {variable} in the environment, or give one of the secret \
-             and its file in the configuration"
+            "a secret is missing: set {variable} in the environment, or either the secret or \
+             its file in the configuration"
         ))),
     }
 }
 
-/// An id as a part of a variable's name.
-fn shouted(id: &str) -> String {
+/// Converts an id to a part of an environment variable's name.
+fn env_name(id: &str) -> String {
     id.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
         .collect()
@@ -263,6 +263,6 @@ mod tests {
         assert_eq!(read(Some("file"), Some("environment")).unwrap(), "environment");
         let error = read(None, None).unwrap_err().to_string();
         assert!(error.contains("PX_PLAID_SECRET_APP"), "{error}");
-        assert_eq!(shouted("budget-app.2"), "BUDGET_APP_2");
+        assert_eq!(env_name("budget-app.2"), "BUDGET_APP_2");
     }
 }

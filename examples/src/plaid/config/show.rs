@@ -1,11 +1,11 @@
-//! A configuration as it may be shown: every setting, no secret.
+//! Output of a configuration: every setting, no secret.
 
 use super::{Config, Tls};
 use serde_json::{Value, json};
 use std::fmt;
 
 impl Config {
-    /// The settings without their secrets, for programs that read them.
+    /// Returns the settings without their secrets, as JSON.
     #[must_use]
     pub fn redacted(&self) -> Value {
         let text = |id: &dyn fmt::Display| Value::String(id.to_string());
@@ -14,11 +14,11 @@ impl Config {
         };
         let banks = self.institutions.iter().map(|bank| {
             json!({
-                "id": text(&bank.id), "name": bank.name, "base_url": plain(&bank.base_url),
-                "issuer": plain(bank.issuer()), "color": bank.color, "mode": format!("{:?}", bank.mode).to_lowercase(),
+                "id": text(&bank.id), "name": bank.name, "base_url": without_credentials(&bank.base_url),
+                "issuer": without_credentials(bank.issuer()), "color": bank.color, "mode": format!("{:?}", bank.mode).to_lowercase(),
                 "own_client_id": text(&bank.own_client_id), "own_secret": "***",
                 "client_id": text(&bank.client_id), "secret": "***",
-                "redirect_uris": all_plain(&bank.redirect_uris),
+                "redirect_uris": all_without_credentials(&bank.redirect_uris),
                 "targets": bank.targets.iter().map(|target| {
                     json!({ "application_id": text(&target.application_id), "token": "***" })
                 }).collect::<Vec<_>>(),
@@ -27,11 +27,11 @@ impl Config {
         let apps = self.applications.iter().map(|app| {
             json!({
                 "id": text(&app.id), "client_id": text(&app.client_id), "secret": "***",
-                "name": app.name, "url": app.url.as_deref().map(plain), "reason": app.reason, "use_case": app.use_case,
+                "name": app.name, "url": app.url.as_deref().map(without_credentials), "reason": app.reason, "use_case": app.use_case,
                 "company": app.company, "color": app.color, "icon": format!("{:?}", app.icon).to_lowercase(),
                 "products": app.products.iter().map(|product| product.as_str()).collect::<Vec<_>>(),
-                "redirect_uris": all_plain(&app.redirect_uris),
-                // A path or a query may hold a token of the application's own.
+                "redirect_uris": all_without_credentials(&app.redirect_uris),
+                // The path or the query may contain a token of the application.
                 "webhook": app.webhook.as_deref().map(origin),
             })
         });
@@ -45,7 +45,7 @@ impl Config {
         json!({
             "profile": self.profile.as_str(),
             "listen": self.listen,
-            "public_url": plain(&self.public_url),
+            "public_url": without_credentials(&self.public_url),
             "metrics_listen": self.metrics_listen,
             "app_listen": self.app_listen,
             "database": self.database.to_string(),
@@ -65,7 +65,7 @@ impl Config {
         })
     }
 
-    /// The same, one setting a line.
+    /// Returns the settings without their secrets, one per line.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -101,23 +101,24 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// An address without a name and a password in it. Such a one is refused, and shown all the same.
-fn plain(text: &str) -> String {
+/// Removes the user name and the password from a URL. Validation refuses such a URL, but the output
+/// contains it.
+fn without_credentials(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
         Ok(mut url) => {
-            // Fails for addresses without a host alone, and those have neither.
+            // Fails only for URLs without a host, which have neither.
             let _ = url.set_username("***").and_then(|()| url.set_password(None));
             url.into()
         }
-        // Who knows what was meant.
+        // The text may contain credentials.
         Err(_) if text.contains('@') => "(no URL)".to_owned(),
         Err(_) => text.to_owned(),
     }
 }
 
-fn all_plain(all: &[String]) -> Vec<String> {
-    all.iter().map(|text| plain(text)).collect()
+fn all_without_credentials(all: &[String]) -> Vec<String> {
+    all.iter().map(|text| without_credentials(text)).collect()
 }
 
 fn origin(url: &str) -> String {

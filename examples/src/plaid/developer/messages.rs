@@ -1,4 +1,4 @@
-//! What an application asks for and is answered.
+//! Requests and responses of the developer endpoints.
 
 use px_items::items::{self, RemovedTransaction, SyncPage};
 use px_types::{
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// The request of most endpoints.
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct ReadRequest {
     pub(super) access_token: ItemAccessToken,
     pub(super) options: Option<Options>,
 }
@@ -31,7 +31,8 @@ pub(super) struct TransactionsGetRequest {
     pub(super) options: Option<TransactionsOptions>,
 }
 
-/// Pages go on by a cursor, not by an offset: what is added meanwhile moves no row.
+/// The options of `/transactions/get`. Pages use a cursor instead of an offset, so that new
+/// transactions shift no row.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TransactionsOptions {
     pub(super) account_ids: Option<Vec<AccountId>>,
@@ -46,27 +47,27 @@ pub(super) struct SyncRequest {
     pub(super) count: Option<usize>,
 }
 
-/// An answer with the id of its request.
+/// A response with the id of its request.
 #[derive(Serialize)]
-pub(super) struct Read<'r, T> {
+pub(super) struct WithRequestId<'r, T> {
     #[serde(flatten)]
-    pub(super) answer: T,
+    pub(super) response: T,
     pub(super) request_id: &'r str,
 }
 
 #[derive(Serialize)]
-pub(super) struct AccountsAnswer {
+pub(super) struct AccountsResponse {
     pub(super) accounts: Vec<Account>,
     pub(super) item: Item,
 }
 
 #[derive(Serialize)]
-pub(super) struct BalancesAnswer {
+pub(super) struct BalancesResponse {
     pub(super) accounts: Vec<Balance>,
     pub(super) item: Item,
 }
 
-/// The balances of an account, under the names that they have on an account.
+/// The balances of an account, with the field names of an account.
 #[derive(Serialize)]
 pub(super) struct Balance {
     id: AccountId,
@@ -80,7 +81,7 @@ pub(super) struct Balance {
 }
 
 #[derive(Serialize)]
-pub(super) struct IdentityAnswer {
+pub(super) struct IdentityResponse {
     pub(super) accounts: Vec<Account>,
     pub(super) identities: Vec<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,14 +90,14 @@ pub(super) struct IdentityAnswer {
 }
 
 #[derive(Serialize)]
-pub(super) struct HoldingsAnswer {
+pub(super) struct HoldingsResponse {
     pub(super) accounts: Vec<Account>,
     pub(super) securities: Vec<Security>,
     pub(super) item: Item,
 }
 
 #[derive(Serialize)]
-pub(super) struct TransactionsAnswer {
+pub(super) struct TransactionsResponse {
     pub(super) accounts: Vec<Account>,
     pub(super) transactions: Vec<Transaction>,
     pub(super) securities: Vec<Security>,
@@ -107,7 +108,7 @@ pub(super) struct TransactionsAnswer {
 }
 
 #[derive(Serialize)]
-pub(super) struct SyncAnswer {
+pub(super) struct SyncResponse {
     added: Vec<Transaction>,
     modified: Vec<Transaction>,
     removed: Vec<Removed>,
@@ -135,7 +136,7 @@ impl From<items::Balance> for Balance {
     }
 }
 
-impl From<SyncPage> for SyncAnswer {
+impl From<SyncPage> for SyncResponse {
     fn from(page: SyncPage) -> Self {
         let removed = |row: RemovedTransaction| Removed {
             transaction_id: row.transaction_id,

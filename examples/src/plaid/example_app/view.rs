@@ -1,6 +1,6 @@
-//! What the application's page looks like. Everything that came from outside is escaped by maud.
+//! The HTML of the example application. maud escapes all external text.
 
-use super::{super::config::Application, Shown};
+use super::{super::config::Application, BankView};
 use crate::{
     PLAID_NAME,
     pages::{readable, subtype},
@@ -13,7 +13,7 @@ use px_types::{
     webhook::WebhookEvent,
 };
 
-fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Markup) -> Markup {
+fn layout(app: &Application, path: &str, link: &str, reload: bool, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -21,7 +21,7 @@ fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Mark
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                @if again { meta http-equiv="refresh" content="2"; }
+                @if reload { meta http-equiv="refresh" content="2"; }
                 title { (isolated(&app.name)) }
                 link rel="stylesheet" href={ (path) "/style.css" };
             }
@@ -37,7 +37,7 @@ fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Mark
     }
 }
 
-/// The sign-in page.
+/// Renders the sign-in page.
 pub(super) fn sign_in(app: &Application, path: &str, wrong: bool, link: &str) -> Markup {
     layout(
         app,
@@ -62,24 +62,24 @@ pub(super) fn sign_in(app: &Application, path: &str, wrong: bool, link: &str) ->
     )
 }
 
-/// The one page.
+/// Renders the only page.
 pub(super) fn home(
     app: &Application,
     path: &str,
     csrf: &str,
-    shown: &[Shown],
+    shown: &[BankView],
     webhooks: &[String],
     link: &str,
 ) -> Markup {
-    let waits = |one: &Shown| {
+    let is_waiting = |one: &BankView| {
         one.accounts.as_ref().is_err_and(|error| error.error_code == "PRODUCT_NOT_READY")
     };
-    let again = shown.iter().any(waits);
+    let reload = shown.iter().any(is_waiting);
     layout(
         app,
         path,
         link,
-        again,
+        reload,
         &html! {
             section class="hero" {
                 h1 { @if shown.is_empty() { "All your money on one page" } @else { "Your accounts" } }
@@ -102,7 +102,7 @@ pub(super) fn home(
     )
 }
 
-fn bank(path: &str, csrf: &str, one: &Shown) -> Markup {
+fn bank(path: &str, csrf: &str, one: &BankView) -> Markup {
     html! {
         section class="card" {
             div class="head" {
@@ -127,13 +127,13 @@ fn bank(path: &str, csrf: &str, one: &Shown) -> Markup {
                 Err(error) if error.error_code == "PRODUCT_NOT_READY" => {
                     p role="status" { "Your accounts are on their way…" }
                 }
-                Err(error) => p class="ended" { (trouble(error)) }
+                Err(error) => p class="ended" { (error_text(error)) }
             }
         }
     }
 }
 
-/// What the application is for: its reason to ask, as a promise of its own.
+/// Returns the application's reason for access, as a statement.
 fn promise(app: &Application) -> String {
     let reason = app.reason.as_deref().unwrap_or_default();
     let text = reason.strip_prefix("To ").unwrap_or(reason);
@@ -141,8 +141,8 @@ fn promise(app: &Application) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Why nothing is shown, for whoever owns the accounts and not for whoever wrote the program.
-fn trouble(error: &PlaidError) -> &str {
+/// Returns the error text for the owner of the accounts, not for a developer.
+fn error_text(error: &PlaidError) -> &str {
     match error.error_code.as_str() {
         "ITEM_LOGIN_REQUIRED" => "Your bank wants you to sign in again. Connect it once more.",
         "INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND" => {
@@ -152,8 +152,8 @@ fn trouble(error: &PlaidError) -> &str {
     }
 }
 
-/// What a webhook says, in words.
-pub(super) fn news(event: &WebhookEvent) -> String {
+/// Describes a webhook.
+pub(super) fn describe(event: &WebhookEvent) -> String {
     let text = match event {
         WebhookEvent::InitialUpdate(_) => "Your first transactions are here",
         WebhookEvent::HistoricalUpdate(_) => "All transactions of two years are here",
@@ -166,7 +166,7 @@ pub(super) fn news(event: &WebhookEvent) -> String {
         WebhookEvent::UserPermissionRevoked(_) => "You disconnected us at your bank",
         WebhookEvent::UserAccountRevoked(_) => "You took an account back at your bank",
         WebhookEvent::ItemAddResult(_) => "You connected us from your bank’s site",
-        // What is written for programs alone is shown as it is.
+        // Other events are shown by their codes.
         other => {
             return format!("{}: {}", other.webhook_type().as_str(), other.webhook_code().as_str());
         }
@@ -192,23 +192,23 @@ fn day(date: Date) -> Markup {
 
 fn transaction(row: &Transaction) -> Markup {
     let merchant = row.merchant.as_ref().and_then(|merchant| merchant.name.as_deref());
-    // People read money that comes in as a plus; on the wire it is what goes out.
-    let comes_in = row.amount < Amount::ZERO;
+    // Incoming money is negative on the wire and shown with a plus sign.
+    let is_incoming = row.amount < Amount::ZERO;
     html! {
         li {
             span { strong { (merchant.or(row.description.as_deref()).unwrap_or("Transaction")) } small {
                 (day(row.date())) @if row.is_pending() { " · Pending" }
             } }
-            span class={ "amount" @if comes_in { " in" } } {
-                @if comes_in { "+" (readable(-row.amount, &row.unit)) }
+            span class={ "amount" @if is_incoming { " in" } } {
+                @if is_incoming { "+" (readable(-row.amount, &row.unit)) }
                 @else { "−" (readable(row.amount, &row.unit)) }
             }
         }
     }
 }
 
-/// Something failed.
-pub(super) fn fault(app: &Application, path: &str, what: &str) -> Markup {
+/// Renders an error page.
+pub(super) fn error_page(app: &Application, path: &str, what: &str) -> Markup {
     layout(
         app,
         path,

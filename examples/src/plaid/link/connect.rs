@@ -1,28 +1,28 @@
-//! The application is connected: after a sign-in, or with a bank's user's consent alone.
+//! NewConnection an application: after a sign-in, or with the consent of a bank's user.
 
 use super::{
-    Fault, Form, Frame, Link, Message, Next, Purpose, Step, Visit, view,
+    Form, Frame, Link, LinkError, Message, Purpose, Redirect, Step, Visit, view,
     visit::{Authorized, Connected},
 };
-use crate::plaid::{config::Institution, desk::Connecting};
+use crate::plaid::{config::Institution, link_items::NewConnection};
 use axum::response::Response;
 use http::StatusCode;
 use px_types::{AccountId, model::account::Account};
 use std::collections::BTreeSet;
 
 impl Link {
-    /// Connects the application to the accounts that the user shared: all that the authorization
-    /// shows, or those that were picked here.
+    /// Connects the application to the shared accounts: the selected ones, or all of the
+    /// authorization.
     pub(super) async fn connect(
         &self,
         visit: &mut Visit,
         bank: &Institution,
         authorized: Authorized,
         picked: Option<BTreeSet<AccountId>>,
-    ) -> Result<(), Fault> {
-        let order = &visit.order;
-        let repairs = match &order.purpose {
-            // Another user's accounts do not repair this one's.
+    ) -> Result<(), LinkError> {
+        let link_request = &visit.link_request;
+        let is_repair = match &link_request.purpose {
+            // Another user's accounts cannot repair this Item.
             Purpose::Repair { institution, user }
                 if *institution != bank.id || *user != authorized.user_id =>
             {
@@ -33,54 +33,59 @@ impl Link {
             Purpose::Repair { .. } => true,
             _ => false,
         };
-        let app = self.application(&order.application).ok_or(Fault::Gone)?;
+        let app = self.application(&link_request.application).ok_or(LinkError::Gone)?;
         let accounts = shared(&authorized.accounts, picked.as_ref());
         let public_token = self
             .0
-            .desk
-            .connect(Connecting {
+            .link_items
+            .connect(NewConnection {
                 institution: &bank.id,
                 app,
-                products: &order.products,
-                webhook: order.webhook.as_deref().or(app.webhook.as_deref()),
+                products: &link_request.products,
+                webhook: link_request.webhook.as_deref().or(app.webhook.as_deref()),
                 authorized,
                 picked,
-                // Without a page to return to, its webhook is how the application learns of it.
-                tell: (order.redirect_uri.is_none() && !repairs).then(|| order.whose.clone()),
+                // Without a redirect URI, the webhook notifies the application of the connection.
+                notify: (link_request.redirect_uri.is_none() && !is_repair)
+                    .then(|| link_request.item_user.clone()),
             })
             .await?;
-        // Its access token goes on: there is nothing to exchange.
-        let public_token = public_token.filter(|_| !repairs);
+        // After a repair, the existing access token stays valid, so there is nothing to exchange.
+        let public_token = public_token.filter(|_| !is_repair);
         let institution = bank.id.clone();
         visit.step = Step::Done(Box::new(Connected { institution, accounts, public_token }));
         Ok(())
     }
 
-    /// The user picked accounts here.
-    pub(super) async fn share(&self, visit: &mut Visit, form: &Form) -> Result<Next, Fault> {
-        let Step::Accounts(bank, authorized) = &visit.step else { return Ok(Next::Page) };
-        let bank = self.bank(bank).ok_or(Fault::Gone)?;
+    /// Processes the selection of accounts.
+    pub(super) async fn share(
+        &self,
+        visit: &mut Visit,
+        form: &Form,
+    ) -> Result<Redirect, LinkError> {
+        let Step::Accounts(bank, authorized) = &visit.step else { return Ok(Redirect::Visit) };
+        let bank = self.bank(bank).ok_or(LinkError::Gone)?;
         let authorized = Authorized::clone(authorized);
         let picked = picked(&authorized.accounts, form);
         if picked.is_empty() {
             visit.message = Some(Message::NonePicked);
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         }
         self.connect(visit, bank, authorized, Some(picked)).await?;
-        Ok(Next::Page)
+        Ok(Redirect::Visit)
     }
 
-    /// The page of consent, or the one that waits for what it is to show.
+    /// Renders the consent page, or a waiting page until the accounts are known.
     pub(super) async fn show_consent(
         &self,
         frame: &Frame<'_>,
         visit: &Visit,
-    ) -> Result<Response, Fault> {
-        let Purpose::CrossApp { institution, item, .. } = &visit.order.purpose else {
-            return Err(Fault::Gone);
+    ) -> Result<Response, LinkError> {
+        let Purpose::CrossApp { institution, item, .. } = &visit.link_request.purpose else {
+            return Err(LinkError::Gone);
         };
-        let bank = self.bank(institution).ok_or(Fault::Gone)?;
-        let accounts = self.0.desk.accounts_of(item).await?.ok_or(Fault::Gone)?;
+        let bank = self.bank(institution).ok_or(LinkError::Gone)?;
+        let accounts = self.0.link_items.accounts_of(item).await?.ok_or(LinkError::Gone)?;
         let body = match accounts.is_empty() {
             true => view::wait(frame, bank),
             false => view::consent(frame, bank, &accounts),
@@ -88,48 +93,54 @@ impl Link {
         Ok(super::web::page(StatusCode::OK, body, self.targets(visit)))
     }
 
-    /// A bank's user decided.
-    pub(super) async fn consent(&self, visit: &mut Visit, form: &Form) -> Result<Next, Fault> {
+    /// Processes the decision of a bank's user.
+    pub(super) async fn consent(
+        &self,
+        visit: &mut Visit,
+        form: &Form,
+    ) -> Result<Redirect, LinkError> {
         let (Step::Consent, Purpose::CrossApp { institution, item, .. }) =
-            (&visit.step, &visit.order.purpose)
+            (&visit.step, &visit.link_request.purpose)
         else {
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         };
         match form.one("decision") {
             "allow" => {}
             "deny" => {
                 visit.step = Step::Ended;
-                let Some(uri) = &visit.order.redirect_uri else { return Ok(Next::Page) };
+                let Some(uri) = &visit.link_request.redirect_uri else {
+                    return Ok(Redirect::Visit);
+                };
                 let fields =
                     [("link_token", visit.link_token.expose()), ("error", "access_denied")];
-                return Ok(Next::Away(super::with_fields(uri, &fields)));
+                return Ok(Redirect::Away(super::with_fields(uri, &fields)));
             }
             _ => {
                 visit.message = Some(Message::Undecided);
-                return Ok(Next::Page);
+                return Ok(Redirect::Visit);
             }
         }
-        let accounts = self.0.desk.accounts_of(item).await?.ok_or(Fault::Gone)?;
+        let accounts = self.0.link_items.accounts_of(item).await?.ok_or(LinkError::Gone)?;
         let picked = picked(&accounts, form);
         if picked.is_empty() {
             visit.message = Some(Message::NonePicked);
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         }
-        let app = self.application(&visit.order.application).ok_or(Fault::Gone)?;
+        let app = self.application(&visit.link_request.application).ok_or(LinkError::Gone)?;
         let shown = shared(&accounts, Some(&picked));
         let institution = institution.clone();
-        let asked = (&*visit.order.products, &visit.order.whose);
-        let joined = self.0.desk.join(item, app, asked, picked).await?;
+        let terms = (&*visit.link_request.products, &visit.link_request.item_user);
+        let joined = self.0.link_items.join(item, app, terms, picked).await?;
         if !joined {
-            return Err(Fault::Gone);
+            return Err(LinkError::Gone);
         }
         let connected = Connected { institution, accounts: shown, public_token: None };
         visit.step = Step::Done(Box::new(connected));
-        Ok(Next::Page)
+        Ok(Redirect::Visit)
     }
 }
 
-/// The accounts of a form, of those that there are.
+/// Returns the accounts that the form selects.
 fn picked(all: &[Account], form: &Form) -> BTreeSet<AccountId> {
     let ids = all.iter().map(|account| &account.id);
     ids.filter(|id| form.all("account_id").any(|given| given == id.as_str())).cloned().collect()

@@ -1,6 +1,6 @@
-//! The user signs in: at the bank, or here with what the bank asks for.
+//! Sign-in: at the bank, or here with the credentials and factors that the bank requires.
 
-use super::{Fault, Form, Link, Message, Next, Purpose, Step, Visit, visit::Authorized};
+use super::{Form, Link, LinkError, Message, Purpose, Redirect, Step, Visit, visit::Authorized};
 use crate::plaid::config::{Institution, SignInMode};
 use px_client::{
     Error, PartnerClient,
@@ -11,39 +11,39 @@ use px_types::{
     InstitutionId, KbaAnswer, OneTimeCode, Password, Username, partner::AuthorizationError,
 };
 
-/// The fifth wrong answer locks a challenge (`px.md` section 5).
-const WRONG_ANSWERS: u8 = 5;
+/// Number of wrong answers that locks a challenge (`px.md` section 5).
+const MAX_WRONG_ANSWERS: u8 = 5;
 
 impl Link {
-    /// The user goes on from the first page.
-    pub(super) async fn begin(&self, visit: &mut Visit, id: &str) -> Result<Next, Fault> {
+    /// Continues from the first page.
+    pub(super) async fn begin(&self, visit: &mut Visit, id: &str) -> Result<Redirect, LinkError> {
         if !matches!(visit.step, Step::Welcome) {
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         }
-        match &visit.order.purpose {
+        match &visit.link_request.purpose {
             Purpose::Repair { institution, .. } => {
                 let bank = institution.clone();
                 self.go_to(visit, id, &bank)
             }
             _ => {
                 visit.step = Step::Choose;
-                Ok(Next::Page)
+                Ok(Redirect::Visit)
             }
         }
     }
 
-    /// The user chose a bank.
+    /// Processes the choice of a bank.
     pub(super) async fn choose(
         &self,
         visit: &mut Visit,
         id: &str,
         form: &Form,
-    ) -> Result<Next, Fault> {
+    ) -> Result<Redirect, LinkError> {
         if !matches!(visit.step, Step::Choose | Step::AtBank(..)) {
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         }
         let chosen = InstitutionId::new(form.one("institution_id")).ok();
-        let fixed = match &visit.order.purpose {
+        let fixed = match &visit.link_request.purpose {
             Purpose::Repair { institution, .. } => Some(institution.clone()),
             _ => None,
         };
@@ -52,21 +52,26 @@ impl Link {
             Some(bank) => self.go_to(visit, id, &bank),
             None => {
                 visit.message = Some(Message::NoSuchBank);
-                Ok(Next::Page)
+                Ok(Redirect::Visit)
             }
         }
     }
 
-    /// Sends the user to a bank, or shows its form.
-    fn go_to(&self, visit: &mut Visit, id: &str, bank: &InstitutionId) -> Result<Next, Fault> {
+    /// Sends the user to a bank, or shows the sign-in form of a bank in credentials mode.
+    fn go_to(
+        &self,
+        visit: &mut Visit,
+        id: &str,
+        bank: &InstitutionId,
+    ) -> Result<Redirect, LinkError> {
         let (Some(institution), Some(client)) = (self.bank(bank), self.0.banks.client(bank)) else {
-            return Err(Fault::Gone);
+            return Err(LinkError::Gone);
         };
         if institution.mode == SignInMode::Credentials {
             visit.step = Step::SignIn(bank.clone(), String::new());
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         }
-        let app = self.application(&visit.order.application).ok_or(Fault::Gone)?;
+        let app = self.application(&visit.link_request.application).ok_or(LinkError::Gone)?;
         let mut request =
             AuthorizationRequest::new(format!("{}/link/oauth", self.0.config.public_url));
         request.issuer = Some(institution.issuer().to_owned());
@@ -76,28 +81,32 @@ impl Link {
         let (url, pending) = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                self.not_answered(visit, institution, &error);
-                return Ok(Next::Page);
+                self.bank_failed(visit, institution, &error);
+                return Ok(Redirect::Visit);
             }
         };
-        // The state is known to the authorization alone; the URL is where it can be read.
+        // `PendingAuthorization` does not expose the state, so it is read from the URL.
         let state = url.query_pairs().find(|(name, _)| name == "state");
         if let Some((_, state)) = state {
-            self.0.visits.expect(id, &state);
+            self.0.visits.expect_state(id, &state);
         }
         visit.step = Step::AtBank(bank.clone(), Box::new(pending));
-        Ok(Next::Away(url.into()))
+        Ok(Redirect::Away(url.into()))
     }
 
-    /// The user came back from the bank, with its answer in the query.
-    pub(super) async fn come_back(&self, visit: &mut Visit, query: &str) -> Result<(), Fault> {
+    /// Processes the callback of a bank. The query contains its response.
+    pub(super) async fn handle_callback(
+        &self,
+        visit: &mut Visit,
+        query: &str,
+    ) -> Result<(), LinkError> {
         let Step::AtBank(id, pending) = &visit.step else { return Ok(()) };
         let (id, pending) = (id.clone(), pending.clone());
         let (Some(bank), Some(client)) = (self.bank(&id), self.0.banks.client(&id)) else {
-            return Err(Fault::Gone);
+            return Err(LinkError::Gone);
         };
-        // Whatever comes of it, this answer is taken once.
-        visit.step = self.chooses_again(visit);
+        // A callback is accepted once, whatever its result.
+        visit.step = self.restart_step(visit);
         let accepted = match pending.check_callback(query) {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -106,7 +115,7 @@ impl Link {
                         Message::Declined(bank.name.clone())
                     }
                     _ => {
-                        tracing::warn!(institution = %id, %error, "an answer of a bank was not accepted");
+                        tracing::warn!(institution = %id, %error, "the callback of a bank was not accepted");
                         Message::Refused(bank.name.clone())
                     }
                 });
@@ -114,20 +123,20 @@ impl Link {
             }
         };
         let authorized = match client.exchange_code(accepted).await {
-            Ok(tokens) => self.who_and_what(client, tokens).await,
+            Ok(tokens) => self.fetch_user(client, tokens).await,
             Err(error) => Err(error),
         };
         match authorized {
             Ok(authorized) => self.connect(visit, bank, authorized, None).await,
             Err(error) => {
-                self.not_answered(visit, bank, &error);
+                self.bank_failed(visit, bank, &error);
                 Ok(())
             }
         }
     }
 
-    /// Whose tokens these are, and the accounts that they show.
-    async fn who_and_what(
+    /// Fetches the user and the accounts of tokens.
+    async fn fetch_user(
         &self,
         client: &PartnerClient,
         tokens: TokenSet,
@@ -138,121 +147,134 @@ impl Link {
         Ok(Authorized { tokens, user_id, accounts })
     }
 
-    /// Where a user is who did not get through.
-    fn chooses_again(&self, visit: &Visit) -> Step {
-        match &visit.order.purpose {
+    /// Returns the step at which a user starts again after a failure.
+    fn restart_step(&self, visit: &Visit) -> Step {
+        match &visit.link_request.purpose {
             Purpose::Repair { .. } => Step::Welcome,
             _ => Step::Choose,
         }
     }
 
-    /// The bank could not be asked, or said no.
-    fn not_answered(&self, visit: &mut Visit, bank: &Institution, error: &Error) {
+    /// Records a failed request to the bank, or its refusal.
+    fn bank_failed(&self, visit: &mut Visit, bank: &Institution, error: &Error) {
         tracing::warn!(institution = %bank.id, %error, "a sign-in failed at the bank");
-        visit.step = self.chooses_again(visit);
+        visit.step = self.restart_step(visit);
         visit.message = Some(match error.status() {
             Some(400..=499) => Message::Refused(bank.name.clone()),
             _ => Message::Unreachable(bank.name.clone()),
         });
     }
 
-    /// The user wants another bank.
-    pub(super) fn go_back(&self, visit: &mut Visit) -> Next {
+    /// Goes back to the choice of a bank.
+    pub(super) fn go_back(&self, visit: &mut Visit) -> Redirect {
         if matches!(visit.step, Step::AtBank(..) | Step::SignIn(..)) {
-            visit.step = self.chooses_again(visit);
+            visit.step = self.restart_step(visit);
         }
-        Next::Page
+        Redirect::Visit
     }
 
-    /// Name and password.
-    pub(super) async fn sign_in(&self, visit: &mut Visit, form: &Form) -> Result<Next, Fault> {
-        let Step::SignIn(bank, _) = &visit.step else { return Ok(Next::Page) };
+    /// Processes the name and the password.
+    pub(super) async fn sign_in(
+        &self,
+        visit: &mut Visit,
+        form: &Form,
+    ) -> Result<Redirect, LinkError> {
+        let Step::SignIn(bank, _) = &visit.step else { return Ok(Redirect::Visit) };
         let bank = bank.clone();
-        let client = self.0.banks.client(&bank).ok_or(Fault::Gone)?;
+        let client = self.0.banks.client(&bank).ok_or(LinkError::Gone)?;
         let (username, password) = (form.one("username"), form.one("password"));
-        let answer = client.sign_in(Username::new(username), Password::new(password)).await;
-        // Shown again after a wrong password; never kept beyond the visit.
+        let result = client.sign_in(Username::new(username), Password::new(password)).await;
+        // The name is shown again after a wrong password. It is not stored beyond the visit.
         let typed: String = username.chars().take(64).collect();
-        self.go_on(visit, &bank, answer, Step::SignIn(bank.clone(), typed)).await
+        self.next_step(visit, &bank, result, Step::SignIn(bank.clone(), typed)).await
     }
 
-    /// Where the code is to go.
-    pub(super) async fn send_code(&self, visit: &mut Visit, form: &Form) -> Result<Next, Fault> {
-        let Step::Delivery(bank, step) = &visit.step else { return Ok(Next::Page) };
+    /// Processes the choice of a delivery, and has the code sent.
+    pub(super) async fn send_code(
+        &self,
+        visit: &mut Visit,
+        form: &Form,
+    ) -> Result<Redirect, LinkError> {
+        let Step::Delivery(bank, step) = &visit.step else { return Ok(Redirect::Visit) };
         let (bank, step) = (bank.clone(), step.clone());
         let chosen = form.one("delivery_id");
-        let way = step.deliveries().iter().find(|way| way.id.as_str() == chosen).cloned();
-        let Some(way) = way else {
+        let delivery =
+            step.deliveries().iter().find(|delivery| delivery.id.as_str() == chosen).cloned();
+        let Some(delivery) = delivery else {
             visit.message = Some(Message::Undecided);
-            return Ok(Next::Page);
+            return Ok(Redirect::Visit);
         };
-        match step.clone().send(&way.id).await {
-            Ok(sent) => visit.step = Step::Code(bank, sent, way.mask, step),
+        match step.clone().send(&delivery.id).await {
+            Ok(sent) => visit.step = Step::Code(bank, sent, delivery.mask, step),
             Err(error) => self.sign_in_failed(visit, &bank, &error, None)?,
         }
-        Ok(Next::Page)
+        Ok(Redirect::Visit)
     }
 
-    pub(super) fn send_another(&self, visit: &mut Visit) -> Next {
+    pub(super) fn send_another(&self, visit: &mut Visit) -> Redirect {
         if let Step::Code(bank, _, _, step) = &visit.step {
             visit.step = Step::Delivery(bank.clone(), step.clone());
         }
-        Next::Page
+        Redirect::Visit
     }
 
-    /// A code: one that the bank sent, or one of the user's device.
-    pub(super) async fn check_code(&self, visit: &mut Visit, form: &Form) -> Result<Next, Fault> {
+    /// Processes a code: one that the bank sent, or one from the user's device.
+    pub(super) async fn check_code(
+        &self,
+        visit: &mut Visit,
+        form: &Form,
+    ) -> Result<Redirect, LinkError> {
         let typed: String = form.one("code").chars().filter(|c| !c.is_whitespace()).collect();
         let code = OneTimeCode::new(typed);
         let again = visit.step.clone();
-        let (bank, answer) = match again.clone() {
+        let (bank, result) = match again.clone() {
             Step::Code(bank, sent, ..) => (bank, sent.answer(code).await),
             Step::Totp(bank, step) => (bank, step.answer(code).await),
-            _ => return Ok(Next::Page),
+            _ => return Ok(Redirect::Visit),
         };
-        self.go_on(visit, &bank, answer, again).await
+        self.next_step(visit, &bank, result, again).await
     }
 
-    /// Answers to security questions.
+    /// Processes the answers to security questions.
     pub(super) async fn check_answers(
         &self,
         visit: &mut Visit,
         form: &Form,
-    ) -> Result<Next, Fault> {
+    ) -> Result<Redirect, LinkError> {
         let again = visit.step.clone();
-        let Step::Answers(bank, step) = again.clone() else { return Ok(Next::Page) };
+        let Step::Answers(bank, step) = again.clone() else { return Ok(Redirect::Visit) };
         let answers = step.questions().iter().enumerate();
         let answers = answers.map(|(n, question)| {
             (question.id.clone(), KbaAnswer::new(form.one(&format!("answer-{n}"))))
         });
         let answers = answers.collect();
-        let answer = step.answer(answers).await;
-        self.go_on(visit, &bank, answer, again).await
+        let result = step.answer(answers).await;
+        self.next_step(visit, &bank, result, again).await
     }
 
-    /// What a bank answered to a step of a sign-in.
-    async fn go_on(
+    /// Moves a visit on after the bank's response to a step of the sign-in.
+    async fn next_step(
         &self,
         visit: &mut Visit,
         bank: &InstitutionId,
-        answer: Result<SignInStep, Error>,
+        result: Result<SignInStep, Error>,
         again: Step,
-    ) -> Result<Next, Fault> {
+    ) -> Result<Redirect, LinkError> {
         let bank = bank.clone();
-        if answer.is_ok() {
+        if result.is_ok() {
             visit.wrong = 0;
         }
-        visit.step = match answer {
+        visit.step = match result {
             Ok(SignInStep::Done(token)) => {
-                let client = self.0.banks.client(&bank).ok_or(Fault::Gone)?;
+                let client = self.0.banks.client(&bank).ok_or(LinkError::Gone)?;
                 let mut tokens = TokenSet::new(token.auth_token, client.clock().now());
                 tokens.user_id = Some(token.user_id);
-                match self.who_and_what(client, tokens).await {
+                match self.fetch_user(client, tokens).await {
                     Ok(authorized) => Step::Accounts(bank, Box::new(authorized)),
                     Err(error) => {
-                        let institution = self.bank(&bank).ok_or(Fault::Gone)?;
-                        self.not_answered(visit, institution, &error);
-                        return Ok(Next::Page);
+                        let institution = self.bank(&bank).ok_or(LinkError::Gone)?;
+                        self.bank_failed(visit, institution, &error);
+                        return Ok(Redirect::Visit);
                     }
                 }
             }
@@ -265,38 +287,40 @@ impl Link {
             }
             Err(error) => {
                 self.sign_in_failed(visit, &bank, &error, Some(again))?;
-                return Ok(Next::Page);
+                return Ok(Redirect::Visit);
             }
         };
-        Ok(Next::Page)
+        Ok(Redirect::Visit)
     }
 
-    /// A step of a sign-in was refused; `again` is where a wrong answer is typed anew.
+    /// Moves a visit on after a refused step. `again` is the step to which the user returns after a
+    /// wrong answer.
     fn sign_in_failed(
         &self,
         visit: &mut Visit,
         bank: &InstitutionId,
         error: &Error,
         again: Option<Step>,
-    ) -> Result<(), Fault> {
-        let institution = self.bank(bank).ok_or(Fault::Gone)?;
-        let begins_anew = || Step::SignIn(bank.clone(), String::new());
+    ) -> Result<(), LinkError> {
+        let institution = self.bank(bank).ok_or(LinkError::Gone)?;
+        let restart = || Step::SignIn(bank.clone(), String::new());
         if error.error_id() == Some("invalid_challenge") {
             visit.wrong += 1;
         }
-        // A challenge that is over is answered as a wrong answer is: nobody tries for ever.
-        let again = again.filter(|_| visit.wrong < WRONG_ANSWERS);
+        // The response for a challenge that is over is the same as for a wrong answer. The limit
+        // ends the attempts.
+        let again = again.filter(|_| visit.wrong < MAX_WRONG_ANSWERS);
         (visit.step, visit.message) = match (error.error_id(), again) {
             (Some("invalid_credentials"), Some(again)) => (again, Some(Message::Wrong)),
             (Some("too_many_requests"), Some(again)) => (again, Some(Message::Wait)),
             (Some("invalid_challenge"), Some(again)) => (again, Some(Message::WrongAnswer)),
             (Some("invalid_challenge"), None) => {
                 visit.wrong = 0;
-                (begins_anew(), Some(Message::Again))
+                (restart(), Some(Message::Again))
             }
-            (Some("user_locked"), _) => (begins_anew(), Some(Message::Locked)),
+            (Some("user_locked"), _) => (restart(), Some(Message::Locked)),
             _ => {
-                self.not_answered(visit, institution, error);
+                self.bank_failed(visit, institution, error);
                 return Ok(());
             }
         };

@@ -1,11 +1,11 @@
-//! What the Link pages look like. Everything that came from outside is escaped by maud.
+//! The HTML of the Link pages. maud escapes all external text.
 
 mod bank;
 mod words;
 
 pub(super) use self::{
     bank::{accounts, answers, code, delivery, sign_in},
-    words::{Message, Stop},
+    words::{Message, StopPage},
 };
 
 use self::words::products;
@@ -14,23 +14,23 @@ use crate::{PLAID_NAME as NAME, text::isolated};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use px_types::model::account::Account;
 
-/// What every page of a visit is drawn from.
+/// The data of every page of a visit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'v> {
     pub(super) visit: &'v str,
     pub(super) csrf: &'v str,
     pub(super) app: &'v Application,
-    /// What the application asks for.
-    pub(super) asked: &'v [String],
+    /// The products that the application requests.
+    pub(super) requested: &'v [String],
     pub(super) message: Option<&'v Message>,
 }
 
-/// The page where one goes back to, or how it is told that there is none.
+/// The target of the last page's button.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Onward<'v> {
-    /// A place of a name.
+pub(super) enum ReturnTarget<'v> {
+    /// A redirect URI. The value is the name of its owner.
     To(&'v str),
-    /// Nobody waits: the window can be closed.
+    /// No redirect URI: the window can be closed.
     Nowhere,
 }
 
@@ -43,8 +43,14 @@ const WARNING: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="
 const ARROW: &str = r#"<svg class="arrow" viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="m7.5 4.5 5.5 5.5-5.5 5.5" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
 const DONE: &str = r#"<svg class="done" viewBox="0 0 64 64" aria-hidden="true" focusable="false"><circle cx="32" cy="32" r="32"/><path d="m19.5 33 8.7 8.7 17-19" fill="none" stroke="white" stroke-width="5.5" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
 
-/// A page: how far one is, of four steps, and whether it looks again by itself.
-fn layout(title: &str, step: Option<u8>, cancel: &Markup, content: &Markup, again: bool) -> Markup {
+/// Renders a page: its progress in four steps, and whether it reloads by itself.
+fn layout(
+    title: &str,
+    step: Option<u8>,
+    cancel: &Markup,
+    content: &Markup,
+    reload: bool,
+) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -53,7 +59,7 @@ fn layout(title: &str, step: Option<u8>, cancel: &Markup, content: &Markup, agai
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
-                @if again { meta http-equiv="refresh" content="2"; }
+                @if reload { meta http-equiv="refresh" content="2"; }
                 title { (title) " · " (NAME) }
                 link rel="stylesheet" href="/link/style.css";
             }
@@ -80,7 +86,7 @@ fn layout(title: &str, step: Option<u8>, cancel: &Markup, content: &Markup, agai
     }
 }
 
-/// A page of a visit, with a way out.
+/// Renders a page of a visit, with a cancel button.
 fn page(frame: &Frame<'_>, title: &str, step: u8, content: &Markup) -> Markup {
     let cancel = html! {
         (form(frame, "cancel", &html! {
@@ -128,21 +134,21 @@ fn pair(app: &Application, bank: Option<&Institution>) -> Markup {
     }
 }
 
-/// What the application sees, in words.
-fn sees(app: &Application, asked: &[String]) -> Markup {
+/// Describes the data that the application requests.
+fn sees(app: &Application, requested: &[String]) -> Markup {
     html! {
         section class="sees" aria-labelledby="sees" {
             h2 id="sees" { (isolated(&app.name)) " asks to see" }
             ul {
-                @for words in products(asked) {
-                    li { (PreEscaped(CHECK)) span { (words) } }
+                @for text in products(requested) {
+                    li { (PreEscaped(CHECK)) span { (text) } }
                 }
             }
         }
     }
 }
 
-/// The first page: who asks, and what happens.
+/// Renders the first page: the application, and the procedure.
 pub(super) fn welcome(frame: &Frame<'_>) -> Markup {
     let app = frame.app;
     let promise = |icon: &str, title: &str, text: &Markup| {
@@ -162,13 +168,13 @@ pub(super) fn welcome(frame: &Frame<'_>) -> Markup {
                 (promise(LOCK, "Your sign-in stays yours", &html! { (isolated(&app.name)) " never gets your username or password." }))
                 (promise(DOOR, "You can end it at any time", &html! { "Your bank shows you every connected app and lets you disconnect it." }))
             }
-            (sees(app, frame.asked))
+            (sees(app, frame.requested))
             (form(frame, "begin", &html! { button type="submit" class="primary" { "Continue" } }))
         },
     )
 }
 
-/// The page to choose the bank on.
+/// Renders the page for the choice of the bank.
 pub(super) fn choose(frame: &Frame<'_>, banks: &[Institution]) -> Markup {
     page(
         frame,
@@ -204,7 +210,7 @@ pub(super) fn choose(frame: &Frame<'_>, banks: &[Institution]) -> Markup {
     )
 }
 
-/// The user is at the bank, or came back by the browser's own button.
+/// Renders the page of a user who is at the bank, or returned with the browser's back button.
 pub(super) fn at_bank(frame: &Frame<'_>, bank: &Institution) -> Markup {
     page(
         frame,
@@ -224,7 +230,7 @@ pub(super) fn at_bank(frame: &Frame<'_>, bank: &Institution) -> Markup {
     )
 }
 
-/// The page on which a user whom the bank sent lets an application in.
+/// Renders the page on which a bank's user consents to an application.
 pub(super) fn consent(frame: &Frame<'_>, bank: &Institution, accounts: &[Account]) -> Markup {
     let app = frame.app;
     page(
@@ -239,7 +245,7 @@ pub(super) fn consent(frame: &Frame<'_>, bank: &Institution, accounts: &[Account
             (alert(frame.message))
             (form(frame, "consent", &html! {
                 (bank::picker(accounts, true, "Only the accounts that you leave selected, and none that you open later."))
-                (sees(app, frame.asked))
+                (sees(app, frame.requested))
                 div class="actions" {
                     button type="submit" name="decision" value="allow" class="primary" { "Connect " (isolated(&app.name)) }
                     button type="submit" name="decision" value="deny" class="secondary" { "Not now" }
@@ -250,7 +256,7 @@ pub(super) fn consent(frame: &Frame<'_>, bank: &Institution, accounts: &[Account
     )
 }
 
-/// What is to be shown is still on its way; looks again by itself.
+/// Renders the waiting page, until the accounts are known. It reloads by itself.
 pub(super) fn wait(frame: &Frame<'_>, bank: &Institution) -> Markup {
     let content = html! {
         (pair(frame.app, Some(bank)))
@@ -261,12 +267,12 @@ pub(super) fn wait(frame: &Frame<'_>, bank: &Institution) -> Markup {
     layout("Getting your accounts", Some(2), &html! {}, &content, true)
 }
 
-/// All is done.
+/// Renders the last page.
 pub(super) fn done(
     frame: &Frame<'_>,
     bank: &Institution,
     accounts: &[Account],
-    onward: Onward<'_>,
+    return_target: ReturnTarget<'_>,
 ) -> Markup {
     let app = frame.app;
     let content = html! {
@@ -281,11 +287,11 @@ pub(super) fn done(
                 li { (bank::account_line(account)) }
             }
         }
-        @match onward {
-            Onward::To(name) => (form(frame, "finish", &html! {
+        @match return_target {
+            ReturnTarget::To(name) => (form(frame, "finish", &html! {
                 button type="submit" class="primary" { "Continue to " (name) }
             })),
-            Onward::Nowhere => p class="center strong" { "You can close this window." },
+            ReturnTarget::Nowhere => p class="center strong" { "You can close this window." },
         }
         p class="fine" {
             @match bank.mode {
@@ -297,9 +303,9 @@ pub(super) fn done(
     layout("Connected", Some(4), &html! {}, &content, false)
 }
 
-/// A page without a form.
-pub(super) fn stop(stop: &Stop) -> Markup {
-    let (title, text, help) = stop.words();
+/// Renders a page without a form.
+pub(super) fn stop(page: &StopPage) -> Markup {
+    let (title, text, help) = page.texts();
     let content = html! {
         div class="center" { span class="sign" { (PreEscaped(WARNING)) } }
         h1 class="center" { (title) }

@@ -1,9 +1,9 @@
 //! Visits: one link token on its way through the pages, in one browser.
 //!
-//! A visit is of the process that opened it, and ends with it; the link token is spent by then,
-//! and the application makes another one. What must outlive a restart is in the store.
+//! A visit exists in the process that opened it, and ends with it. The link token is used up then,
+//! and the application creates another. State that must survive a restart is in the store.
 
-use super::{super::order::Order, view::Message};
+use super::{super::link_request::LinkRequest, view::Message};
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
 use px_client::{
@@ -18,43 +18,43 @@ use std::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-/// How long a visit lives from its latest step.
-pub(super) const LIFE: TimeDelta = TimeDelta::minutes(30);
-/// The visits that are kept; the oldest goes first.
-const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Lifetime of a visit, from its latest step.
+pub(super) const VISIT_LIFETIME: TimeDelta = TimeDelta::minutes(30);
+/// Maximum number of visits; the oldest is evicted first.
+const MAX_VISITS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 type Digest = [u8; 32];
 
-/// Where a visit stands.
+/// The current step of a visit.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// The user is told who asks.
+    /// The page names the application and the requested data.
     Welcome,
     /// The user has yet to choose a bank.
     Choose,
-    /// The user was sent to a bank and has not come back.
+    /// The user was sent to a bank and has not returned.
     AtBank(InstitutionId, Box<PendingAuthorization>),
     /// The user signs in here.
     SignIn(InstitutionId, String),
-    /// The bank sends a code; where to?
+    /// The user must choose where the bank sends a code.
     Delivery(InstitutionId, OtpStep),
-    /// It has sent one, to an address; another one can be sent.
+    /// The bank has sent a code to the address. Another one can be requested.
     Code(InstitutionId, OtpSent, String, OtpStep),
-    /// The bank asks questions.
+    /// The user must answer security questions.
     Answers(InstitutionId, KbaStep),
-    /// The bank asks for the code of a device.
+    /// The user must enter a code from a device.
     Totp(InstitutionId, TotpStep),
-    /// The user has signed in here and picks accounts.
+    /// The user has signed in here and selects accounts.
     Accounts(InstitutionId, Box<Authorized>),
-    /// A bank's user is asked whether the application may come in.
+    /// A bank's user must consent to the application.
     Consent,
     /// The application is connected.
     Done(Box<Connected>),
-    /// The user left.
+    /// The user cancelled.
     Ended,
 }
 
-/// What a user's sign-in gave.
+/// The result of a user's sign-in.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Authorized {
     pub(in super::super) tokens: TokenSet,
@@ -62,32 +62,33 @@ pub(in super::super) struct Authorized {
     pub(in super::super) accounts: Vec<Account>,
 }
 
-/// What came of a visit.
+/// The result of a visit.
 #[derive(Clone, Debug)]
 pub(super) struct Connected {
     pub(super) institution: InstitutionId,
     pub(super) accounts: Vec<Account>,
-    /// For the application, where the browser takes it there.
+    /// The public token that the redirect brings to the application, if there is one.
     pub(super) public_token: Option<PublicToken>,
 }
 
-/// A visit, as a request that has it to itself sees it.
+/// The state of a visit, which one request locks at a time.
 #[derive(Debug)]
 pub(super) struct Visit {
-    /// What it is about.
-    pub(super) order: Order,
-    /// The token that opened it: spent, it tells the application which session it was.
+    /// The content of the link token.
+    pub(super) link_request: LinkRequest,
+    /// The token that opened the visit. It is used up; the application recognizes its session by
+    /// it.
     pub(super) link_token: LinkToken,
     pub(super) step: Step,
-    /// How often in a row a challenge was answered wrongly.
+    /// The number of successive wrong answers to challenges.
     pub(super) wrong: u8,
-    /// What the next page says.
+    /// The message of the next page.
     pub(super) message: Option<Message>,
 }
 
-/// A visit that is kept, with what its browser must show.
+/// A stored visit, with the secrets that its browser must show.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredVisit {
     pub(super) id: String,
     pub(super) csrf: String,
     /// The value of the browser's cookie.
@@ -102,15 +103,15 @@ pub(super) struct Kept {
 pub(super) struct Visits {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    kept: Mutex<Books>,
+    index: Mutex<VisitIndex>,
 }
 
 #[derive(Debug)]
-struct Books {
-    visits: LruCache<String, Kept>,
-    /// By which link token a visit was opened.
+struct VisitIndex {
+    visits: LruCache<String, StoredVisit>,
+    /// The visit that each link token opened.
     tokens: LruCache<Digest, String>,
-    /// Which visit waits for an answer with a `state`.
+    /// The visit that waits for a callback with each `state`.
     states: LruCache<Digest, String>,
 }
 
@@ -120,88 +121,98 @@ fn digest(text: &str) -> Digest {
 
 impl Visits {
     pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        let books = Books {
-            visits: LruCache::new(MOST),
-            tokens: LruCache::new(MOST),
-            states: LruCache::new(MOST),
+        let index = VisitIndex {
+            visits: LruCache::new(MAX_VISITS),
+            tokens: LruCache::new(MAX_VISITS),
+            states: LruCache::new(MAX_VISITS),
         };
-        Self { clock, random, kept: Mutex::new(books) }
+        Self { clock, random, index: Mutex::new(index) }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn index(&self) -> MutexGuard<'_, VisitIndex> {
         // Each change is complete before anything can panic, so a poisoned lock is sound.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the visit of a link token that was taken just now.
-    pub(super) fn begin(&self, link_token: LinkToken, order: Order, step: Step) -> Kept {
+    /// Begins the visit of a link token that was just taken.
+    pub(super) fn begin(
+        &self,
+        link_token: LinkToken,
+        link_request: LinkRequest,
+        step: Step,
+    ) -> StoredVisit {
         let token = digest(link_token.expose());
-        let visit = Visit { order, link_token, step, wrong: 0, message: None };
-        let kept = Kept {
+        let visit = Visit { link_request, link_token, step, wrong: 0, message: None };
+        let stored = StoredVisit {
             id: random::secret(&*self.random),
             csrf: random::secret(&*self.random),
             secret: random::secret(&*self.random),
             visit: Arc::new(AsyncMutex::new(visit)),
             token,
-            until: self.clock.now() + LIFE,
+            until: self.clock.now() + VISIT_LIFETIME,
         };
-        let mut books = self.books();
-        books.tokens.put(token, kept.id.clone());
-        books.visits.put(kept.id.clone(), kept.clone());
-        kept
+        let mut index = self.index();
+        index.tokens.put(token, stored.id.clone());
+        index.visits.put(stored.id.clone(), stored.clone());
+        stored
     }
 
-    /// The visit that a link token opened, in the browser that opened it.
+    /// Returns the visit that a link token opened, in the browser that opened it.
     pub(super) fn of_token(
         &self,
         token: &LinkToken,
         cookie: impl Fn(&str) -> Option<String>,
-    ) -> Option<Kept> {
-        let id = self.books().tokens.get(&digest(token.expose())).cloned()?;
+    ) -> Option<StoredVisit> {
+        let id = self.index().tokens.get(&digest(token.expose())).cloned()?;
         self.find(&id, cookie)
     }
 
-    /// A visit, in the browser that opened it. It lives on from now.
-    pub(super) fn find(&self, id: &str, cookie: impl Fn(&str) -> Option<String>) -> Option<Kept> {
+    /// Returns a visit in the browser that opened it, and prolongs it.
+    pub(super) fn find(
+        &self,
+        id: &str,
+        cookie: impl Fn(&str) -> Option<String>,
+    ) -> Option<StoredVisit> {
         let secret = cookie(id).unwrap_or_default();
         let now = self.clock.now();
-        let mut books = self.books();
-        let kept = books.visits.get_mut(id)?;
-        let right = constant_time_eq(kept.secret.as_bytes(), secret.as_bytes());
-        if !right || kept.until <= now {
+        let mut index = self.index();
+        let stored = index.visits.get_mut(id)?;
+        let right = constant_time_eq(stored.secret.as_bytes(), secret.as_bytes());
+        if !right || stored.until <= now {
             return None;
         }
-        kept.until = now + LIFE;
-        Some(kept.clone())
+        stored.until = now + VISIT_LIFETIME;
+        Some(stored.clone())
     }
 
-    /// The user goes to a bank, and comes back with this `state`.
-    pub(super) fn expect(&self, id: &str, state: &str) {
-        self.books().states.put(digest(state), id.to_owned());
+    /// Records the `state` with which the user will return from a bank.
+    pub(super) fn expect_state(&self, id: &str, state: &str) {
+        self.index().states.put(digest(state), id.to_owned());
     }
 
-    /// The visit that an answer with a `state` is for. That it serves once is the visit's matter.
-    pub(super) fn expecting(&self, state: &str) -> Option<String> {
-        self.books().states.get(&digest(state)).cloned()
+    /// Returns the visit that waits for a callback with a `state`. The visit itself accepts the
+    /// callback only once.
+    pub(super) fn by_state(&self, state: &str) -> Option<String> {
+        self.index().states.get(&digest(state)).cloned()
     }
 
-    /// A visit is over: nothing of it is kept.
-    pub(super) fn forget(&self, kept: &Kept) {
-        let mut books = self.books();
-        books.visits.pop(&kept.id);
-        books.tokens.pop(&kept.token);
+    /// Removes a visit.
+    pub(super) fn forget(&self, stored: &StoredVisit) {
+        let mut index = self.index();
+        index.visits.pop(&stored.id);
+        index.tokens.pop(&stored.token);
     }
 }
 
-impl Kept {
-    /// Whether a form came from a page of this visit.
+impl StoredVisit {
+    /// Returns whether a form came from a page of this visit.
     pub(super) fn is_from_its_page(&self, csrf: &str) -> bool {
         constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 }
 
 impl Step {
-    /// The bank, once there is one.
+    /// Returns the bank, once it is chosen.
     pub(super) fn institution(&self) -> Option<&InstitutionId> {
         match self {
             Self::AtBank(bank, _)

@@ -1,9 +1,8 @@
-//! The log of a customer's consent, and what the bank told the customer.
+//! The activity log of a customer's consent, and the bank's messages to the customer.
 
 use super::{
-    Frame,
+    Frame, alert_box,
     apps::{dated, subject},
-    trouble,
     words::{account_line, data, moment},
 };
 use crate::{PLAID_NAME, text::isolated};
@@ -18,7 +17,7 @@ use px_types::{
     },
 };
 
-/// The log; `None` when Plaid cannot be reached.
+/// Renders the activity log. With `None`, renders an alert: Plaid cannot be reached.
 pub(in super::super) fn activity(
     frame: &Frame<'_>,
     page: Option<&ActivityPage>,
@@ -35,7 +34,7 @@ pub(in super::super) fn activity(
                 p class="lead" { "What was connected, changed and disconnected, by whom and when." }
             }
             @match page {
-                None => (trouble(&format!("We cannot reach {PLAID_NAME} right now. Please try again in a few minutes."))),
+                None => (alert_box(&format!("We cannot reach {PLAID_NAME} right now. Please try again in a few minutes."))),
                 Some(page) => {
                     @if page.entries.is_empty() {
                         section class="panel nothing" { p { "Nothing yet." } }
@@ -73,13 +72,13 @@ fn line(entry: &ActivityEntry, accounts: &[Account]) -> Markup {
     }
 }
 
-/// Who began it, where that is not what the line says already.
+/// Returns the initiator of an entry. Returns `None` if the entry's text names it.
 fn who(entry: &ActivityEntry) -> Option<&str> {
     let app = entry.application_id.as_ref().map(ApplicationId::as_str);
     match entry.initiator.as_str() {
         _ if entry.activity == ActivityType::PortalUnlink => None,
         initiator if Some(initiator) == app => entry.application_name.as_deref(),
-        // An institution in the log of this bank's customer is this bank.
+        // The only institution in this log is this bank.
         initiator if initiator.starts_with("ins_") => Some("Larkfield Bank"),
         initiator => Some(initiator),
     }
@@ -105,9 +104,9 @@ fn what(entry: &ActivityEntry) -> String {
     }
 }
 
-/// What an application may see from then on.
+/// Renders the scopes of an application after an entry.
 fn allowed(scopes: &Scopes, accounts: &[Account]) -> Markup {
-    // Where no account is named, it sees all of them.
+    // Without accounts in the scopes, the application sees all of them.
     let may = |account: &&Account| {
         scopes.accounts.is_empty()
             || scopes
@@ -128,7 +127,7 @@ fn allowed(scopes: &Scopes, accounts: &[Account]) -> Markup {
     }
 }
 
-/// What the bank told the customer, as an e-mail would.
+/// Renders the bank's messages to the customer.
 pub(in super::super) fn messages(
     frame: &Frame<'_>,
     notices: &[Notice],

@@ -1,7 +1,7 @@
 //! The list of connected apps.
 
 use super::{
-    Frame, trouble,
+    Frame, alert_box,
     words::{accounts, data, day, on, since},
 };
 use crate::{PLAID_NAME, plaid_side::Offer, text::isolated};
@@ -11,18 +11,18 @@ use px_client::portal::{AppState, Applications, ConnectedApp, Notice, NoticeKind
 use px_types::{ApplicationId, model::account::Account};
 use std::fmt::Write as _;
 
-/// Why a change was not made.
+/// The reason why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Trouble {
-    /// No account is picked for an application that is connected.
+pub(in super::super) enum FormError {
+    /// No account is selected for a connected application.
     NoAccount,
-    /// No account is picked to be shared.
+    /// No account is selected for sharing.
     NothingToShare,
-    /// Plaid cannot do it now.
+    /// Plaid cannot make the change at the moment.
     Plaid,
 }
 
-impl Trouble {
+impl FormError {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::NoAccount => {
@@ -38,24 +38,24 @@ impl Trouble {
     }
 }
 
-/// What the list is made of.
+/// The content of the list of connected apps.
 #[derive(Debug)]
-pub(in super::super) struct List<'a> {
+pub(in super::super) struct AppList<'a> {
     pub(in super::super) apps: &'a Applications,
     pub(in super::super) accounts: &'a [Account],
     pub(in super::super) notices: &'a [Notice],
     pub(in super::super) offers: &'a [Offer],
-    /// The origins whose pictures may be shown.
+    /// The origins from which images may be loaded.
     pub(in super::super) pictures: &'a [String],
     pub(in super::super) now: DateTime<Utc>,
 }
 
-impl List<'_> {
-    /// What a script compares to know whether there is news.
+impl AppList<'_> {
+    /// Returns a text that changes when there is news. The script compares it.
     fn state(&self) -> String {
         let mut state = String::new();
         for app in &self.apps.list {
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             let _ = write!(state, "{} {:?} ", app.application_id, app.state);
         }
         for notice in self.notices.iter().filter(|notice| !notice.read) {
@@ -73,8 +73,8 @@ impl List<'_> {
     }
 }
 
-/// The page of the connected apps.
-pub(in super::super) fn list(frame: &Frame<'_>, list: &List<'_>) -> Markup {
+/// Renders the page of the connected apps.
+pub(in super::super) fn list(frame: &Frame<'_>, list: &AppList<'_>) -> Markup {
     let unread: Vec<_> = list.notices.iter().filter(|notice| !notice.read).collect();
     frame.page(
         "Connected apps",
@@ -88,7 +88,7 @@ pub(in super::super) fn list(frame: &Frame<'_>, list: &List<'_>) -> Markup {
             p id="said" class="unseen" role="status" aria-live="polite" {}
             div id="live" data-state=(list.state()) {
                 @if !list.apps.current {
-                    (trouble(&format!("We cannot reach {PLAID_NAME} right now. This is what we knew last, and there may be more.")))
+                    (alert_box(&format!("We cannot reach {PLAID_NAME} right now. This is what we knew last, and there may be more.")))
                 }
                 @if !unread.is_empty() {
                     section class="notices" aria-labelledby="news" {
@@ -120,7 +120,7 @@ pub(in super::super) fn list(frame: &Frame<'_>, list: &List<'_>) -> Markup {
     )
 }
 
-/// What a notice says in one line.
+/// Describes a notice in one line.
 pub(super) fn subject(notice: &Notice) -> String {
     match notice.kind {
         NoticeKind::Linked => {
@@ -133,7 +133,8 @@ pub(super) fn subject(notice: &Notice) -> String {
     }
 }
 
-/// A picture, if it may be shown; else the first letter of the name.
+/// Renders an application's image if it may be loaded. Otherwise renders the first letter of its
+/// name.
 pub(super) fn logo(app: &ConnectedApp, pictures: &[String]) -> Markup {
     let shown = app.logo_url.as_deref().filter(|address| {
         let origin = url::Url::parse(address).map(|url| url.origin().ascii_serialization());
@@ -153,27 +154,27 @@ fn letter(name: &str) -> Markup {
     html! { span class="logo letter" aria-hidden="true" { (letter) } }
 }
 
-/// The address of a page about an application.
+/// Returns the path of an application's page.
 pub(super) fn path(id: &ApplicationId) -> String {
-    format!("/apps/app/{}", plain(id))
+    format!("/apps/app/{}", encoded(id))
 }
 
-/// An id as it can stand in a path and in the name of an element. It is foreign text: each of
-/// its bytes that is not plain is written out.
-fn plain(id: &ApplicationId) -> String {
+/// Encodes an id for a path and an element id. Ids are external text, so every other byte is
+/// percent-encoded.
+fn encoded(id: &ApplicationId) -> String {
     let mut path = String::new();
     for byte in id.as_str().bytes() {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => path.push(char::from(byte)),
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             _ => _ = write!(path, "%{byte:02X}"),
         }
     }
     path
 }
 
-fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
-    let id = plain(&app.application_id);
+fn card(app: &ConnectedApp, list: &AppList<'_>) -> Markup {
+    let id = encoded(&app.application_id);
     let path = path(&app.application_id);
     html! {
         article class="app panel" aria-labelledby={ "app-" (id) } {
@@ -217,7 +218,7 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
     }
 }
 
-fn offers(frame: &Frame<'_>, list: &List<'_>) -> Markup {
+fn offers(frame: &Frame<'_>, list: &AppList<'_>) -> Markup {
     let open: Vec<_> =
         list.offers.iter().enumerate().filter(|(_, offer)| !list.has(offer)).collect();
     html! {
@@ -243,7 +244,7 @@ fn offers(frame: &Frame<'_>, list: &List<'_>) -> Markup {
     }
 }
 
-/// There is no such application, or it is another's.
+/// Renders the page for an unknown application, or one of another customer.
 pub(in super::super) fn unknown(frame: &Frame<'_>) -> Markup {
     small(
         frame,
@@ -252,12 +253,12 @@ pub(in super::super) fn unknown(frame: &Frame<'_>) -> Markup {
     )
 }
 
-/// The bank calls no Plaid.
+/// Renders the page of a bank that calls no Plaid.
 pub(in super::super) fn not_offered(frame: &Frame<'_>) -> Markup {
     small(frame, "No connected apps", "Larkfield Bank does not show connected apps at the moment.")
 }
 
-/// Plaid's page cannot be opened.
+/// Renders the page for a failure to open Plaid's page.
 pub(in super::super) fn cannot_connect(frame: &Frame<'_>, name: &str) -> Markup {
     let text = format!(
         "{name} cannot be connected right now. Nothing was shared; please try again in a few minutes."
@@ -279,7 +280,7 @@ fn small(frame: &Frame<'_>, title: &str, text: &str) -> Markup {
     )
 }
 
-/// When a notice came, for a message.
+/// Formats the date of a notice.
 pub(super) fn dated(notice: &Notice) -> String {
     day(notice.occurred_at.date())
 }

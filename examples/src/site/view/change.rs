@@ -1,9 +1,8 @@
-//! The forms about one application: what it may see, and its end.
+//! The forms about one application: its scopes, and its disconnection.
 
 use super::{
-    Frame,
-    apps::{Trouble, logo, path},
-    trouble,
+    Frame, alert_box,
+    apps::{FormError, logo, path},
     words::{account_cells, account_line, on, products},
 };
 use crate::{
@@ -16,20 +15,20 @@ use maud::{Markup, PreEscaped, html};
 use px_client::portal::ConnectedApp;
 use px_types::model::{account::Account, scopes::Scopes};
 
-/// Why a form is shown again, and what it said: nobody has to pick everything anew.
+/// The reason why a form is shown again, and its input, so that users need not repeat it.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Refused<'a> {
-    pub(in super::super) why: Trouble,
+pub(in super::super) struct RefusedChange<'a> {
+    pub(in super::super) why: FormError,
     pub(in super::super) posted: &'a Scopes,
 }
 
-/// The form of what an application may see: of the accounts that are shared, and not of the others.
+/// Renders the form for an application's scopes. It offers the shared accounts only.
 pub(in super::super) fn change(
     frame: &Frame<'_>,
     app: &ConnectedApp,
     (accounts, others): (&[Account], &[Account]),
     pictures: &[String],
-    refused: Option<Refused<'_>>,
+    refused: Option<RefusedChange<'_>>,
 ) -> Markup {
     let posted = refused.map(|refused| refused.posted);
     let picked = |account: &Account| match posted {
@@ -40,10 +39,10 @@ pub(in super::super) fn change(
         None => app.sees(&account.id),
     };
     let access = posted.and_then(|posted| posted.product_access.as_ref()).unwrap_or(&app.products);
-    let spoken_of: Vec<_> =
+    let known_products: Vec<_> =
         products(access).into_iter().filter(|(.., seen)| seen.is_some()).collect();
     let later = posted.map_or(app.new_accounts, |posted| posted.new_accounts) == Some(true);
-    let none_picked = refused.is_some_and(|refused| refused.why == Trouble::NoAccount);
+    let none_picked = refused.is_some_and(|refused| refused.why == FormError::NoAccount);
     let described = if none_picked { "message hint" } else { "hint" };
     let error = if refused.is_some() { "Error: " } else { "" };
     frame.page(
@@ -58,7 +57,7 @@ pub(in super::super) fn change(
                     p class="lead" { "Connected since " (on(app.since.date())) }
                 }
             }
-            @if let Some(refused) = refused { (trouble(refused.why.text())) }
+            @if let Some(refused) = refused { (alert_box(refused.why.text())) }
             form method="post" action=(path(&app.application_id)) class="consent" {
                 (frame.csrf())
                 fieldset class="accounts" aria-describedby=(described) {
@@ -74,7 +73,8 @@ pub(in super::super) fn change(
                                 }
                             }
                         }
-                        // A consent is over the accounts that were picked: later ones come with another.
+                        // A consent covers the selected accounts. Later accounts need another
+                        // consent.
                         @if app.new_accounts == Some(true) { li {
                             label class="account" for="new_accounts" {
                                 input type="checkbox" id="new_accounts" name="new_accounts" value="yes"
@@ -102,7 +102,7 @@ pub(in super::super) fn change(
                             @for detail in details(accounts) {
                                 li class="always" { (PreEscaped(CHECK)) span { strong { (detail.title) } small { "Of the selected accounts, whenever it asks: " (detail.about) } } }
                             }
-                            @for (name, title, about, seen) in &spoken_of {
+                            @for (name, title, about, seen) in &known_products {
                                 li {
                                     label for={ "product-" (name) } {
                                         input type="checkbox" id={ "product-" (name) } name="product" value=(name) checked[*seen == Some(true)];
@@ -125,14 +125,14 @@ pub(in super::super) fn change(
     )
 }
 
-/// Renders the consent form for a customer who shares nothing yet. Plaid reads nothing before it is
-/// sent.
+/// Renders the consent form for a customer who shares nothing yet. Plaid reads nothing before the
+/// form is sent.
 pub(in super::super) fn share(
     frame: &Frame<'_>,
     offer: &Offer,
     number: &str,
     accounts: &[Account],
-    why: Option<Trouble>,
+    why: Option<FormError>,
 ) -> Markup {
     let described = if why.is_some() { "message hint" } else { "hint" };
     let error = if why.is_some() { "Error: " } else { "" };
@@ -148,7 +148,7 @@ pub(in super::super) fn share(
                     (isolated(&offer.name)) " may see of the accounts that you share here."
                 }
             }
-            @if let Some(why) = why { (trouble(why.text())) }
+            @if let Some(why) = why { (alert_box(why.text())) }
             form method="post" action="/apps/connect" class="consent" {
                 (frame.csrf())
                 input type="hidden" name="offer" value=(number);
@@ -189,7 +189,7 @@ pub(in super::super) fn share(
     )
 }
 
-/// The question before an application is disconnected.
+/// Renders the confirmation page before an application is disconnected.
 pub(in super::super) fn confirm(
     frame: &Frame<'_>,
     app: &ConnectedApp,

@@ -1,4 +1,4 @@
-//! The first page: accounts, balances, the latest transactions.
+//! The first page: accounts, balances, latest transactions.
 
 use super::{
     Frame,
@@ -15,7 +15,7 @@ use px_types::{
     },
 };
 
-/// The groups of accounts, in the order in which they are shown.
+/// The groups of accounts in display order.
 const GROUPS: [(&str, &[AccountType]); 4] = [
     ("Cash", &[AccountType::Depository]),
     ("Cards", &[AccountType::Credit]),
@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[AccountType]); 4] = [
     ("Loans", &[AccountType::Loan]),
 ];
 
-/// The first page.
+/// Renders the first page.
 pub(in super::super) fn home(
     frame: &Frame<'_>,
     identity: Option<&Identity>,
@@ -89,8 +89,8 @@ fn row(transaction: &Transaction, accounts: &[Account]) -> Markup {
     let merchant = transaction.merchant.as_ref().and_then(|merchant| merchant.name.as_deref());
     let what = merchant.or(transaction.description.as_deref()).unwrap_or("Transaction");
     let account = accounts.iter().find(|account| account.id == transaction.account_id);
-    // A customer reads money that comes in as a plus.
-    let comes_in = transaction.amount < Amount::ZERO;
+    // Customers expect incoming money with a plus sign.
+    let is_incoming = transaction.amount < Amount::ZERO;
     html! {
         li class="line" {
             span class="name" {
@@ -101,9 +101,9 @@ fn row(transaction: &Transaction, accounts: &[Account]) -> Markup {
                     @if transaction.is_pending() { " · Pending" }
                 }
             }
-            span class={ "balance" @if comes_in { " in" } } {
+            span class={ "balance" @if is_incoming { " in" } } {
                 strong {
-                    @if comes_in { "+" (readable(-transaction.amount, &transaction.unit)) }
+                    @if is_incoming { "+" (readable(-transaction.amount, &transaction.unit)) }
                     @else { "−" (readable(transaction.amount, &transaction.unit)) }
                 }
             }

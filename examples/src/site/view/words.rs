@@ -1,4 +1,4 @@
-//! Dates, accounts and kinds of data, in words.
+//! Texts for dates, accounts and kinds of data.
 
 use crate::pages::{details, readable, subtype};
 use chrono::{DateTime, Utc};
@@ -13,22 +13,22 @@ use px_types::{
     primitive::date::Iso8601,
 };
 
-/// `May 6, 2024`
+/// Formats a date: `May 6, 2024`.
 pub(super) fn day(date: Date) -> String {
     date.naive().format("%B %-d, %Y").to_string()
 }
 
-/// A day, as text and for machines.
+/// Renders a date.
 pub(super) fn on(date: Date) -> Markup {
     html! { time datetime=(date) { (day(date)) } }
 }
 
-/// A day in a narrow place.
+/// Renders a date in short form.
 pub(super) fn on_short(date: Date) -> Markup {
     html! { time datetime=(date) { (date.naive().format("%b %-d")) } }
 }
 
-/// A moment that may be some time ago.
+/// Renders a past time relative to now.
 pub(super) fn since(at: Timestamp, now: DateTime<Utc>) -> Markup {
     let ago = now - at.utc();
     let some = |n: i64, what: &str| match n {
@@ -44,7 +44,7 @@ pub(super) fn since(at: Timestamp, now: DateTime<Utc>) -> Markup {
     html! { time datetime=(at) { (text) } }
 }
 
-/// A moment in full.
+/// Renders a time in full.
 pub(super) fn moment(at: &Iso8601) -> Markup {
     html! {
         time datetime=(at) {
@@ -56,7 +56,7 @@ pub(super) fn moment(at: &Iso8601) -> Markup {
     }
 }
 
-/// An account in one line: `Everyday Checking •••• 1234`.
+/// Renders an account in one line: `Everyday Checking •••• 1234`.
 pub(super) fn account_line(account: &Account) -> Markup {
     html! {
         (account.name)
@@ -64,7 +64,7 @@ pub(super) fn account_line(account: &Account) -> Markup {
     }
 }
 
-/// An account with what kind it is and what is on it.
+/// Renders an account with its kind and balance.
 pub(super) fn account_cells(account: &Account) -> Markup {
     let kind = match account.account_type() {
         AccountType::Credit => "owed",
@@ -87,7 +87,7 @@ pub(super) fn account_cells(account: &Account) -> Markup {
     }
 }
 
-/// The products, as forms name them and as people do; whether Plaid speaks of them.
+/// Returns the products: form value, title, description, and the access that Plaid reports, if any.
 pub(super) fn products(
     access: &ProductAccess,
 ) -> [(&'static str, &'static str, &'static str, Option<bool>); 4] {
@@ -109,7 +109,7 @@ pub(super) fn products(
     ]
 }
 
-/// What an application may see of these accounts, in one line.
+/// Describes in one line the data of these accounts that an application may see.
 pub(super) fn data<'a>(
     access: &ProductAccess,
     accounts: impl IntoIterator<Item = &'a Account>,
@@ -123,7 +123,7 @@ pub(super) fn data<'a>(
     }
 }
 
-/// The accounts that an application may see.
+/// Renders the accounts that an application may see.
 pub(super) fn accounts(app: &ConnectedApp, accounts: &[Account]) -> Markup {
     let seen: Vec<_> = accounts.iter().filter(|account| app.sees(&account.id)).collect();
     html! {
@@ -143,16 +143,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_told_as_people_tell_them() {
+    fn times_are_formatted_for_people() {
         let now: DateTime<Utc> = "2024-05-06T12:00:00Z".parse().unwrap();
-        let told = |at: &str| since(at.parse().unwrap(), now).into_string();
+        let text_of = |at: &str| since(at.parse().unwrap(), now).into_string();
         for (at, text) in [
             ("2024-05-06T12:00:30Z", "Just now"),
             ("2024-05-06T11:59:00Z", "1 minute ago"),
             ("2024-05-06T10:00:00Z", "2 hours ago"),
             ("2024-05-03T10:00:00Z", "May 3, 2024"),
         ] {
-            assert!(told(at).contains(text), "{}", told(at));
+            assert!(text_of(at).contains(text), "{}", text_of(at));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The user's consent: a browser goes to the institution and comes back to this machine.
+//! The user's consent in a browser, which is sent to the institution and redirected to this machine.
 
 use crate::{
     cli::Link,
     context::Context,
     failure::{Failure, Result},
-    http::{Answer, serve, text},
+    http::{HttpResponse, serve, text},
     output::say,
     partners::Institution,
 };
@@ -16,12 +16,12 @@ use std::{sync::Mutex, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc};
 use url::Url;
 
-/// How long the user may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Maximum time for the user's sign-in.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(600);
 
-type Outcome = Result<AcceptedCallback, String>;
+type CallbackOutcome = Result<AcceptedCallback, String>;
 
-/// Sends the user to the institution, waits for the answer, and exchanges it for tokens.
+/// Sends the user to the institution, waits for the callback, and exchanges its code for tokens.
 pub(super) async fn authorize(
     institution: &Institution,
     link: &Link,
@@ -35,14 +35,15 @@ pub(super) async fn authorize(
     request.application_id = Some(link.application.clone());
     request.application_name.clone_from(&link.application_name);
     let client = &institution.partner.client;
-    // Read before the user is sent anywhere, where they have to be.
+    // The endpoints may have to be discovered before the user can be sent to them.
     client.endpoints().await?;
     let (url, pending) = client.begin_authorization(request)?;
-    say(format_args!("Open this in a browser on this machine, and sign in:\n\n  {url}\n"));
+    say(format_args!("Open this address in a browser on this machine and sign in:\n\n  {url}\n"));
     let callback = tokio::select! {
         callback = wait(listener, redirect, pending) => callback?,
-        () = context.clock.sleep(PATIENCE) => {
-            return Err(Failure::new("nobody came back from the institution within 10 minutes; try again"));
+        () = context.clock.sleep(SIGN_IN_TIMEOUT) => {
+            let what = "the user did not return from the institution within 10 minutes; try again";
+            return Err(Failure::new(what));
         }
     };
     Ok(client.exchange_code(callback).await?)
@@ -50,28 +51,28 @@ pub(super) async fn authorize(
 
 async fn listen(redirect: &Url) -> Result<TcpListener> {
     let port = redirect.port().unwrap_or_default();
-    // Not by name: `localhost` may lead elsewhere.
+    // By address, because the name `localhost` may resolve to another one.
     let host = if redirect.host_str() == Some("[::1]") { "::1" } else { "127.0.0.1" };
     TcpListener::bind((host, port)).await.map_err(|e| {
         Failure::because(
-            format!("cannot listen at {host} port {port}; is another px link waiting?"),
+            format!("cannot listen at {host} port {port}; another px link may be waiting there"),
             &e,
         )
     })
 }
 
-/// The first answer that belongs to this request. Others on this machine may send anything.
+/// Returns the first callback that belongs to this request. Other programs on this machine may send anything.
 async fn wait(
     listener: TcpListener,
     redirect: &Url,
     pending: PendingAuthorization,
 ) -> Result<AcceptedCallback> {
-    let (sender, mut outcomes) = mpsc::channel::<Outcome>(1);
+    let (sender, mut outcomes) = mpsc::channel::<CallbackOutcome>(1);
     let path = redirect.path().to_owned();
     let pending = Mutex::new(Some(pending));
-    let answer = move |asked: &str, query: Option<&str>| match query {
-        Some(query) if asked == path => take(&pending, query, &sender),
-        _ => text(StatusCode::NOT_FOUND, "nothing is here\n"),
+    let respond = move |requested: &str, query: Option<&str>| match query {
+        Some(query) if requested == path => accept(&pending, query, &sender),
+        _ => text(StatusCode::NOT_FOUND, "not found\n"),
     };
     tokio::select! {
         outcome = outcomes.recv() => match outcome {
@@ -79,31 +80,34 @@ async fn wait(
             Some(Err(what)) => Err(Failure::new(format!("{what}; nothing was linked"))),
             None => Err(Failure::new("the redirect could not be received; try again")),
         },
-        () = serve(listener, answer) => Err(Failure::new("the redirect could not be received; try again")),
+        () = serve(listener, respond) => Err(Failure::new("the redirect could not be received; try again")),
     }
 }
 
-fn take(
+fn accept(
     pending: &Mutex<Option<PendingAuthorization>>,
     query: &str,
-    sender: &mpsc::Sender<Outcome>,
-) -> Answer {
+    sender: &mpsc::Sender<CallbackOutcome>,
+) -> HttpResponse {
     let mut pending = pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(waiting) = pending.clone() else {
-        return text(StatusCode::GONE, "This was answered already.\n");
+        return text(StatusCode::GONE, "This sign-in was already completed.\n");
     };
     let checked = waiting.check_callback(query);
     if let Err(error) = &checked
         && matches!(error.kind(), CallbackErrorKind::State | CallbackErrorKind::Malformed)
     {
-        // It is not the answer to this request, so it must not end it.
-        return text(StatusCode::BAD_REQUEST, "This is not the answer that px waits for.\n");
+        // It belongs to another request, so it must not end this one.
+        return text(StatusCode::BAD_REQUEST, "This is not the callback that px waits for.\n");
     }
     *pending = None;
-    let (status, said) = match &checked {
-        Ok(_) => (StatusCode::OK, "Done. You can close this window and go back to px.\n"),
-        Err(_) => (StatusCode::OK, "Nothing was linked. You can close this window; px says why.\n"),
+    let (status, message) = match &checked {
+        Ok(_) => (StatusCode::OK, "Done. You can close this window and return to px.\n"),
+        Err(_) => (
+            StatusCode::OK,
+            "Nothing was linked. You can close this window; px shows the reason.\n",
+        ),
     };
     let _ = sender.try_send(checked.map_err(|error| error.to_string()));
-    text(status, said)
+    text(status, message)
 }

@@ -1,4 +1,4 @@
-//! When there is nothing left to do, and how the Items are then.
+//! The condition for the end of `px run --until-idle`, and the state of the Items then.
 
 use crate::{
     context::Context,
@@ -12,73 +12,74 @@ use px_items::{
 };
 use std::time::Duration;
 
-/// The time between two looks.
-const LOOK: Duration = Duration::from_millis(200);
-/// How often in a row the database may fail to answer.
-const PATIENCE: u32 = 50;
-/// An Item is put off no longer than that because others of its institution are being worked on.
-pub(super) const PUT_OFF: TimeDelta = TimeDelta::seconds(10);
-/// So soon it comes again, then.
-const CROWDED: TimeDelta = TimeDelta::seconds(15);
-/// How many Items are read at a time.
-const PAGE: usize = 500;
+/// Interval between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of consecutive failures of the database.
+const MAX_CONSECUTIVE_FAILURES: u32 = 50;
+/// Maximum deferral of an Item because other Items of its institution are being updated.
+pub(super) const MAX_DEFERRAL: TimeDelta = TimeDelta::seconds(10);
+/// An Item that is due within this time is waited for. Longer than [`MAX_DEFERRAL`].
+const DUE_SOON: TimeDelta = TimeDelta::seconds(15);
+/// Number of Items per page.
+const PAGE_ITEMS: usize = 500;
 
-/// Waits until no Item is due and none is being worked on, by this program or another.
+/// Waits until no Item is due or being updated, by this program or another.
 pub(super) async fn wait(context: &Context) -> Result<()> {
     let mut failed = 0;
     loop {
         match busy(context).await {
             Ok(false) => return Ok(()),
             Ok(true) => failed = 0,
-            Err(error) if failed >= PATIENCE => return Err(error.into()),
+            Err(error) if failed >= MAX_CONSECUTIVE_FAILURES => return Err(error.into()),
             Err(_) => failed += 1,
         }
-        context.clock.sleep(LOOK).await;
+        context.clock.sleep(CHECK_INTERVAL).await;
     }
 }
 
 async fn busy(context: &Context) -> Result<bool, StoreError> {
-    // Cheap, and most often enough.
+    // A cheap check that usually suffices.
     if context.store.overview(context.now()).await?.due > 0 {
         return Ok(true);
     }
-    let soon = context.now() + CROWDED;
+    let soon = context.now() + DUE_SOON;
     let has_work = |record: &ItemRecord| {
-        // A lease that ran out belongs to a program that was killed: that Item is due.
-        let held = record.leased_until.is_some();
+        // An expired lease belongs to a program that was killed: that Item is due.
+        let is_leased = record.leased_until.is_some();
         let due = record.due_at.is_some_and(|due| due <= soon);
-        held || (due && record.life.last_failure.is_none())
+        is_leased || (due && record.sync_state.last_failure.is_none())
     };
-    Ok(count(context, has_work).await?.0 > 0)
+    Ok(count_items(context, has_work).await?.0 > 0)
 }
 
-/// Says so when Items failed.
-pub(super) async fn verdict(context: &Context) -> Result<()> {
-    // One that was never fetched and did not fail waits for its institution, which keeps failing.
-    let unwell = |record: &ItemRecord| {
-        view::trouble(record).is_some() || record.state.phase() == Some(Phase::Created)
+/// Returns a failure if Items failed.
+pub(super) async fn check_items(context: &Context) -> Result<()> {
+    // An Item that was never fetched and has no failure waits for an institution that keeps failing.
+    let failed = |record: &ItemRecord| {
+        view::worst_issue(record).is_some() || record.state.phase() == Some(Phase::Created)
     };
-    match count(context, unwell).await? {
+    match count_items(context, failed).await? {
         (0, _) => Ok(()),
-        (unwell, all) => Err(Failure::items(format!(
-            "{unwell} of {} failed; `px items` says why",
+        (failed, all) => Err(Failure::items(format!(
+            "{failed} of {} failed; `px items` shows why",
             output::count(u64::try_from(all).unwrap_or_default(), "Item")
         ))),
     }
 }
 
-/// How many Items are so, of how many.
-async fn count(
+/// Returns the number of Items that meet a condition, and the number of all Items.
+async fn count_items(
     context: &Context,
-    is_so: impl Fn(&ItemRecord) -> bool,
+    matches: impl Fn(&ItemRecord) -> bool,
 ) -> Result<(usize, usize), StoreError> {
-    let (mut so, mut all) = (0, 0);
+    let (mut matching, mut all) = (0, 0);
     let mut after = None;
     loop {
-        let page = context.store.list(after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok((so, all)) };
+        let page = context.store.list(after.as_ref(), PAGE_ITEMS).await?;
+        let Some(last) = page.last() else { return Ok((matching, all)) };
         after = Some(last.id().clone());
-        so += page.iter().filter_map(ListedItem::record).filter(|record| is_so(record)).count();
+        matching +=
+            page.iter().filter_map(ListedItem::record).filter(|record| matches(record)).count();
         all += page.len();
     }
 }

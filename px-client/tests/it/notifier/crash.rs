@@ -1,4 +1,4 @@
-//! The bank's program is killed at any moment: what a caller was told is kept is told to Plaid.
+//! The bank's program is killed at any moment: Plaid is notified of every entry that the notifier has stored.
 
 use super::*;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -7,7 +7,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-/// A store outlives the program, as a table does.
+/// A store that outlives the program, like a table.
 #[test]
 fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
     for seed in 0..100 {
@@ -17,16 +17,16 @@ fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
         world.network(move |number, _| match (number + seed) % 5 {
             0 => Fate::AnswerIsLost,
             1 => Fate::Slow(Duration::from_millis(30)),
-            2 => Fate::Answered(500, &[], ""),
+            2 => Fate::Response(500, &[], ""),
             _ => Fate::Arrives,
         });
         let disk: Arc<Disk> = Arc::default();
-        let kept: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let stored: Arc<Mutex<BTreeSet<String>>> = Arc::default();
         let mut next = 0;
         for _ in 0..3 {
-            let life = Duration::from_millis(rng.random_range(0..400));
-            let (world, disk, kept) = (world.clone(), disk.clone(), kept.clone());
-            // Dropping a runtime drops its tasks wherever they are.
+            let sync_state = Duration::from_millis(rng.random_range(0..400));
+            let (world, disk, stored) = (world.clone(), disk.clone(), stored.clone());
+            // Dropping a runtime drops its tasks at any point.
             runtime().block_on(async {
                 let notifier = Notifier::builder(world.client()).store(disk).start();
                 let work = async {
@@ -34,11 +34,11 @@ fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
                         let account = account(next);
                         next += 1;
                         notifier.transactions(token("t"), account.clone(), ago(0)).await.unwrap();
-                        kept.lock().unwrap().insert(account.to_string());
+                        stored.lock().unwrap().insert(account.to_string());
                         sleep(Duration::from_millis(3)).await;
                     }
                 };
-                tokio::select! { () = work => {}, () = sleep(life) => {} }
+                tokio::select! { () = work => {}, () = sleep(sync_state) => {} }
                 std::mem::forget(notifier);
             });
         }
@@ -46,8 +46,8 @@ fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
             let notifier = Notifier::builder(world.client()).store(disk).start();
             assert_eq!(notifier.shutdown(Duration::from_secs(600)).await.unwrap(), 0);
         });
-        let told: BTreeSet<_> = world.told().into_iter().map(|told| told.account).collect();
-        let kept = kept.lock().unwrap();
-        assert!(told.is_superset(&kept), "seed {seed}: {:?}", kept.difference(&told));
+        let notified: BTreeSet<_> = world.notified().into_iter().map(|one| one.account).collect();
+        let stored = stored.lock().unwrap();
+        assert!(notified.is_superset(&stored), "seed {seed}: {:?}", stored.difference(&notified));
     }
 }

@@ -1,8 +1,8 @@
-//! The guard that lets requests reach public addresses only.
+//! Restriction of requests to public addresses.
 //!
-//! It is for addresses that others chose, such as webhooks. A name is resolved once, here, and
-//! addresses that are not public are removed from the result. The connection is made to an
-//! address that was checked, so a name that resolves differently the second time gains nothing.
+//! It is used for addresses that others chose, such as webhooks. A name is resolved once, here, and
+//! addresses that are not public are removed from the result. The connection is made to an address
+//! that was checked, so a name that resolves to another address later (DNS rebinding) has no effect.
 
 use crate::http::address::is_public;
 use futures_util::future::BoxFuture;
@@ -10,67 +10,67 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc};
 use url::{Host, Url};
 
-/// Looks names up.
+/// Resolves host names.
 pub(super) trait Lookup: Send + Sync {
     fn look_up(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 }
 
-/// The machine's resolver.
-pub(super) struct System;
+/// The resolver of the operating system.
+pub(super) struct SystemResolver;
 
-impl Lookup for System {
+impl Lookup for SystemResolver {
     fn look_up(&self, name: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
     }
 }
 
-/// A resolver that returns public addresses only.
-pub(super) struct PublicOnly(pub(super) Arc<dyn Lookup>);
+/// A resolver that returns only public addresses.
+pub(super) struct PublicResolver(pub(super) Arc<dyn Lookup>);
 
-impl Resolve for PublicOnly {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let looked_up = self.0.look_up(name.as_str().to_owned());
         Box::pin(async move {
             let mut addresses = looked_up.await?;
-            let some = !addresses.is_empty();
+            let has_address = !addresses.is_empty();
             addresses.retain(|address| is_public(address.ip()));
-            if some && addresses.is_empty() {
-                return Err(Box::new(NotPublic) as Box<dyn StdError + Send + Sync>);
+            if has_address && addresses.is_empty() {
+                return Err(Box::new(NotPublicError) as Box<dyn StdError + Send + Sync>);
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
 
-/// Checks what needs no lookup: addresses that are written out, in whatever spelling `url`
-/// reads as one, and the names of this machine.
-pub(super) fn check(url: &Url) -> Result<(), NotPublic> {
+/// Checks the hosts that need no lookup: literal addresses in any spelling that `url` accepts, and
+/// the names of this machine.
+pub(super) fn check(url: &Url) -> Result<(), NotPublicError> {
     let good = match url.host() {
         Some(Host::Ipv4(v4)) => is_public(v4.into()),
         Some(Host::Ipv6(v6)) => is_public(v6.into()),
         Some(Host::Domain(name)) => !is_this_machine(name),
         None => false,
     };
-    if good { Ok(()) } else { Err(NotPublic) }
+    if good { Ok(()) } else { Err(NotPublicError) }
 }
 
-/// `localhost` and what is under it, whatever the resolver would say (RFC 6761).
+/// Returns whether a name is `localhost` or a subdomain of it, which RFC 6761 reserves for loopback.
 fn is_this_machine(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name.is_empty() || name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The address is not one of the public internet.
+/// The host has no address on the public internet.
 #[derive(Debug)]
-pub(super) struct NotPublic;
+pub(super) struct NotPublicError;
 
-impl fmt::Display for NotPublic {
+impl fmt::Display for NotPublicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the host is not on the public internet; nothing was sent")
     }
 }
 
-impl StdError for NotPublic {}
+impl StdError for NotPublicError {}
 
 #[cfg(test)]
 mod tests {
@@ -141,9 +141,9 @@ mod tests {
         }
     }
 
-    struct Fixed(Vec<&'static str>);
+    struct FixedResolver(Vec<&'static str>);
 
-    impl Lookup for Fixed {
+    impl Lookup for FixedResolver {
         fn look_up(&self, _: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
             let all = self.0.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
             Box::pin(async move { Ok(all) })
@@ -151,7 +151,7 @@ mod tests {
     }
 
     async fn resolved(addresses: &[&'static str]) -> Result<Vec<IpAddr>, String> {
-        let guard = PublicOnly(Arc::new(Fixed(addresses.to_vec())));
+        let guard = PublicResolver(Arc::new(FixedResolver(addresses.to_vec())));
         let resolved = guard.resolve("bank.example".parse().unwrap()).await;
         resolved.map(|all| all.map(|a| a.ip()).collect()).map_err(|error| error.to_string())
     }
@@ -160,7 +160,7 @@ mod tests {
     async fn a_name_that_points_inside_is_refused() {
         for inside in ["127.0.0.1", "10.1.2.3", "::1", "fd00::1", "::ffff:192.168.0.1"] {
             let refused = resolved(&[inside]).await.unwrap_err();
-            assert_eq!(refused, NotPublic.to_string(), "{inside}");
+            assert_eq!(refused, NotPublicError.to_string(), "{inside}");
         }
         let mixed = resolved(&["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"]).await.unwrap();
         let public = ["1.1.1.1", "2606:4700::1111"].map(|ip| ip.parse::<IpAddr>().unwrap());

@@ -1,48 +1,55 @@
-//! What a person decides about an account that came back under another id. Ids are the Item's own.
+//! Operators' decisions about accounts that returned under another id. All ids are the Item's own.
 
 use super::{AccountStanding, AccountWrite, KnownAccount};
 use px_types::AccountId;
 
-/// What a re-map changes.
+/// The changes by a decision.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Remapped {
-    /// The accounts that changed.
+    /// Changed accounts.
     pub writes: Vec<AccountWrite>,
-    /// The Item's own ids of held accounts whose rows go.
+    /// Accounts on hold to delete, with their rows.
     pub forgotten: Vec<AccountId>,
 }
 
-/// Why accounts cannot be made one, or a held one not be accepted.
+/// An error of [`remap`] or [`accept`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemapError {
-    /// There is no such account.
+    /// The Item has no such account.
     #[error("the Item has no account {0}")]
     Unknown(AccountId),
-    /// No account is held under that id.
-    #[error("no account {0} is held; only one that is held can be decided on")]
-    NotHeld(AccountId),
-    /// The partner lists the account under its present id.
-    #[error("the partner still lists the account {0} under its present id: these are two accounts")]
+    /// The account is not on hold.
+    #[error("the account {0} is not on hold; only accounts on hold can be re-mapped or accepted")]
+    NotOnHold(AccountId),
+    /// The partner still lists the account under its current id.
+    #[error(
+        "the partner still lists the account {0} under its current id, so these are two accounts"
+    )]
     StillListed(AccountId),
-    /// The two are of different types, or counted in different units.
-    #[error("the account {0} and the held one differ in type or currency: these are two accounts")]
-    Unlike(AccountId),
+    /// The accounts have different types or units.
+    #[error(
+        "the account {0} and the account on hold differ in type or currency, so these are two accounts"
+    )]
+    Incompatible(AccountId),
 }
 
-/// Makes an account that is held the one that the Item has had all along.
+/// Merges an account on hold into the account that the Item already has.
 ///
-/// `account` keeps its own id; the partner's id of it is that of the held one from now on.
+/// `account` keeps the Item's own id, and gets the partner's id and the contents of the account on
+/// hold.
 ///
 /// # Errors
-/// When there is no such account, none is held under that id, or the two cannot be one.
+/// [`RemapError::NotOnHold`] if `on_hold_id` is not an account on hold, [`RemapError::Unknown`] if
+/// there is no other account `account`, [`RemapError::StillListed`] if the partner still lists it, and
+/// [`RemapError::Incompatible`] if the two differ in type or unit.
 pub fn remap(
     known: &[KnownAccount],
     account: &AccountId,
-    held_id: &AccountId,
+    on_hold_id: &AccountId,
 ) -> Result<Remapped, RemapError> {
-    let held = held(known, held_id)?;
+    let on_hold = find_on_hold(known, on_hold_id)?;
     let before = known
         .iter()
         .filter(|known| known.standing != AccountStanding::Held)
@@ -51,32 +58,35 @@ pub fn remap(
     if before.standing == AccountStanding::Listed {
         return Err(RemapError::StillListed(account.clone()));
     }
-    let (old, new) = (&before.account, &held.account);
+    let (old, new) = (&before.account, &on_hold.account);
     if old.account_type() != new.account_type() || old.unit != new.unit {
-        return Err(RemapError::Unlike(account.clone()));
+        return Err(RemapError::Incompatible(account.clone()));
     }
-    let mut after = held.clone();
+    let mut after = on_hold.clone();
     after.account.id = account.clone();
     after.standing = AccountStanding::Listed;
     Ok(Remapped {
         writes: vec![AccountWrite::new(after, false)],
-        forgotten: vec![held.account.id.clone()],
+        forgotten: vec![on_hold.account.id.clone()],
     })
 }
 
-/// Makes an account that is held one of its own: it only looks like another.
+/// Accepts an account on hold as an account of its own that only resembles another one.
 ///
 /// # Errors
-/// When none is held under that id.
-pub fn accept(known: &[KnownAccount], held_id: &AccountId) -> Result<Remapped, RemapError> {
-    let mut after = held(known, held_id)?.clone();
+/// [`RemapError::NotOnHold`] if `on_hold_id` is not an account on hold.
+pub fn accept(known: &[KnownAccount], on_hold_id: &AccountId) -> Result<Remapped, RemapError> {
+    let mut after = find_on_hold(known, on_hold_id)?.clone();
     after.standing = AccountStanding::Listed;
     Ok(Remapped { writes: vec![AccountWrite::new(after, true)], forgotten: Vec::new() })
 }
 
-fn held<'a>(known: &'a [KnownAccount], id: &AccountId) -> Result<&'a KnownAccount, RemapError> {
+fn find_on_hold<'a>(
+    known: &'a [KnownAccount],
+    id: &AccountId,
+) -> Result<&'a KnownAccount, RemapError> {
     known
         .iter()
         .find(|known| known.standing == AccountStanding::Held && known.account.id == *id)
-        .ok_or_else(|| RemapError::NotHeld(id.clone()))
+        .ok_or_else(|| RemapError::NotOnHold(id.clone()))
 }

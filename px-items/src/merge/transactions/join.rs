@@ -1,10 +1,10 @@
-//! A partner that gives a transaction another id when it posts, or with every response until then.
+//! Pending rows that get another id when they post, or with every response until then.
 //!
-//! The posted row is joined with the pending one only when nothing else comes into question on
-//! either side. A wrong join would give one purchase the history of another; two rows that stay
-//! two are merely what the partner says.
+//! A posted row is joined with a pending one only if there is no other candidate on either side. A
+//! wrong join would mix the histories of two purchases; two separate rows are merely what the partner
+//! returned.
 
-use super::{Digest, Fate, KnownTransaction, ReadRow, Stock};
+use super::{Digest, IncomingRow, KnownTransaction, MergeContext, RowOutcome};
 use px_types::{AccountId, Amount, Date, model::transaction::Transaction};
 use std::{
     cmp::Ordering,
@@ -12,155 +12,168 @@ use std::{
     hash::Hash,
 };
 
-/// So many days later the posted one may have been made: banks that date anew when they post do
-/// so on the next working day.
-pub(super) const DAYS_LATER: u64 = 3;
-/// And so many days earlier: no purchase posts before it was made, but the two dates can be of two
-/// time zones.
-pub(super) const DAYS_EARLIER: u64 = 1;
+/// Maximum number of days that the posted row may be dated after the pending one: banks that change
+/// the date when a row posts use the next working day.
+pub(super) const MAX_DAYS_LATER: u64 = 3;
+/// Maximum number of days that the posted row may be dated before the pending one: a purchase does not
+/// post before it is made, but the two dates may be of different time zones.
+pub(super) const MAX_DAYS_EARLIER: u64 = 1;
 
-/// Joins rows of unknown ids with pending ones that would be gone. Returns the number of posted rows
-/// that were joined, and of those for which it could not be decided.
-pub(super) fn join(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) -> (u64, u64) {
-    let unknown = |fates: &[Fate], posted: bool| -> Vec<_> {
-        let unknown = rows.iter().enumerate().filter(|(place, row)| {
-            fates[*place] == (Fate::New { collides: false })
+/// Joins rows of unknown ids with pending rows that would otherwise be removed. Returns the number of
+/// joined posted rows and the number of ambiguous ones.
+pub(super) fn join(
+    context: &MergeContext<'_>,
+    rows: &[IncomingRow],
+    outcomes: &mut [RowOutcome],
+) -> (u64, u64) {
+    let unknown = |outcomes: &[RowOutcome], posted: bool| -> Vec<_> {
+        let unknown = rows.iter().enumerate().filter(|(index, row)| {
+            outcomes[*index] == (RowOutcome::New { collides: false })
                 && row.row.settled_at.is_some() == posted
         });
-        unknown.map(|(place, row)| (place, Traits::of_row(&row.row))).collect()
+        unknown.map(|(index, row)| (index, RowTraits::of_row(&row.row))).collect()
     };
-    let posted = unknown(fates, true);
-    let still_pending = unknown(fates, false);
+    let posted = unknown(outcomes, true);
+    let still_pending = unknown(outcomes, false);
     if posted.is_empty() && still_pending.is_empty() {
         return (0, 0);
     }
-    let waiting = |fates: &[Fate]| -> Vec<_> {
-        let read = stock.were_read(fates);
-        let pending = stock.known.iter().enumerate().filter(|(place, known)| {
-            known.settled.is_none() && !read[*place] && stock.is_followed(known)
+    let unread_pending = |outcomes: &[RowOutcome]| -> Vec<_> {
+        let read = context.were_read(outcomes);
+        let pending = context.known.iter().enumerate().filter(|(index, known)| {
+            known.settled.is_none() && !read[*index] && context.is_followed(known)
         });
-        pending.map(|(place, known)| (place, Traits::of_known(known))).collect()
+        pending.map(|(index, known)| (index, RowTraits::of_known(known))).collect()
     };
-    let pending = waiting(fates);
-    for (row, to) in pair_pending((stock, rows), &pending, &still_pending, &posted) {
-        fates[row] = Fate::Moved { to, collides: false };
+    let pending = unread_pending(outcomes);
+    for (row, to) in pair_pending((context, rows), &pending, &still_pending, &posted) {
+        outcomes[row] = RowOutcome::Matched { to, collides: false };
     }
-    let pending = waiting(fates);
+    let pending = unread_pending(outcomes);
     let (mut joined, mut ambiguous) = (0, 0);
-    let pending_side = Side::new(&pending, (DAYS_LATER, DAYS_EARLIER));
-    let posted_side = Side::new(&posted, (DAYS_EARLIER, DAYS_LATER));
+    let pending_index = CandidateIndex::new(&pending, (MAX_DAYS_LATER, MAX_DAYS_EARLIER));
+    let posted_index = CandidateIndex::new(&posted, (MAX_DAYS_EARLIER, MAX_DAYS_LATER));
     let traits_of: HashMap<_, _> = pending.iter().copied().collect();
-    for (place, traits) in &posted {
-        match pending_side.fitting(traits) {
-            Fitting::None => {}
-            Fitting::One(to) if posted_side.fitting(&traits_of[&to]) == Fitting::One(*place) => {
-                fates[*place] = Fate::Moved { to, collides: false };
+    for (index, traits) in &posted {
+        match pending_index.candidates(traits) {
+            Candidates::None => {}
+            Candidates::One(to)
+                if posted_index.candidates(&traits_of[&to]) == Candidates::One(*index) =>
+            {
+                outcomes[*index] = RowOutcome::Matched { to, collides: false };
                 joined += 1;
             }
-            Fitting::One(_) | Fitting::More => ambiguous += 1,
+            Candidates::One(_) | Candidates::Many => ambiguous += 1,
         }
     }
     (joined, ambiguous)
 }
 
-/// Pending rows with the same account, unit, amount, text and date, by place.
+/// Indexes of pending rows with the same account, unit, amount, text and date.
 #[derive(Default)]
-struct Equals {
+struct EqualRows {
     stored: Vec<usize>,
     read: Vec<usize>,
-    /// Number of posted rows that may be one of the stored ones.
+    /// Number of posted rows that may be one of the stored rows.
     posted: usize,
 }
 
-/// Pairs pending rows of unknown ids with stored ones that would be gone: places of the rows, and of
-/// what is known.
+/// Pairs pending rows of unknown ids with stored rows that would otherwise be removed. Returns pairs
+/// of the index of the incoming row and the index of the stored row.
 ///
-/// Equal rows pair off by count. Where a row of other contents may be one of them as well, nothing
-/// is paired.
+/// Equal rows pair off by count. Nothing is paired if there are not enough stored rows for the pending
+/// rows together with the posted rows that may be one of them.
 fn pair_pending(
-    (stock, rows): (&Stock<'_>, &[ReadRow]),
-    pending: &[(usize, Traits<'_>)],
-    still_pending: &[(usize, Traits<'_>)],
-    posted: &[(usize, Traits<'_>)],
+    (context, rows): (&MergeContext<'_>, &[IncomingRow]),
+    pending: &[(usize, RowTraits<'_>)],
+    still_pending: &[(usize, RowTraits<'_>)],
+    posted: &[(usize, RowTraits<'_>)],
 ) -> Vec<(usize, usize)> {
-    let mut groups = HashMap::<_, Equals>::new();
-    for (place, traits) in pending {
-        groups.entry(traits.all()).or_default().stored.push(*place);
+    let mut groups = HashMap::<_, EqualRows>::new();
+    for (index, traits) in pending {
+        groups.entry(traits.all()).or_default().stored.push(*index);
     }
-    for (place, traits) in still_pending {
-        if let Some(equals) = groups.get_mut(&traits.all()) {
-            equals.read.push(*place);
+    for (index, traits) in still_pending {
+        if let Some(equal_rows) = groups.get_mut(&traits.all()) {
+            equal_rows.read.push(*index);
         }
     }
-    // A posted row counts where it is equal but for having posted; else wherever it fits.
-    let by_place: HashMap<_, _> = pending.iter().copied().collect();
-    let side = Side::new(pending, (DAYS_LATER, DAYS_EARLIER));
+    // A posted row that differs only in having posted counts for its own group, any other one for
+    // every group that it fits.
+    let traits_by_index: HashMap<_, _> = pending.iter().copied().collect();
+    let side = CandidateIndex::new(pending, (MAX_DAYS_LATER, MAX_DAYS_EARLIER));
     for (_, traits) in posted {
-        if let Some(equals) = groups.get_mut(&traits.all()) {
-            equals.posted += 1;
+        if let Some(equal_rows) = groups.get_mut(&traits.all()) {
+            equal_rows.posted += 1;
             continue;
         }
-        let fitting: HashSet<_> =
-            side.all_fitting(traits).map(|place| by_place[&place].all()).collect();
-        for group in fitting {
-            if let Some(equals) = groups.get_mut(&group) {
-                equals.posted += 1;
+        let fitting_groups: HashSet<_> =
+            side.all_candidates(traits).map(|index| traits_by_index[&index].all()).collect();
+        for group in fitting_groups {
+            if let Some(equal_rows) = groups.get_mut(&group) {
+                equal_rows.posted += 1;
             }
         }
     }
     let mut pairs = Vec::new();
-    for equals in groups.into_values().filter(|equals| !equals.read.is_empty()) {
-        if equals.posted <= equals.stored.len().saturating_sub(equals.read.len()) {
-            equals.pair(stock, rows, &mut pairs);
+    for equal_rows in groups.into_values().filter(|equal_rows| !equal_rows.read.is_empty()) {
+        if equal_rows.posted <= equal_rows.stored.len().saturating_sub(equal_rows.read.len()) {
+            equal_rows.pair(context, rows, &mut pairs);
         }
     }
     pairs
 }
 
-impl Equals {
-    fn pair(self, stock: &Stock<'_>, rows: &[ReadRow], pairs: &mut Vec<(usize, usize)>) {
-        // A row that a newer window had must be here again; another one may be gone.
-        let had_before = |place: &usize| stock.was_read_before(&stock.known[*place]);
+impl EqualRows {
+    fn pair(
+        self,
+        context: &MergeContext<'_>,
+        rows: &[IncomingRow],
+        pairs: &mut Vec<(usize, usize)>,
+    ) {
+        // Rows that a newer window read must be present again; others may be removed. So the former
+        // are matched first.
+        let was_read_before = |index: &usize| context.was_read_before(&context.known[*index]);
         let mut stored = self.stored;
-        stored.sort_by_key(had_before);
+        stored.sort_by_key(was_read_before);
         let mut by_digest = HashMap::<_, Vec<usize>>::new();
-        for place in stored {
-            by_digest.entry(stock.known[place].digest).or_default().push(place);
+        for index in stored {
+            by_digest.entry(context.known[index].digest).or_default().push(index);
         }
-        let mut left = HashMap::<_, Vec<usize>>::new();
-        for place in self.read {
-            let digest = rows[place].digest;
+        let mut unmatched = HashMap::<_, Vec<usize>>::new();
+        for index in self.read {
+            let digest = rows[index].digest;
             match by_digest.get_mut(&digest).and_then(Vec::pop) {
-                Some(to) => pairs.push((place, to)),
-                None => left.entry(digest).or_default().push(place),
+                Some(to) => pairs.push((index, to)),
+                None => unmatched.entry(digest).or_default().push(index),
             }
         }
-        by_digest.retain(|_, places| !places.is_empty());
-        if by_digest.len() == 1 && left.len() == 1 {
-            let stored = by_digest.into_values().flat_map(|places| places.into_iter().rev());
-            let read = left.into_values().flatten();
+        by_digest.retain(|_, indexes| !indexes.is_empty());
+        if by_digest.len() == 1 && unmatched.len() == 1 {
+            let stored = by_digest.into_values().flat_map(|indexes| indexes.into_iter().rev());
+            let read = unmatched.into_values().flatten();
             pairs.extend(read.zip(stored));
         }
     }
 }
 
-/// What a pending row and the posted one have in common.
+/// The properties by which a pending row and a posted row are compared.
 #[derive(Clone, Copy)]
-struct Traits<'a> {
+struct RowTraits<'a> {
     account: &'a AccountId,
     unit: &'a str,
     amount: Amount,
-    made: Date,
+    transacted: Date,
     text: Option<Digest>,
 }
 
-impl<'a> Traits<'a> {
+impl<'a> RowTraits<'a> {
     fn of_row(row: &'a Transaction) -> Self {
         Self {
             account: &row.account_id,
             unit: row.unit.as_str(),
             amount: row.amount,
-            made: row.transacted_at.date(),
+            transacted: row.transacted_at.date(),
             text: KnownTransaction::text_digest(row),
         }
     }
@@ -170,16 +183,17 @@ impl<'a> Traits<'a> {
             account: &known.account_id,
             unit: &known.unit,
             amount: known.amount,
-            made: known.transacted,
+            transacted: known.transacted,
             text: known.description,
         }
     }
 
     fn all(&self) -> (&'a AccountId, &'a str, Amount, Date, Option<Digest>) {
-        (self.account, self.unit, self.amount, self.made, self.text)
+        (self.account, self.unit, self.amount, self.transacted, self.text)
     }
 
-    /// With another amount, such as a tip changes it, the text must be the same.
+    /// The key of rows with the same amount. If the amount differs, for example by a tip, the text
+    /// must be the same: see [`by_text`](Self::by_text).
     fn by_amount(&self) -> (&'a AccountId, &'a str, Amount) {
         (self.account, self.unit, self.amount)
     }
@@ -189,40 +203,41 @@ impl<'a> Traits<'a> {
     }
 }
 
-/// How many of a side fit one of the other.
+/// The number of candidates on one side for a row of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fitting {
+enum Candidates {
     None,
     One(usize),
-    More,
+    Many,
 }
 
-impl Fitting {
-    fn with(self, place: usize) -> Self {
+impl Candidates {
+    fn with(self, index: usize) -> Self {
         match self {
-            Self::None => Self::One(place),
-            Self::One(other) if other == place => self,
-            Self::One(_) | Self::More => Self::More,
+            Self::None => Self::One(index),
+            Self::One(other) if other == index => self,
+            Self::One(_) | Self::Many => Self::Many,
         }
     }
 }
 
-/// Places by a key, by date.
-type Dated<K> = HashMap<K, Vec<(Date, usize)>>;
+/// Indexes of rows by key, sorted by date.
+type ByDate<K> = HashMap<K, Vec<(Date, usize)>>;
 
-/// One side of the fits, so ordered that each lookup takes a few steps, however many there are.
-struct Side<'a> {
-    by_amount: Dated<(&'a AccountId, &'a str, Amount)>,
-    by_text: Dated<(&'a AccountId, &'a str, Ordering, Digest)>,
-    /// How many days earlier and later than one of the other side one of this side may be.
+/// The rows of one side, indexed so that a lookup takes a few steps however many rows there are.
+struct CandidateIndex<'a> {
+    by_amount: ByDate<(&'a AccountId, &'a str, Amount)>,
+    by_text: ByDate<(&'a AccountId, &'a str, Ordering, Digest)>,
+    /// Maximum number of days that a row of this side may be earlier and later than a row of the other
+    /// side.
     reach: (u64, u64),
 }
 
-impl<'a> Side<'a> {
-    fn new(all: &[(usize, Traits<'a>)], reach: (u64, u64)) -> Self {
+impl<'a> CandidateIndex<'a> {
+    fn new(all: &[(usize, RowTraits<'a>)], reach: (u64, u64)) -> Self {
         let mut side = Self { by_amount: HashMap::new(), by_text: HashMap::new(), reach };
-        for (place, traits) in all {
-            let entry = (traits.made, *place);
+        for (index, traits) in all {
+            let entry = (traits.transacted, *index);
             side.by_amount.entry(traits.by_amount()).or_default().push(entry);
             if let Some(key) = traits.by_text() {
                 side.by_text.entry(key).or_default().push(entry);
@@ -233,37 +248,37 @@ impl<'a> Side<'a> {
         side
     }
 
-    /// Looks at two of each key at most: a third would change nothing.
-    fn fitting(&self, traits: &Traits<'a>) -> Fitting {
-        let (alike, named) = self.near(traits);
-        alike.take(2).chain(named.take(2)).fold(Fitting::None, Fitting::with)
+    /// Returns the number of candidates. Two of each key suffice: a third one would change nothing.
+    fn candidates(&self, traits: &RowTraits<'a>) -> Candidates {
+        let (same_amount, same_text) = self.near(traits);
+        same_amount.take(2).chain(same_text.take(2)).fold(Candidates::None, Candidates::with)
     }
 
-    /// All that fit, some of them twice.
-    fn all_fitting(&self, traits: &Traits<'a>) -> impl Iterator<Item = usize> {
-        let (alike, named) = self.near(traits);
-        alike.chain(named)
+    /// Returns all candidates, some of them twice.
+    fn all_candidates(&self, traits: &RowTraits<'a>) -> impl Iterator<Item = usize> {
+        let (same_amount, same_text) = self.near(traits);
+        same_amount.chain(same_text)
     }
 
     fn near(
         &self,
-        traits: &Traits<'a>,
+        traits: &RowTraits<'a>,
     ) -> (impl Iterator<Item = usize> + use<'_, 'a>, impl Iterator<Item = usize> + use<'_, 'a>)
     {
         let (earlier, later) = self.reach;
-        let dates = (traits.made.minus_days(earlier), traits.made.plus_days(later));
-        let alike = near(&self.by_amount, Some(traits.by_amount()), dates);
-        (alike, near(&self.by_text, traits.by_text(), dates))
+        let dates = (traits.transacted.minus_days(earlier), traits.transacted.plus_days(later));
+        let same_amount = near(&self.by_amount, Some(traits.by_amount()), dates);
+        (same_amount, near(&self.by_text, traits.by_text(), dates))
     }
 }
 
-/// Those of a key and between two dates.
+/// Returns the rows of a key between two dates.
 fn near<K: Hash + Eq>(
-    all: &Dated<K>,
+    all: &ByDate<K>,
     key: Option<K>,
     (from, to): (Date, Date),
 ) -> impl Iterator<Item = usize> + use<'_, K> {
     let dated = key.and_then(|key| all.get(&key)).map_or(&[][..], Vec::as_slice);
     let start = dated.partition_point(|(made, _)| *made < from);
-    dated[start..].iter().take_while(move |(made, _)| *made <= to).map(|(_, place)| *place)
+    dated[start..].iter().take_while(move |(made, _)| *made <= to).map(|(_, index)| *index)
 }

@@ -1,17 +1,17 @@
-//! A partner that has given its transactions new ids, once it was decided that it has.
+//! Changed transaction ids, after a decision that the partner changed them.
 
-use super::{Fate, ReadRow, RowRule, Stock};
+use super::{IncomingRow, MergeContext, RowOutcome, RowRule};
 use std::collections::{HashMap, VecDeque};
 
-/// Follows stored rows whose id did not come to a row of an unknown id with the same contents.
-/// Returns their places.
+/// Matches stored rows that were not read with rows of unknown ids that have the same contents.
+/// Returns the indexes of the matched stored rows.
 ///
-/// They keep the Item's own id, whatever the partner's is now. Rows with the same contents are told
-/// apart by nothing, so any of them will do, and there stay as many as the partner has.
+/// The stored rows keep the Item's own ids. Rows with the same contents are interchangeable: any of
+/// them is used, and as many rows stay as the partner has.
 pub(super) fn follow(
-    stock: &Stock<'_>,
-    rows: &[ReadRow],
-    fates: &mut [Fate],
+    context: &MergeContext<'_>,
+    rows: &[IncomingRow],
+    outcomes: &mut [RowOutcome],
     rule: &RowRule,
 ) -> Vec<usize> {
     let is_followed = |account| match rule {
@@ -19,23 +19,23 @@ pub(super) fn follow(
         RowRule::Follow => true,
         RowRule::Rebooked { accounts, .. } => accounts.contains(account),
     };
-    let read = stock.were_read(fates);
+    let read = context.were_read(outcomes);
     let mut unread = HashMap::<_, VecDeque<_>>::new();
-    for (place, known) in stock.known.iter().enumerate() {
-        if !read[place]
-            && stock.is_judged(known)
-            && !stock.was_read_before(known)
+    for (index, known) in context.known.iter().enumerate() {
+        if !read[index]
+            && context.is_judged(known)
+            && !context.was_read_before(known)
             && is_followed(&known.account_id)
         {
-            unread.entry(known.digest).or_default().push_back(place);
+            unread.entry(known.digest).or_default().push_back(index);
         }
     }
     let mut followed = Vec::new();
-    for (row, fate) in rows.iter().zip(fates) {
-        if *fate == (Fate::New { collides: false })
+    for (row, outcome) in rows.iter().zip(outcomes) {
+        if *outcome == (RowOutcome::New { collides: false })
             && let Some(to) = unread.get_mut(&row.digest).and_then(VecDeque::pop_front)
         {
-            *fate = Fate::Moved { to, collides: false };
+            *outcome = RowOutcome::Matched { to, collides: false };
             followed.push(to);
         }
     }

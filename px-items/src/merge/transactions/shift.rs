@@ -1,95 +1,104 @@
-//! Ids that are positions, such as `2024-01-05-2`: a row that is put in before others gives its
-//! neighbours' ids to other transactions.
+//! Transaction ids that are positions, such as `2024-01-05-2`: a row that is inserted before others
+//! shifts the ids of its neighbours to other transactions.
 
-use super::{Digest, Fate, KnownTransaction, ReadRow, Stock};
+use super::{Digest, IncomingRow, KnownTransaction, MergeContext, RowOutcome};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Follows posted rows whose contents came back under another id of the same answer, while
-/// their own id came with something else.
+/// Matches displaced posted rows: their contents returned under another id of the same response, while
+/// their former id carries other contents.
 ///
-/// They keep the Item's own id, whatever the partner's is now; what has their id now is not
-/// written over them. Nothing distinguishes rows with the same contents, so any of them
-/// will do.
-pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
-    let displaced = displaced(stock, rows, fates);
+/// They keep the Item's own id. The row that has their former id does not overwrite them. Rows with
+/// the same contents are interchangeable.
+pub(super) fn follow(
+    context: &MergeContext<'_>,
+    rows: &[IncomingRow],
+    outcomes: &mut [RowOutcome],
+) {
+    let displaced = displaced(context, rows, outcomes);
     if displaced.is_empty() {
         return;
     }
-    let mut homeless = homeless(stock, fates, &displaced);
+    let mut unplaced = unplaced(context, outcomes, &displaced);
     let mut moved = HashSet::new();
-    for (row, fate) in rows.iter().zip(fates.iter_mut()) {
-        let displaces = match *fate {
-            Fate::Changed(place) if displaced.contains(&place) => true,
-            // The id of a row that is gone is free again.
-            Fate::Changed(place) if stock.known[place].removed_at.is_some() => false,
-            Fate::New { collides } => collides,
-            Fate::Changed(_)
-            | Fate::Same(_)
-            | Fate::Moved { .. }
-            | Fate::Withheld
-            | Fate::Unjudged
-            | Fate::Stale
-            | Fate::Held => {
+    for (row, outcome) in rows.iter().zip(outcomes.iter_mut()) {
+        let takes_over_id = match *outcome {
+            RowOutcome::Changed(index) if displaced.contains(&index) => true,
+            // The id of a removed row is free again.
+            RowOutcome::Changed(index) if context.known[index].removed_at.is_some() => false,
+            RowOutcome::New { collides } => collides,
+            RowOutcome::Changed(_)
+            | RowOutcome::Unchanged(_)
+            | RowOutcome::Matched { .. }
+            | RowOutcome::Withheld
+            | RowOutcome::Deferred
+            | RowOutcome::Stale
+            | RowOutcome::OnHold => {
                 continue;
             }
         };
-        let Some(waiting) = homeless.get_mut(&row.digest) else { continue };
-        // Under an id that nothing was displaced from it can be one that was, but not just any
-        // that was not read: that is one gone and one new.
-        if waiting.front().is_some_and(|place| displaces || displaced.contains(place)) {
-            let Some(to) = waiting.pop_front() else { continue };
+        let Some(candidates) = unplaced.get_mut(&row.digest) else { continue };
+        // If the incoming row does not take over the id of another row, it is matched only with a
+        // displaced row. A stored row that merely was not read is not a match: then one row was
+        // removed and one is new.
+        if candidates.front().is_some_and(|index| takes_over_id || displaced.contains(index)) {
+            let Some(to) = candidates.pop_front() else { continue };
             moved.insert(to);
-            *fate = Fate::Moved { to, collides: displaces };
+            *outcome = RowOutcome::Matched { to, collides: takes_over_id };
         }
     }
-    for fate in fates {
-        if matches!(fate, Fate::Changed(place) if moved.contains(place)) {
-            *fate = Fate::New { collides: true };
+    for outcome in outcomes {
+        if matches!(outcome, RowOutcome::Changed(index) if moved.contains(index)) {
+            *outcome = RowOutcome::New { collides: true };
         }
     }
 }
 
-/// The posted rows whose id came with other contents.
-fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usize> {
+/// Returns the posted rows with ids that now carry other contents.
+fn displaced(
+    context: &MergeContext<'_>,
+    rows: &[IncomingRow],
+    outcomes: &[RowOutcome],
+) -> HashSet<usize> {
     let mut displaced = HashSet::new();
-    for (row, fate) in rows.iter().zip(fates) {
-        match *fate {
-            Fate::Changed(place) => displaced.extend([place]),
-            Fate::New { collides: true } => displaced.extend(stock.under(&row.row.id)),
-            Fate::New { .. }
-            | Fate::Same(_)
-            | Fate::Moved { .. }
-            | Fate::Withheld
-            | Fate::Unjudged
-            | Fate::Stale
-            | Fate::Held => {}
+    for (row, outcome) in rows.iter().zip(outcomes) {
+        match *outcome {
+            RowOutcome::Changed(index) => displaced.extend([index]),
+            RowOutcome::New { collides: true } => displaced.extend(context.under(&row.row.id)),
+            RowOutcome::New { .. }
+            | RowOutcome::Unchanged(_)
+            | RowOutcome::Matched { .. }
+            | RowOutcome::Withheld
+            | RowOutcome::Deferred
+            | RowOutcome::Stale
+            | RowOutcome::OnHold => {}
         }
     }
-    displaced.retain(|place| {
-        let known = &stock.known[*place];
-        known.settled.is_some() && stock.is_judged(known)
+    displaced.retain(|index| {
+        let known = &context.known[*index];
+        known.settled.is_some() && context.is_judged(known)
     });
     displaced
 }
 
-/// By contents: the displaced, then the posted ones that were not read and should have been.
-fn homeless<'a>(
-    stock: &Stock<'a>,
-    fates: &[Fate],
+/// Returns the rows to match by contents: displaced rows first, then expected posted rows that were
+/// not read.
+fn unplaced<'a>(
+    context: &MergeContext<'a>,
+    outcomes: &[RowOutcome],
     displaced: &HashSet<usize>,
 ) -> HashMap<Digest, VecDeque<usize>> {
-    let read = stock.were_read(fates);
-    let unread = |(place, known): &(usize, &'a KnownTransaction)| {
-        !read[*place]
-            && !displaced.contains(place)
+    let read = context.were_read(outcomes);
+    let unread = |(index, known): &(usize, &'a KnownTransaction)| {
+        !read[*index]
+            && !displaced.contains(index)
             && known.settled.is_some()
-            && stock.is_expected(known)
+            && context.is_expected(known)
     };
-    let places = || stock.known.iter().enumerate();
-    let mut homeless = HashMap::<_, VecDeque<_>>::new();
-    let first = places().filter(|(place, _)| displaced.contains(place));
-    for (place, known) in first.chain(places().filter(unread)) {
-        homeless.entry(known.digest).or_default().push_back(place);
+    let indexes = || context.known.iter().enumerate();
+    let mut unplaced = HashMap::<_, VecDeque<_>>::new();
+    let first = indexes().filter(|(index, _)| displaced.contains(index));
+    for (index, known) in first.chain(indexes().filter(unread)) {
+        unplaced.entry(known.digest).or_default().push_back(index);
     }
-    homeless
+    unplaced
 }

@@ -1,9 +1,9 @@
-//! Claims, leases and fences.
+//! Claims, leases and fencing tokens.
 
 use super::world::*;
 use crate::{
     item::State,
-    store::{Fence, NewHolder, NotifyAsk, Store, StoreErrorKind, Then},
+    store::{Fence, LeaseOutcome, NewHolder, NotificationRequest, Store, StoreErrorKind},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,7 +14,7 @@ pub(super) async fn the_longest_due_is_claimed_first(store: Arc<dyn Store>) {
     }
     assert!(world.claim(0, 10).await.is_empty(), "nothing is due");
     assert_eq!(world.claim(3, 2).await, ["b", "a"]);
-    assert_eq!(world.claim(3, 10).await, ["c", "d"], "those of before are taken");
+    assert_eq!(world.claim(3, 10).await, ["c", "d"], "the earlier ones are leased");
     assert!(world.claim(3, 10).await.is_empty());
     assert!(world.claim(3, 0).await.is_empty());
 }
@@ -30,20 +30,28 @@ pub(super) async fn claims_move_the_state(store: Arc<dyn Store>) {
     assert_eq!((old.id.as_str(), old.state), ("old", State::Updating));
     for record in &claimed {
         assert_eq!(record.leased_until, Some(at(15)));
-        assert_eq!(*record, world.0.item(&record.id).await.unwrap().unwrap(), "as it is stored");
+        assert_eq!(
+            *record,
+            world.0.item(&record.id).await.unwrap().unwrap(),
+            "equals the stored record"
+        );
     }
-    assert_eq!(old.due_at, Some(at(5)), "since when it was due");
+    assert_eq!(old.due_at, Some(at(5)), "the due time before the claim");
     let failed = world.0.commit(finish(old, 100)).await;
     assert!(failed.is_ok());
     assert_eq!(world.item("old").await.state, State::Idle);
-    assert_ne!(world.hold("old").await.fence, old.fence, "each claim has a fence of its own");
+    assert_ne!(
+        world.claim_by_name("old").await.fence,
+        old.fence,
+        "each claim has a new fencing token"
+    );
 }
 
 pub(super) async fn case_32_nobody_claims_an_item_twice(store: Arc<dyn Store>) {
     let world = World::new(store);
     const ITEMS: usize = 60;
     for number in 0..ITEMS {
-        world.link(&format!("item-{number:02}"), modest("app"), 0).await;
+        world.link(&format!("item-{number:02}"), accounts_only("app"), 0).await;
     }
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..8 {
@@ -63,7 +71,7 @@ pub(super) async fn case_32_nobody_claims_an_item_twice(store: Arc<dyn Store>) {
     let claimed: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
     let distinct: BTreeSet<_> = claimed.iter().collect();
     assert_eq!(claimed.len(), distinct.len(), "an Item was claimed twice");
-    // A claim may pass over rows that another one holds at that moment; they stay due.
+    // A claim may skip rows that another one holds at that moment. They stay due.
     let rest = world.claim(1, ITEMS).await;
     assert_eq!(distinct.len() + rest.len(), ITEMS);
 }
@@ -74,17 +82,17 @@ pub(super) async fn case_35_a_lease_that_ran_out_is_taken_over(store: Arc<dyn St
     world.settled("bert", 0).await;
     let first = world.0.claim(at(0), at(10), 10).await.unwrap();
     assert_eq!(first.len(), 2);
-    // The worker stops for ever.
+    // The worker stops permanently.
     assert!(world.claim(9, 10).await.is_empty());
     let second = world.0.claim(at(10), at(20), 10).await.unwrap();
-    assert_eq!(second.len(), 2, "whatever state it was left in");
+    assert_eq!(second.len(), 2, "regardless of its state");
     for (first, second) in first.iter().zip(&second) {
         assert_eq!(first.id, second.id);
         assert_ne!(second.fence, first.fence);
         assert_eq!(second.state, first.state);
-        assert_eq!(second.due_at, first.due_at, "it waits since then");
+        assert_eq!(second.due_at, first.due_at, "the due time stays");
     }
-    // One by name, too.
+    // Claiming one Item by its id takes over, too.
     assert!(world.0.claim_one(&item("anna"), at(19), at(30)).await.unwrap().is_none());
     assert!(world.0.claim_one(&item("anna"), at(20), at(30)).await.unwrap().is_some());
 }
@@ -103,16 +111,19 @@ pub(super) async fn a_lease_is_renewed_by_its_holder_alone(store: Arc<dyn Store>
     assert!(!world.0.renew(&record.id, record.fence, at(90)).await.unwrap(), "taken over");
     assert_eq!(world.item("anna").await.leased_until, Some(at(30)));
 
-    let held = world.0.claim(at(30), at(40), 1).await.unwrap().remove(0);
-    world.0.commit(finish(&held, 100)).await.unwrap();
-    assert!(!world.0.renew(&held.id, held.fence, at(90)).await.unwrap(), "given up");
+    let leased = world.0.claim(at(30), at(40), 1).await.unwrap().remove(0);
+    world.0.commit(finish(&leased, 100)).await.unwrap();
+    assert!(
+        !world.0.renew(&leased.id, leased.fence, at(90)).await.unwrap(),
+        "the lease was released"
+    );
 }
 
 pub(super) async fn one_item_is_claimed_by_name(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 100).await;
     let record = world.0.claim_one(&item("anna"), at(1), at(10)).await.unwrap().unwrap();
-    assert_eq!(record.state, State::Updating, "though it is not due");
+    assert_eq!(record.state, State::Updating, "claimed although not due");
     assert_eq!(record, world.item("anna").await);
     assert!(world.0.claim_one(&item("anna"), at(2), at(10)).await.unwrap().is_none(), "leased");
     assert!(world.0.claim_one(&item("bert"), at(2), at(10)).await.unwrap().is_none(), "unknown");
@@ -134,7 +145,7 @@ pub(super) async fn items_are_handed_back(store: Arc<dyn Store>) {
         (item("created"), present, at(20)),
         (item("idle"), idle, at(21)),
         (item("gone"), Fence(1), at(22)),
-        // Taken over meanwhile.
+        // Another worker takes over meanwhile.
         fences.pop().unwrap(),
     ];
     world.0.hand_back(&all).await.unwrap();
@@ -143,8 +154,12 @@ pub(super) async fn items_are_handed_back(store: Arc<dyn Store>) {
     assert_eq!(created.leased_until, None);
     let idle = world.item("idle").await;
     assert_eq!((idle.state, idle.due_at), (State::Idle, Some(at(21))));
-    assert_eq!(world.item("lost").await.leased_until, Some(at(20)), "not ours any more");
-    // Twice does no harm, and what was handed back cannot be committed.
+    assert_eq!(
+        world.item("lost").await.leased_until,
+        Some(at(20)),
+        "the lease of the new worker stays"
+    );
+    // A second hand-back has no effect, and an Item that was handed back cannot be committed.
     world.0.hand_back(&[(item("idle"), idle.fence, at(99))]).await.unwrap();
     assert_eq!(world.item("idle").await.due_at, Some(at(21)));
     assert_eq!(world.refused(finish(&idle, 100)).await, StoreErrorKind::Fenced);
@@ -153,22 +168,22 @@ pub(super) async fn items_are_handed_back(store: Arc<dyn Store>) {
 pub(super) async fn an_item_that_rests_is_never_due(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
-    let record = world.hold("anna").await;
-    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 1).await;
+    let record = world.claim_by_name("anna").await;
+    world.notify("anna", crate::store::NotificationRequest::Update { since: None }, 1).await;
     let mut commit = finish(&record, 0);
     commit.state = State::CreatedLoginRequired;
-    // Whatever the schedule says: there is nothing to be done with it.
-    commit.then = Then::Release { due_at: None, not_before: None, seen: record.notified };
+    // It is not due regardless of its schedule, because no work is possible.
+    commit.lease = LeaseOutcome::Release { due_at: None, not_before: None, seen: record.notified };
     world.0.commit(commit).await.unwrap();
     assert_eq!(world.item("anna").await.due_at, None);
     assert!(world.claim(100_000, 1).await.is_empty());
     assert!(world.0.claim_one(&item("anna"), at(1), at(2)).await.unwrap().is_none());
-    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 3).await;
+    world.notify("anna", crate::store::NotificationRequest::Update { since: None }, 3).await;
     assert!(world.claim(100_000, 1).await.is_empty());
 }
 
-/// An Item whose worker stopped in the middle of a refresh is claimed apart from all others, as soon
-/// as its lease has run out: the partner gives the new tokens once more for a short time only.
+/// An Item with an interrupted refresh is claimed separately from all others, as soon as
+/// its lease expires: the partner repeats the new tokens for a short time only.
 pub(super) async fn a_refresh_that_was_cut_off_is_claimed_first(store: Arc<dyn Store>) {
     let world = World::new(store);
     for name in ["first", "second", "third"] {
@@ -180,26 +195,27 @@ pub(super) async fn a_refresh_that_was_cut_off_is_claimed_first(store: Arc<dyn S
         let claimed = world.0.claim_refreshes(at(minute), at(minute + 5), limit).await.unwrap();
         claimed.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(world.claim(0, 10).await.len(), 3, "until minute 10");
+    assert_eq!(world.claim(0, 10).await.len(), 3, "leased until minute 10");
     assert!(begun("third", 1).await && begun("second", 2).await);
-    assert!(begun("third", 3).await, "the first time stays");
+    assert!(begun("third", 3).await, "accepted, and the first time stays");
     assert_eq!(world.item("third").await.refresh_begun_at, Some(at(1)));
-    assert!(refreshes(9, 10).await.is_empty(), "their workers hold them");
+    assert!(refreshes(9, 10).await.is_empty(), "they are leased");
     let claimed = world.0.claim_refreshes(at(10), at(15), 1).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!((claimed[0].id.as_str(), claimed[0].refresh_begun_at), ("third", Some(at(1))));
     assert_eq!((claimed[0].state, claimed[0].took_over), (State::Created, true));
     assert_eq!(claimed[0].leased_until, Some(at(15)));
-    assert_eq!(refreshes(10, 10).await, ["second"], "one worker at a time");
-    // It is given back, due as it was, and its outcome is still not known: at once again, due or not.
+    assert_eq!(refreshes(10, 10).await, ["second"], "one per claim");
+    // It is handed back with its due time, and its outcome is still unknown. It can be claimed
+    // again at once, due or not.
     world.0.hand_back(&[(item("third"), claimed[0].fence, at(900))]).await.unwrap();
     assert_eq!(refreshes(11, 10).await, ["third"]);
     assert_eq!(world.item("third").await.due_at, Some(at(900)));
     assert!(refreshes(11, 0).await.is_empty());
-    assert_eq!(world.claim(11, 10).await, ["first"], "the others are claimed as usual");
+    assert_eq!(world.claim(11, 10).await, ["first"], "others are claimed normally");
 }
 
-/// A refresh is recorded for the tokens that are there, and until others are.
+/// A refresh is recorded for the present tokens, until they are replaced.
 pub(super) async fn the_record_of_a_refresh_ends_with_its_tokens(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
@@ -207,37 +223,37 @@ pub(super) async fn the_record_of_a_refresh_ends_with_its_tokens(store: Arc<dyn 
     let begin = async |version| world.0.begin_refresh(&item("anna"), version, at(1)).await.unwrap();
     let version = async || world.0.tokens(&item("anna")).await.unwrap().unwrap().1;
     let old = version().await;
-    assert!(!begin(old + 1).await && begun().await.is_none(), "there are no such tokens");
+    assert!(!begin(old + 1).await && begun().await.is_none(), "the version is unknown");
     assert!(!world.0.begin_refresh(&item("bert"), 1, at(1)).await.unwrap());
     assert!(begin(old).await);
-    // A commit says nothing of it.
-    let record = world.hold("anna").await;
+    // A commit does not change it.
+    let record = world.claim_by_name("anna").await;
     assert_eq!(record.refresh_begun_at, Some(at(1)));
     world.0.commit(finish(&record, 5)).await.unwrap();
     assert_eq!(begun().await, Some(at(1)));
     assert!(world.0.save_tokens(&item("anna"), old, &tokens("next")).await.unwrap());
-    assert_eq!(begun().await, None, "the new tokens are there");
-    assert!(!begin(old).await, "these are gone");
-    // It failed, and that is certain.
+    assert_eq!(begun().await, None, "the new tokens are stored");
+    assert!(!begin(old).await, "these tokens were replaced");
+    // The refresh failed definitely.
     let next = version().await;
     assert!(begin(next).await);
     world.0.end_refresh(&item("anna"), old).await.unwrap();
-    assert_eq!(begun().await, Some(at(1)), "that was another one");
+    assert_eq!(begun().await, Some(at(1)), "another version does not end the record");
     world.0.end_refresh(&item("anna"), next).await.unwrap();
     assert_eq!(begun().await, None);
-    // The user authorized again.
+    // The user authorizes again.
     assert!(begin(next).await);
     let holder = NewHolder::Application(connection("app"));
     world.link_with("anna", holder, tokens("linked"), "anna/app", 2).await;
     assert_eq!(begun().await, None);
-    // The partner ended the authorization.
+    // The partner ends the authorization.
     assert!(begin(version().await).await);
-    world.notify("anna", NotifyAsk::Revoked, 3).await;
+    world.notify("anna", NotificationRequest::Revoked, 3).await;
     assert_eq!(begun().await, None);
     assert!(world.0.claim_refreshes(at(900), at(901), 9).await.unwrap().is_empty());
 }
 
-/// Leases that run out are counted, so that an Item whose work ends processes is found.
+/// Expired leases are counted, so that an Item that crashes processes is found.
 pub(super) async fn leases_that_run_out_are_counted_until_a_commit(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
@@ -246,17 +262,30 @@ pub(super) async fn leases_that_run_out_are_counted_until_a_commit(store: Arc<dy
         let record = world.0.claim(at(minute), at(minute + 10), 1).await.unwrap().remove(0);
         assert_eq!((record.lost_leases, record.took_over), (lost, lost > 0), "round {round}");
     }
-    // One that was handed back was not lost; those before it still count.
+    // A lease that was handed back did not expire. Earlier ones still count.
     let record = world.item("anna").await;
-    assert!(!record.took_over, "nobody claimed it by reading it");
+    assert!(!record.took_over, "a read is not a claim");
     world.0.hand_back(&[(record.id.clone(), record.fence, at(50))]).await.unwrap();
     let record = world.0.claim_one(&item("anna"), at(50), at(60)).await.unwrap().unwrap();
     assert_eq!((record.lost_leases, record.took_over), (3, false));
     let record = world.0.claim_one(&item("anna"), at(60), at(70)).await.unwrap().unwrap();
     assert_eq!((record.lost_leases, record.took_over), (4, true));
     let mut commit = finish(&record, 80);
-    commit.then = Then::Keep { lease_until: at(90) };
+    commit.lease = LeaseOutcome::Keep { lease_until: at(90) };
     commit.state = State::Created;
     world.0.commit(commit).await.unwrap();
-    assert_eq!(world.item("anna").await.lost_leases, 0, "a part was stored");
+    assert_eq!(world.item("anna").await.lost_leases, 0, "a commit resets the count");
+}
+
+/// A counter that a fail-over takes back would give a token twice.
+pub(super) async fn fencing_tokens_are_no_counter(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let mut fences = Vec::new();
+    for round in 0..4 {
+        let record = world.0.claim(at(round * 10), at(round * 10 + 10), 1).await.unwrap().remove(0);
+        fences.push(record.fence.0);
+    }
+    let steps: Vec<_> = fences.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    assert!(steps.iter().all(|step| step.unsigned_abs() > 1 << 16), "{fences:?}");
 }

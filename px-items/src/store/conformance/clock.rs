@@ -1,37 +1,37 @@
-//! Times that lie ahead of the store's are capped.
+//! Times ahead of the store's time are capped.
 
 use super::{
     tools::{Bench, SharedCalendar, StepClock},
     world::*,
 };
-use crate::store::{ItemRecord, PermitLease, Then};
+use crate::store::{ItemRecord, LeaseOutcome, PermitLease};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{sync::Arc, time::Duration};
 
-/// Minutes in three days.
+/// Number of minutes in three days.
 const THREE_DAYS: i64 = 3 * 24 * 60;
 
-/// The store's time is so many minutes after the beginning from now on.
+/// Sets the store's time to a minute.
 fn set(calendar: &SharedCalendar, clock: &StepClock, minute: i64) {
     calendar.set(at(minute));
     clock.advance(Duration::from_secs(30));
 }
 
 async fn deep_at(world: &World) -> Option<DateTime<Utc>> {
-    world.0.item(&item("anna")).await.unwrap().unwrap().life.deep_at
+    world.0.item(&item("anna")).await.unwrap().unwrap().sync_state.deep_at
 }
 
-/// Stores a row that was read, a row that is gone, and a deep resync, all at that minute.
+/// Stores a row that was read, a row that was removed, and a deep resync, all at that minute.
 async fn store(world: &World, record: &ItemRecord, minute: i64) {
     let mut commit = finish(record, 0);
     commit.now = at(minute);
-    commit.then = Then::Release {
+    commit.lease = LeaseOutcome::Release {
         due_at: Some(at(minute + 60)),
         not_before: Some(at(minute + 30)),
         seen: record.notified,
     };
-    commit.life.deep_at = Some(at(minute));
-    commit.life.fresh.accounts = Some(at(minute));
+    commit.sync_state.deep_at = Some(at(minute));
+    commit.sync_state.fresh.accounts = Some(at(minute));
     commit.transactions = removing(&["t-2"]);
     let mut read = write(posted("t-1", "2026-01-09"));
     read.known.read_at = at(minute);
@@ -39,15 +39,15 @@ async fn store(world: &World, record: &ItemRecord, minute: i64) {
     world.0.commit(commit).await.unwrap();
 }
 
-/// When the two rows were read and removed.
+/// Returns when the two rows were read and removed.
 async fn times(world: &World) -> (DateTime<Utc>, Option<DateTime<Utc>>) {
     let known = world.0.known(&item("anna"), always(), &[id("t-2")]).await.unwrap();
     let row = |name: &str| known.iter().find(|row| row.id == id(name)).unwrap();
     (row("t-1").read_at, row("t-2").removed_at)
 }
 
-/// A worker whose clock is three days ahead stores nothing that lies ahead, and what it leases ends
-/// like any other lease.
+/// A worker with a clock three days ahead stores no future times, and its leases are not longer
+/// than others.
 pub(super) async fn times_of_a_worker_that_is_ahead_are_capped(bench: Bench) {
     let (Some(calendar), Some(clock)) = (&bench.calendar, &bench.clock) else { return };
     let world = World::new(Arc::clone(&bench.store));
@@ -60,15 +60,19 @@ pub(super) async fn times_of_a_worker_that_is_ahead_are_capped(bench: Bench) {
     let wrong = 1000 + THREE_DAYS;
     let claimed = world.0.claim(at(wrong), at(wrong + 10), 9).await.unwrap();
     assert_eq!(claimed.len(), 1);
-    assert_eq!(claimed[0].leased_until, Some(at(1010)), "as long as it was meant");
+    assert_eq!(claimed[0].leased_until, Some(at(1010)), "the intended length");
     let renewed = world.0.renew(&claimed[0].id, claimed[0].fence, at(wrong + 20)).await;
     assert!(renewed.unwrap());
     let longest = at(1060);
-    assert_eq!(world.item("anna").await.leased_until, Some(longest), "no longer than any other");
+    assert_eq!(
+        world.item("anna").await.leased_until,
+        Some(longest),
+        "not longer than other leases"
+    );
     store(&world, &claimed[0], wrong).await;
     let record = world.item("anna").await;
     assert_eq!((record.due_at, record.not_before), (Some(at(1060)), Some(at(1030))));
-    assert_eq!(record.life.fresh.accounts, Some(at(1000)));
+    assert_eq!(record.sync_state.fresh.accounts, Some(at(1000)));
     assert_eq!(deep_at(&world).await, Some(at(1000)));
     assert_eq!(times(&world).await, (at(1000), Some(at(1000))));
     assert!(world.0.claim(at(wrong), at(wrong + 10), 9).await.unwrap().is_empty(), "not due yet");
@@ -78,18 +82,18 @@ pub(super) async fn times_of_a_worker_that_is_ahead_are_capped(bench: Bench) {
     let permits = PermitLease::new(bank(), "right", (1, 1), at(1010), at(1020));
     set(calendar, clock, 1010);
     world.0.claim(at(1010), at(1020), 9).await.unwrap();
-    assert_eq!(world.0.lease_permits(&permits).await.unwrap().granted, 1, "its lease ended");
+    assert_eq!(world.0.lease_permits(&permits).await.unwrap().granted, 1, "its lease expired");
 }
 
-/// A worker whose clock was set back while it read has rows that lie ahead of its own clock.
+/// A worker with a clock that was set back during a read has rows with times ahead of its clock.
 pub(super) async fn times_before_a_step_back_are_capped(bench: Bench) {
     let (Some(calendar), Some(clock)) = (&bench.calendar, &bench.clock) else { return };
     let world = World::new(Arc::clone(&bench.store));
     set(calendar, clock, 0);
     world.link("anna", connection("app"), 0).await;
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 60);
-    commit.life.deep_at = Some(at(THREE_DAYS));
+    commit.sync_state.deep_at = Some(at(THREE_DAYS));
     let mut read = write(posted("t-1", "2026-01-09"));
     read.known.read_at = at(THREE_DAYS);
     commit.transactions.writes.push(read);
@@ -101,7 +105,7 @@ pub(super) async fn times_before_a_step_back_are_capped(bench: Bench) {
     assert_eq!(world.item("anna").await.due_at, Some(at(60)));
 }
 
-/// What was stored by a clock that was ahead counts as older than whatever is read now.
+/// Times that a clock stored in the future count as older than anything that is read now.
 pub(super) async fn stored_times_that_lie_ahead_count_as_old(bench: Bench) {
     let (Some(calendar), Some(clock)) = (&bench.calendar, &bench.clock) else { return };
     let world = World::new(Arc::clone(&bench.store));
@@ -117,7 +121,7 @@ pub(super) async fn stored_times_that_lie_ahead_count_as_old(bench: Bench) {
     let old = DateTime::UNIX_EPOCH;
     assert_eq!(times(&world).await, (old, Some(old)));
     assert_eq!(deep_at(&world).await, Some(old));
-    // Clocks differ a little.
+    // Clocks may differ a little.
     set(calendar, clock, THREE_DAYS);
     clock.advance(Duration::from_secs(30));
     calendar.set(at(THREE_DAYS) - TimeDelta::seconds(4));

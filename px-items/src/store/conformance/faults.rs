@@ -1,4 +1,4 @@
-//! Rows that cannot be read, keys that are lost: one of them never concerns another.
+//! Unreadable rows and lost keys. One of them never affects others.
 
 use super::{
     tools::{Bench, RawSql},
@@ -7,15 +7,15 @@ use super::{
 use crate::{
     item::State,
     store::{
-        KeyUsage, NewHolder, NewLink, NewPublicToken, ResealPosition, StoreErrorKind, Ticket,
-        TicketDigest, TicketKind, Unlinked, Whose,
+        ApplicationUser, KeyUsage, NewHolder, NewLink, NewPublicToken, ResealPosition,
+        StoreErrorKind, Ticket, TicketDigest, TicketKind, Unlinked,
     },
 };
 use px_types::{PublicToken, UserId};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Three Items, due at minutes 0, 1 and 2.
+/// Creates three Items, due at minutes 0, 1 and 2.
 async fn three(bench: &Bench) -> (World, Arc<dyn RawSql>) {
     let world = World::new(Arc::clone(&bench.store));
     for (minute, name) in (0..).zip(["anna", "bert", "carl"]) {
@@ -28,8 +28,8 @@ async fn is_deferred(bench: Bench, damage: &str, repair: &str) {
     let (world, sql) = three(&bench).await;
     sql.execute(&format!("UPDATE items SET {damage} WHERE item_id = 'anna'")).await;
     sql.execute(&format!("UPDATE items SET {damage} WHERE item_id = 'bert'")).await;
-    assert_eq!(world.claim(3, 1).await, ["carl"], "those before it are passed over");
-    assert!(world.claim(12, 10).await.is_empty(), "they are not taken again at once");
+    assert_eq!(world.claim(3, 1).await, ["carl"], "unreadable Items before it are skipped");
+    assert!(world.claim(12, 10).await.is_empty(), "they are not claimed again at once");
     assert_eq!(world.claim(13, 10).await, ["carl"]);
     assert_eq!(world.claim(62, 1).await, ["carl"]);
     let listed = world.0.list(None, 10).await.unwrap();
@@ -40,7 +40,7 @@ async fn is_deferred(bench: Bench, damage: &str, repair: &str) {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     world.0.overview(at(3)).await.unwrap();
     sql.execute(&format!("UPDATE items SET {repair} WHERE item_id = 'bert'")).await;
-    assert_eq!(world.claim(63, 10).await, ["bert"], "after an hour it is tried again");
+    assert_eq!(world.claim(63, 10).await, ["bert"], "retried after an hour");
     assert_eq!(world.item("bert").await.state, State::Created);
     let by_name = world.0.claim_one(&item("anna"), at(200), at(210)).await;
     assert!(!matches!(by_name, Ok(Some(_))));
@@ -66,40 +66,44 @@ pub(super) async fn what_a_later_version_stored_survives_a_commit(bench: Bench) 
         return;
     }
     let (world, sql) = three(&bench).await;
-    let life = r#"{"moon":{"phase":[1]},"failures":2,"fresh":{"loans":"2026-01-01T00:00:00Z"},
+    let sync_state = r#"{"moon":{"phase":[1]},"failures":2,"fresh":{"loans":"2026-01-01T00:00:00Z"},
         "last_failure":{"at":"2026-01-01T00:00:00Z","kind":"quantum","what":"odd","spin":0.5}}"#;
-    sql.execute(&format!("UPDATE items SET life = '{life}' WHERE item_id = 'anna'")).await;
+    sql.execute(&format!("UPDATE items SET life = '{sync_state}' WHERE item_id = 'anna'")).await;
     let stored = async || {
         let text = sql.text("SELECT life FROM items WHERE item_id = 'anna'").await.unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()
     };
-    let record = world.hold("anna").await;
-    assert_eq!(record.life.failures, 2);
+    let record = world.claim_by_name("anna").await;
+    assert_eq!(record.sync_state.failures, 2);
     let mut commit = finish(&record, 0);
-    commit.life.failures = 3;
-    commit.life.fresh.accounts = Some(at(0));
+    commit.sync_state.failures = 3;
+    commit.sync_state.fresh.accounts = Some(at(0));
     world.0.commit(commit).await.unwrap();
     let after = stored().await;
-    assert_eq!(after["moon"]["phase"][0], 1, "a field that this version does not know");
-    assert_eq!(after["fresh"]["loans"], "2026-01-01T00:00:00Z", "one within another");
+    assert_eq!(after["moon"]["phase"][0], 1, "an unknown field");
+    assert_eq!(
+        after["fresh"]["loans"], "2026-01-01T00:00:00Z",
+        "an unknown field in a known object"
+    );
     assert!(after["fresh"]["accounts"].is_string());
     assert_eq!(after["failures"], 3);
-    assert_eq!(after["last_failure"]["kind"], "quantum", "what informs is carried along");
+    assert_eq!(after["last_failure"]["kind"], "quantum", "an unknown failure kind is preserved");
     assert_eq!(after["last_failure"]["spin"], 0.5);
 
-    // Another failure takes the place of it, with all that belonged to it.
-    let record = world.hold("anna").await;
+    // Another failure replaces it, including its unknown fields.
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 0);
-    let kind = crate::life::FailureKind::Network;
-    commit.life.last_failure = Some(crate::life::FailureNote::new(at(1), kind, "cut"));
+    let kind = crate::sync_state::FailureKind::Network;
+    commit.sync_state.last_failure =
+        Some(crate::sync_state::FailureRecord::new(at(1), kind, "cut"));
     world.0.commit(commit).await.unwrap();
     let after = stored().await;
     assert_eq!(after["last_failure"]["kind"], "network");
     assert!(after["last_failure"]["spin"].is_null());
     assert_eq!(after["moon"]["phase"][0], 1);
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 0);
-    commit.life.last_failure = None;
+    commit.sync_state.last_failure = None;
     world.0.commit(commit).await.unwrap();
     assert!(stored().await["last_failure"].is_null());
 }
@@ -117,17 +121,17 @@ pub(super) async fn a_connection_that_cannot_be_read_hides_no_other(bench: Bench
     .await;
     let read = world.0.connections(&item("anna")).await.unwrap();
     assert_eq!(read.len(), 1);
-    world.told(0).await;
-    let record = world.hold("anna").await;
+    world.deliver(0).await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 100);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     commit.accounts = Some(opening(&["giro"]));
     world.0.commit(commit).await.unwrap();
-    assert_eq!(world.told(0).await, ["app DEFAULT_UPDATE", "app SYNC_UPDATES_AVAILABLE"]);
-    // It counts all the same: the Item is not left by its last application.
+    assert_eq!(world.deliver(0).await, ["app DEFAULT_UPDATE", "app SYNC_UPDATES_AVAILABLE"]);
+    // It counts nevertheless: the Item still has a connection.
     let left = world.0.unlink(&item("anna"), Some(&app("app")), at(1)).await.unwrap();
     assert_eq!(left, Unlinked::OthersStay);
-    assert!(world.item("anna").await.needs_transactions, "nobody knows what the other needs");
+    assert!(world.item("anna").await.needs_transactions, "an unreadable connection may need them");
     let left = world.0.unlink(&item("anna"), Some(&app("later")), at(1)).await.unwrap();
     assert_eq!(left, Unlinked::ItemRemoved);
 }
@@ -151,12 +155,12 @@ pub(super) async fn a_lost_key_holds_up_no_other_revocation(bench: Bench) {
             .map(|taken| (taken.item_id.to_string(), taken.attempt))
             .collect::<Vec<_>>()
     };
-    assert_eq!(claim(2, 2).await, [("dora".to_owned(), 1)], "it is passed to the readable one");
+    assert_eq!(claim(2, 2).await, [("dora".to_owned(), 1)], "the readable one is claimed instead");
     assert_eq!(claim(12, 1).await, [("dora".to_owned(), 2)]);
     keys.find();
     let later: Vec<_> = claim(62, 9).await;
     let names = ["anna", "bert", "carl"].map(|name| (name.to_owned(), 1));
-    assert_eq!(later[1..], names, "tried after an hour, and the hours of before do not count");
+    assert_eq!(later[1..], names, "retried after an hour, and earlier claims do not count");
 }
 
 pub(super) async fn a_lost_key_holds_up_no_other_webhook(bench: Bench) {
@@ -171,7 +175,7 @@ pub(super) async fn a_lost_key_holds_up_no_other_webhook(bench: Bench) {
             token: PublicToken::new(format!("public-{name}")),
             digest: TicketDigest(digest(&format!("p-{name}")).0),
             expires_at: at(99),
-            tell: Some(Whose::default()),
+            tell: Some(ApplicationUser::default()),
         });
         world.0.link(new).await.unwrap();
     };
@@ -203,7 +207,11 @@ pub(super) async fn a_lost_key_takes_no_ticket(bench: Bench) {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     keys.find();
     let taken = bench.store.take_ticket(&name, TicketKind::Link, at(0)).await.unwrap();
-    assert_eq!(&**taken.unwrap().payload, b"for anna", "what cannot be opened is not used up");
+    assert_eq!(
+        &**taken.unwrap().payload,
+        b"for anna",
+        "a ticket that cannot be opened is not deleted"
+    );
 }
 
 pub(super) async fn a_lost_key_keeps_nobody_from_linking_or_leaving(bench: Bench) {
@@ -222,7 +230,7 @@ pub(super) async fn a_lost_key_keeps_nobody_from_linking_or_leaving(bench: Bench
     assert!(world.0.claim_revocations(at(1), at(2), 9).await.unwrap().is_empty());
     keys.find();
     let revoked = world.0.claim_revocations(at(61), at(62), 9).await.unwrap();
-    assert_eq!(revoked.len(), 1, "what was sealed under the lost key is not forgotten");
+    assert_eq!(revoked.len(), 1, "tokens under the lost key stay queued");
     assert_eq!(revoked[0].tokens, tokens("bert"));
 }
 
@@ -249,7 +257,7 @@ pub(super) async fn rows_are_sealed_again_under_the_present_key(bench: Bench) {
         }
         sum
     };
-    assert_eq!(reseal().await, (0, 7), "what does not open is left as it is");
+    assert_eq!(reseal().await, (0, 7), "unreadable rows are not changed");
     keys.find();
     let usage = world.0.key_usage().await.unwrap();
     let of = |usage: &KeyUsage| [usage.tokens, usage.revocations, usage.webhooks, usage.tickets];
@@ -260,7 +268,7 @@ pub(super) async fn rows_are_sealed_again_under_the_present_key(bench: Bench) {
     assert_eq!(reseal().await, (0, 0), "once");
     let usage = world.0.key_usage().await.unwrap();
     assert_eq!((usage.len(), of(&usage["key-2"])), (1, [5, 1, 0, 1]));
-    assert_eq!(world.0.tokens(&item("old-1")).await.unwrap(), before, "version and all");
+    assert_eq!(world.0.tokens(&item("old-1")).await.unwrap(), before, "including the version");
     assert_eq!(world.0.claim_revocations(at(1), at(2), 9).await.unwrap().len(), 1);
     assert!(world.0.take_ticket(&name, TicketKind::Link, at(0)).await.unwrap().is_some());
 }
@@ -269,9 +277,9 @@ pub(super) async fn calls_end_in_time_while_the_database_hangs(bench: Bench) {
     let (Some(sql), Some(clock)) = (bench.sql.clone(), bench.clock.clone()) else { return };
     let world = World::new(bench.store);
     world.link("anna", connection("app"), 0).await;
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let blocked = sql.block().await;
-    // More calls than there are connections.
+    // More calls than connections.
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let (store, commit) = (Arc::clone(&world.0), finish(&record, 100));
@@ -289,7 +297,8 @@ pub(super) async fn calls_end_in_time_while_the_database_hangs(bench: Bench) {
         tokio::task::yield_now().await;
     }
     drop(blocked);
-    // The outcome is unknown: it was stored, it will be, or it never is. The fence settles that.
+    // The outcome is unknown: it was stored, will be stored, or never is. The fencing token
+    // resolves this.
     if world.item("anna").await.leased_until.is_some() {
         match world.0.commit(finish(&record, 100)).await {
             Ok(()) => {}
@@ -306,18 +315,18 @@ pub(super) async fn half_a_batch_is_handed_back(bench: Bench) {
     }
     let taken = world.0.claim(at(20), at(30), 10).await.unwrap();
     assert_eq!(taken.len(), 10);
-    let (back, kept) = taken.split_at(5);
+    let (back, remaining) = taken.split_at(5);
     let back = back.iter().map(|one| (one.id.clone(), one.fence, one.due_at.unwrap()));
     let back: Vec<_> = back.collect();
     world.0.hand_back(&back).await.unwrap();
-    for record in kept {
+    for record in remaining {
         assert!(world.0.renew(&record.id, record.fence, at(40)).await.unwrap());
         assert_eq!(world.item(record.id.as_str()).await.state, State::Updating);
     }
     assert_eq!(world.item("item-0").await.state, State::Idle);
     let expected = ["item-0", "item-1", "item-2", "item-3", "item-4"];
-    assert_eq!(world.claim(21, 10).await, expected, "as long due as they were");
-    for record in kept {
+    assert_eq!(world.claim(21, 10).await, expected, "with the due times before");
+    for record in remaining {
         world.0.commit(finish(record, 100)).await.unwrap();
     }
 }
@@ -335,7 +344,7 @@ pub(super) async fn a_unit_may_have_any_character(bench: Bench) {
             "transacted_at": "2026-01-01", "settled_at": "2026-01-01", "type": "depository",
             "description": "odd\u{0}",
         });
-        // What the contract refuses is refused before it comes to a store.
+        // Values that violate the contract are refused before they reach a store.
         let Ok(row) = px_types::decode(text.to_string().as_bytes()) else { continue };
         world.store("anna", writing([row])).await;
         let known = world.0.known(&item("anna"), always(), &[]).await.unwrap();
@@ -344,8 +353,8 @@ pub(super) async fn a_unit_may_have_any_character(bench: Bench) {
     }
 }
 
-/// Refreshes that were cut off are claimed apart from the schedule: one whose Item cannot be read
-/// holds up no other.
+/// Interrupted refreshes are claimed independently of the schedule. One with an unreadable Item
+/// does not block others.
 pub(super) async fn a_refresh_of_an_item_that_cannot_be_read_stops_no_other(bench: Bench) {
     if bench.sql.is_none() {
         return;
@@ -364,5 +373,9 @@ pub(super) async fn a_refresh_of_an_item_that_cannot_be_read_stops_no_other(benc
     let claimed: Vec<_> = claimed.iter().map(|record| record.id.as_str()).collect();
     assert_eq!(claimed, ["carl"]);
     let sql_state = "SELECT state FROM items WHERE item_id = 'bert'";
-    assert_eq!(sql.text(sql_state).await.as_deref(), Some("dreaming"), "a later version's");
+    assert_eq!(
+        sql.text(sql_state).await.as_deref(),
+        Some("dreaming"),
+        "the state of a later version"
+    );
 }

@@ -1,15 +1,15 @@
-//! Who is connected to an Item.
+//! Connections of Items.
 
 use super::world::*;
 use crate::{
     connection::{Connection, CursorKey},
     item::State,
-    life::{History, Walk},
     merge::AccountStanding,
     store::{
-        Access, ChangeQuery, NewHolder, NewLink, NotifyAsk, Store, StoreErrorKind,
+        Access, ChangeQuery, NewHolder, NewLink, NotificationRequest, Store, StoreErrorKind,
         TransactionQuery, Unlinked,
     },
+    sync_state::{History, HistoryScan},
 };
 use px_types::UserId;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) async fn an_application_joins_without_a_second_fetch(store: Arc<dyn S
     let holder = NewHolder::Application(connection("second"));
     let new = NewLink::new(user, item("other"), tokens("anna"), holder, digest("2"), at(10));
     let linked = world.0.link(new).await.unwrap();
-    assert_eq!(linked.item_id, item("anna"), "the Item that there is");
+    assert_eq!(linked.item_id, item("anna"), "the existing Item");
     assert!(!linked.created && !linked.repaired);
     let after = world.item("anna").await;
     assert_eq!(after, before, "neither state nor schedule changed");
@@ -59,52 +59,56 @@ pub(super) async fn an_application_joins_without_a_second_fetch(store: Arc<dyn S
     let names: Vec<_> = connections.iter().map(|one| one.application_id.as_str()).collect();
     assert_eq!(names, ["app", "second"]);
 
-    // The same application again: replaced, and its earlier token ends.
+    // The same application again: its connection is replaced, and its earlier token becomes
+    // invalid.
     world
-        .link_with("anna", NewHolder::Application(modest("second")), tokens("anna"), "3", 11)
+        .link_with("anna", NewHolder::Application(accounts_only("second")), tokens("anna"), "3", 11)
         .await;
     assert_eq!(world.0.connections(&item("anna")).await.unwrap().len(), 2);
     assert_eq!(world.0.access(&digest("2")).await.unwrap(), None);
     assert!(world.0.access(&digest("3")).await.unwrap().is_some());
-    assert!(world.0.access(&digest("anna/app")).await.unwrap().is_some(), "of another holder");
+    assert!(
+        world.0.access(&digest("anna/app")).await.unwrap().is_some(),
+        "the token of the partner"
+    );
 }
 
 pub(super) async fn the_first_application_that_needs_transactions_makes_it_due(
     store: Arc<dyn Store>,
 ) {
     let world = World::new(store);
-    world.link("anna", modest("first"), 0).await;
+    world.link("anna", accounts_only("first"), 0).await;
     assert!(!world.item("anna").await.needs_transactions);
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     world.0.commit(finish(&record, 100)).await.unwrap();
     assert_eq!(world.item("anna").await.due_at, Some(at(100)));
 
-    world.link("anna", modest("second"), 10).await;
-    assert_eq!(world.item("anna").await.due_at, Some(at(100)), "needs no more than there is");
+    world.link("anna", accounts_only("second"), 10).await;
+    assert_eq!(world.item("anna").await.due_at, Some(at(100)), "no additional data is needed");
     world.link("anna", connection("third"), 20).await;
     let record = world.item("anna").await;
     assert_eq!((record.state, record.due_at), (State::Idle, Some(at(20))));
     assert!(record.needs_transactions);
 
-    // It joined while a worker had the Item: once more, then.
-    world.link("bert", modest("first"), 0).await;
-    let record = world.hold("bert").await;
+    // It joins while a worker has the Item, so the Item is due once more afterwards.
+    world.link("bert", accounts_only("first"), 0).await;
+    let record = world.claim_by_name("bert").await;
     world.link("bert", connection("second"), 1).await;
     world.0.commit(finish(&record, 100)).await.unwrap();
     assert_eq!(world.item("bert").await.due_at, Some(at(0)));
 }
 
-pub(super) async fn an_application_that_joins_a_complete_item_is_told_so(store: Arc<dyn Store>) {
+pub(super) async fn an_application_that_joins_a_complete_item_is_notified(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 100).await;
     let rows = [posted("t1", "2026-01-01"), posted("t2", "2026-01-02")];
     world.store("anna", writing(rows)).await;
-    assert!(world.told(0).await.is_empty());
+    assert!(world.deliver(0).await.is_empty());
     world.link("anna", connection("second"), 1).await;
     let webhooks = world.webhooks(1).await;
     let expected =
         ["second INITIAL_UPDATE", "second HISTORICAL_UPDATE", "second SYNC_UPDATES_AVAILABLE"];
-    assert_eq!(told(&webhooks), expected);
+    assert_eq!(receivers(&webhooks), expected);
     let first: serde_json::Value = serde_json::from_str(&webhooks[0].body).unwrap();
     assert_eq!(first["new_transactions"], 2);
     assert_eq!((&first["item_id"], &first["environment"]), (&"anna".into(), &"sandbox".into()));
@@ -113,20 +117,20 @@ pub(super) async fn an_application_that_joins_a_complete_item_is_told_so(store: 
     }
 
     world.link("anna", connection("second"), 2).await;
-    world.link("anna", modest("third"), 3).await;
-    assert!(world.told(3).await.is_empty(), "one knows it, one does not need it");
+    world.link("anna", accounts_only("third"), 3).await;
+    assert!(world.deliver(3).await.is_empty(), "one was notified before, one does not need it");
 
-    // Half of it is there: the rest is told when it comes.
+    // Part of the history is stored. The notification of the rest follows when it is complete.
     world.link("bert", connection("app"), 0).await;
-    let record = world.hold("bert").await;
+    let record = world.claim_by_name("bert").await;
     let mut commit = finish(&record, 100);
     commit.state = State::Created;
-    let walk = Walk::new(day("2025-12-01"), day("2024-01-10"), at(0));
-    commit.life.history = History::Fetching { walk, recent: true };
+    let scan = HistoryScan::new(day("2025-12-01"), day("2024-01-10"), at(0));
+    commit.sync_state.history = History::Fetching { scan, recent: true };
     world.0.commit(commit).await.unwrap();
     world.link("bert", connection("second"), 4).await;
     let expected = ["second INITIAL_UPDATE", "second SYNC_UPDATES_AVAILABLE"];
-    assert_eq!(world.told(4).await, expected);
+    assert_eq!(world.deliver(4).await, expected);
 }
 
 pub(super) async fn a_new_connection_never_has_an_epoch_of_before(store: Arc<dyn Store>) {
@@ -138,7 +142,7 @@ pub(super) async fn a_new_connection_never_has_an_epoch_of_before(store: Arc<dyn
     world.link("anna", connection("app"), 0).await;
     world.link("anna", connection("second"), 0).await;
     let first = epoch_of("second").await;
-    // A user who only signs in again, or another address: cursors go on.
+    // If a user only signs in again, or the address changes, cursors stay valid.
     let mut again = connection("second");
     again.webhook = Some("https://elsewhere.example/".to_owned());
     world.link("anna", again, 1).await;
@@ -148,19 +152,19 @@ pub(super) async fn a_new_connection_never_has_an_epoch_of_before(store: Arc<dyn
     less.accounts = Some([account_id("giro")].into());
     world.0.set_connection(&item("anna"), less, at(1)).await.unwrap();
     let second = epoch_of("second").await;
-    assert!(second > first, "it sees something else");
+    assert!(second > first, "it sees different data");
     world.0.unlink(&item("anna"), Some(&app("second")), at(2)).await.unwrap();
     world.link("anna", connection("second"), 3).await;
-    assert!(epoch_of("second").await > second, "what it read before it left does not count");
+    assert!(epoch_of("second").await > second, "earlier cursors are invalid");
 }
 
 pub(super) async fn a_connection_is_changed(store: Arc<dyn Store>) {
     let world = World::new(store);
-    world.link("anna", modest("app"), 0).await;
-    let record = world.hold("anna").await;
+    world.link("anna", accounts_only("app"), 0).await;
+    let record = world.claim_by_name("anna").await;
     world.0.commit(finish(&record, 100)).await.unwrap();
 
-    let mut changed = modest("app");
+    let mut changed = accounts_only("app");
     changed.accounts = Some([account_id("giro")].into());
     changed.webhook = None;
     changed.cursor_key = CursorKey::new([7; 32]);
@@ -170,7 +174,7 @@ pub(super) async fn a_connection_is_changed(store: Arc<dyn Store>) {
     assert_eq!(stored, [changed]);
     assert_eq!(world.item("anna").await.due_at, Some(at(100)));
 
-    // Now it needs transactions, which nobody did.
+    // Now it needs transactions, which no application did before.
     assert!(world.0.set_connection(&item("anna"), connection("app"), at(2)).await.unwrap());
     let record = world.item("anna").await;
     assert!(record.needs_transactions);
@@ -187,7 +191,7 @@ pub(super) async fn who_joins_without_later_accounts_has_a_list_from_then_on(
     let world = World::new(store);
     world.settled("anna", 100).await;
     let open = async |ids: &[(&str, AccountStanding)]| {
-        let record = world.hold("anna").await;
+        let record = world.claim_by_name("anna").await;
         let mut commit = finish(&record, 100);
         let names: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
         let mut write = opening(&names);
@@ -202,11 +206,11 @@ pub(super) async fn who_joins_without_later_accounts_has_a_list_from_then_on(
         let one = connections.into_iter().find(|one| one.application_id == app(name)).unwrap();
         one.accounts.map(|ids| ids.iter().map(ToString::to_string).collect())
     };
-    let (listed, closed, held) =
+    let (listed, closed, on_hold) =
         (AccountStanding::Listed, AccountStanding::Closed, AccountStanding::Held);
-    open(&[("giro", listed), ("old", closed), ("doubtful", held)]).await;
+    open(&[("giro", listed), ("old", closed), ("doubtful", on_hold)]).await;
 
-    // Whoever reads the connection now and the accounts after the next commit has the list.
+    // A client that reads the connection now, and the accounts after the next commit, has the list.
     let fixed = |name: &str| Connection { new_accounts: false, ..connection(name) };
     world.link("anna", fixed("joined"), 1).await;
     let there = Some(vec!["giro".to_owned(), "old".to_owned()]);
@@ -218,7 +222,9 @@ pub(super) async fn who_joins_without_later_accounts_has_a_list_from_then_on(
     assert_eq!((seen("app").await, seen("joined").await), (there.clone(), there));
 }
 
-pub(super) async fn a_link_anew_keeps_since_when_and_what_was_switched_off(store: Arc<dyn Store>) {
+pub(super) async fn a_repeated_link_keeps_the_creation_time_and_what_was_switched_off(
+    store: Arc<dyn Store>,
+) {
     let world = World::new(store);
     let mut first = connection("app");
     first.withheld = ["auth", "identity"].map(str::to_owned).into();
@@ -226,16 +232,16 @@ pub(super) async fn a_link_anew_keeps_since_when_and_what_was_switched_off(store
     let stored = async || world.0.connections(&item("anna")).await.unwrap().remove(0);
     let mut again = Connection { created_at: at(5), ..connection("app") };
     world.link("anna", again.clone(), 5).await;
-    assert_eq!(stored().await, first, "a user who only signs in again");
-    // What the application asks for anew, the user allows anew.
+    assert_eq!(stored().await, first, "the user only signs in again");
+    // The application requests a product again, and the user allows it again.
     again.products.insert("auth".to_owned());
     world.link("anna", again.clone(), 6).await;
-    let kept = stored().await;
-    assert_eq!((kept.created_at, kept.products), (at(0), again.products));
-    assert_eq!(kept.withheld, ["identity".to_owned()].into());
+    let renewed = stored().await;
+    assert_eq!((renewed.created_at, renewed.products), (at(0), again.products));
+    assert_eq!(renewed.withheld, ["identity".to_owned()].into());
 
-    // Nor does a repair forget.
-    world.notify("anna", NotifyAsk::Revoked, 7).await;
+    // A repair does not reset it either.
+    world.notify("anna", NotificationRequest::Revoked, 7).await;
     assert!(
         world.link("anna", Connection { created_at: at(8), ..connection("app") }, 8).await.repaired
     );
@@ -268,10 +274,10 @@ pub(super) async fn unlinking_one_leaves_the_others(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 100).await;
     world.store("anna", writing([posted("t1", "2026-01-01")])).await;
-    world.link("anna", modest("second"), 1).await;
-    let record = world.hold("anna").await;
+    world.link("anna", accounts_only("second"), 1).await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 100);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     world.0.commit(commit).await.unwrap();
 
     let unlink = |name: &'static str| {
@@ -281,12 +287,16 @@ pub(super) async fn unlinking_one_leaves_the_others(store: Arc<dyn Store>) {
     assert_eq!(unlink("stranger").await, Unlinked::NotConnected);
     assert_eq!(unlink("app").await, Unlinked::OthersStay);
     assert_eq!(unlink("app").await, Unlinked::NotConnected);
-    assert_eq!(world.0.access(&digest("anna/app")).await.unwrap(), None, "its access has ended");
+    assert_eq!(
+        world.0.access(&digest("anna/app")).await.unwrap(),
+        None,
+        "its access token is invalid"
+    );
     assert!(world.0.access(&digest("anna/second")).await.unwrap().is_some());
-    assert!(world.told(2).await.is_empty(), "it is told nothing any more");
+    assert!(world.deliver(2).await.is_empty(), "it gets no further webhooks");
     let record = world.item("anna").await;
-    assert!(!record.needs_transactions, "the other one does not");
-    assert_eq!(world.ids("anna").await, ["t1"], "the data stay");
+    assert!(!record.needs_transactions, "the remaining application does not need them");
+    assert_eq!(world.ids("anna").await, ["t1"], "the data is unchanged");
     assert!(world.0.tokens(&item("anna")).await.unwrap().is_some());
     assert!(world.0.claim_revocations(at(9), at(10), 9).await.unwrap().is_empty());
 }
@@ -296,15 +306,15 @@ pub(super) async fn unlinking_the_last_takes_everything(store: Arc<dyn Store>) {
     world.settled("anna", 100).await;
     world.store("anna", writing([posted("t1", "2026-01-01")])).await;
     world.link_with("anna", NewHolder::Partner, tokens("anna"), "partner", 1).await;
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 100);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     commit.accounts = Some(opening(&["giro"]));
     world.0.commit(commit).await.unwrap();
-    let held = world.hold("anna").await;
+    let leased = world.claim_by_name("anna").await;
 
     let unlinked = world.0.unlink(&item("anna"), Some(&app("app")), at(2)).await.unwrap();
-    assert_eq!(unlinked, Unlinked::ItemRemoved, "a partner's own token does not keep it");
+    assert_eq!(unlinked, Unlinked::ItemRemoved, "a token of the partner does not keep it");
     assert!(world.0.item(&item("anna")).await.unwrap().is_none());
     let user = UserId::new("anna").unwrap();
     assert_eq!(world.0.find(&bank(), &user).await.unwrap(), None);
@@ -318,15 +328,15 @@ pub(super) async fn unlinking_the_last_takes_everything(store: Arc<dyn Store>) {
     assert_eq!(page.unwrap().total, Some(0));
     let page = world.0.changes(&item("anna"), &ChangeQuery::new(0, 9)).await.unwrap();
     assert_eq!((page.changes.len(), page.head), (0, 0));
-    assert!(world.told(2).await.is_empty());
-    assert_eq!(world.refused(finish(&held, 100)).await, StoreErrorKind::Fenced);
+    assert!(world.deliver(2).await.is_empty());
+    assert_eq!(world.refused(finish(&leased, 100)).await, StoreErrorKind::Fenced);
 
     let revocations = world.0.claim_revocations(at(2), at(3), 9).await.unwrap();
     assert_eq!(revocations.len(), 1);
     assert_eq!((&revocations[0].item_id, &revocations[0].institution_id), (&item("anna"), &bank()));
     assert_eq!(revocations[0].tokens, tokens("anna"));
 
-    // The user may come again: that is another Item.
+    // The user can link again. This creates another Item.
     assert!(
         world
             .link_with("anna", NewHolder::Application(connection("app")), tokens("new"), "x", 5)
@@ -344,7 +354,7 @@ pub(super) async fn the_partner_holds_an_item_that_nobody_uses(store: Arc<dyn St
     assert_eq!(access.application_id, None);
     assert!(world.0.connections(&item("anna")).await.unwrap().is_empty());
 
-    // While an application uses it, the partner gives up its own access and no more.
+    // While an application is connected, the partner only loses its own access token.
     world.link("anna", connection("app"), 1).await;
     assert_eq!(world.0.unlink(&item("anna"), None, at(2)).await.unwrap(), Unlinked::OthersStay);
     assert_eq!(world.0.access(&digest("partner")).await.unwrap(), None);

@@ -1,8 +1,9 @@
-//! Webhooks: they come with the commit, and wait until they were delivered.
+//! Webhooks: they are stored with the commit, and stay until they are delivered.
 
 use super::world::*;
 use crate::store::{
-    Listener, NotifyAsk, NotifyBatch, QueuedWebhook, Store, StoreErrorKind, Then, WebhookSettlement,
+    LeaseOutcome, Listener, NotificationRequest, NotifyBatch, QueuedWebhook, Store, StoreErrorKind,
+    WebhookSettlement,
 };
 use px_types::model::plaid_error::{PlaidError, PlaidErrorType};
 use std::{collections::BTreeSet, sync::Arc};
@@ -13,30 +14,30 @@ pub(super) async fn case_38_webhooks_come_with_the_commit(store: Arc<dyn Store>)
     let late = world.0.claim(at(0), at(10), 1).await.unwrap().remove(0);
     let present = world.0.claim(at(10), at(20), 1).await.unwrap().remove(0);
     let mut commit = finish(&late, 100);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     commit.transactions = writing([posted("t1", "2026-01-01")]);
-    // What was not stored is not told; what is told is stored.
+    // A webhook is queued if and only if the commit is stored.
     assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced);
     assert!(world.webhooks(10).await.is_empty());
     for round in 1..=20_i64 {
-        let record = if round == 1 { present.clone() } else { world.hold("anna").await };
+        let record = if round == 1 { present.clone() } else { world.claim_by_name("anna").await };
         let mut commit = finish(&record, 100);
-        commit.news = something_new();
+        commit.changes = new_transactions();
         commit.transactions = writing([posted("t1", "2026-01-01")]);
         commit.now = at(round);
         world.0.commit(commit).await.unwrap();
         assert_eq!(world.item("anna").await.change_seq, round);
         let expected = ["app DEFAULT_UPDATE", "app SYNC_UPDATES_AVAILABLE"];
-        assert_eq!(world.told(round).await, expected, "round {round}");
+        assert_eq!(world.deliver(round).await, expected, "round {round}");
     }
 }
 
-pub(super) async fn webhooks_are_told_to_who_is_connected_then(store: Arc<dyn Store>) {
+pub(super) async fn webhooks_are_sent_to_applications_connected_at_the_time(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 0).await;
     world.link("anna", connection("leaves"), 0).await;
-    world.told(0).await;
-    let record = world.hold("anna").await;
+    world.deliver(0).await;
+    let record = world.claim_by_name("anna").await;
     let mut silent = connection("silent");
     silent.webhook = None;
     let mut blind = connection("blind");
@@ -44,10 +45,10 @@ pub(super) async fn webhooks_are_told_to_who_is_connected_then(store: Arc<dyn St
     for joins in [connection("joins"), silent, blind] {
         world.link("anna", joins, 0).await;
     }
-    world.told(0).await;
+    world.deliver(0).await;
     world.0.unlink(&item("anna"), Some(&app("leaves")), at(0)).await.unwrap();
     let mut commit = finish(&record, 100);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     world.0.commit(commit).await.unwrap();
     let expected = [
         "app DEFAULT_UPDATE",
@@ -55,17 +56,17 @@ pub(super) async fn webhooks_are_told_to_who_is_connected_then(store: Arc<dyn St
         "joins DEFAULT_UPDATE",
         "joins SYNC_UPDATES_AVAILABLE",
     ];
-    assert_eq!(world.told(0).await, expected);
+    assert_eq!(world.deliver(0).await, expected);
 }
 
-/// Puts webhooks in the outbox, two for each minute, of an Item of its own: `u0`, `u1` and so on.
+/// Queues two webhooks for each minute, each pair from its own Item: `u0`, `u1` and so on.
 async fn fill(world: &World, minutes: impl IntoIterator<Item = i64>) {
     for (index, minute) in minutes.into_iter().enumerate() {
         let name = format!("u{index}");
         world.settled(&name, 0).await;
-        let record = world.hold(&name).await;
+        let record = world.claim_by_name(&name).await;
         let mut commit = finish(&record, 1000);
-        commit.news = something_new();
+        commit.changes = new_transactions();
         commit.now = at(minute);
         world.0.commit(commit).await.unwrap();
     }
@@ -77,11 +78,11 @@ pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
     let claim = async |minute, limit| {
         world.0.claim_webhooks(at(minute), at(minute + 10), limit).await.unwrap()
     };
-    assert!(claim(0, 9).await.is_empty(), "none is due");
+    assert!(claim(0, 9).await.is_empty(), "nothing is due yet");
     let first = claim(2, 3).await;
     let queued: Vec<_> = first.iter().map(|webhook| webhook.created_at).collect();
     assert_eq!(queued, [at(1), at(1), at(2)], "the longest due first");
-    assert!(first[0].id < first[1].id, "those of one commit in their order");
+    assert!(first[0].id < first[1].id, "in the order of the commit");
     assert!(first.iter().all(|webhook| webhook.attempt == 1));
     assert_eq!((&first[0].item_id, &first[0].application_id), (&item("u1"), &app("app")));
     assert_eq!(first[0].to.url(), Some("https://app.example/hook"));
@@ -93,18 +94,18 @@ pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
     for webhook in &rest {
         world.0.settle_webhook(webhook, None).await.unwrap();
     }
-    // The third was never settled: its worker stopped.
+    // The third one was never settled: its worker stopped.
     let again = claim(12, 9).await;
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].id, again[0].attempt), (first[2].id, 2));
-    assert_eq!(again[0].body, first[2].body, "the same bytes");
+    assert_eq!(again[0].body, first[2].body, "the body is unchanged");
     world.0.settle_webhook(&again[0], None).await.unwrap();
     let later = claim(30, 9).await;
     assert_eq!((later.len(), later[0].id, later[0].attempt), (1, first[1].id, 2));
     assert_eq!(later[0].created_at, at(1));
 }
 
-/// What webhooks say: to whom, which code, how many are new and which are gone.
+/// Returns Item, receiver, code, and numbers of added and removed transactions of webhooks.
 fn said(webhooks: &[QueuedWebhook]) -> Vec<String> {
     let said = |webhook: &QueuedWebhook| {
         let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
@@ -119,13 +120,13 @@ fn said(webhooks: &[QueuedWebhook]) -> Vec<String> {
     webhooks.iter().map(said).collect()
 }
 
-/// A commit with new and vanished transactions.
+/// Commits added and removed transactions.
 async fn change(world: &World, name: &str, minute: i64, new: u64, gone: &[&str]) {
-    let record = world.hold(name).await;
+    let record = world.claim_by_name(name).await;
     let mut commit = finish(&record, 1000);
-    commit.news = something_new();
-    commit.news.added = [(account_id("giro"), new)].into();
-    commit.news.removed = gone.iter().map(|gone| (account_id("giro"), id(gone))).collect();
+    commit.changes = new_transactions();
+    commit.changes.added = [(account_id("giro"), new)].into();
+    commit.changes.removed = gone.iter().map(|gone| (account_id("giro"), id(gone))).collect();
     commit.now = at(minute);
     world.0.commit(commit).await.unwrap();
 }
@@ -136,7 +137,7 @@ pub(super) async fn webhooks_of_one_code_that_wait_become_one(store: Arc<dyn Sto
         world.settled(name, 0).await;
     }
     world.link("anna", connection("other"), 0).await;
-    world.told(0).await;
+    world.deliver(0).await;
     change(&world, "anna", 1, 2, &["t1", "t2"]).await;
     change(&world, "bert", 2, 7, &[]).await;
     change(&world, "anna", 3, 3, &["t2", "t3"]).await;
@@ -153,9 +154,9 @@ pub(super) async fn webhooks_of_one_code_that_wait_become_one(store: Arc<dyn Sto
     ];
     assert_eq!(said(&first), expected);
     let queued: Vec<_> = first.iter().map(|webhook| webhook.created_at).collect();
-    assert_eq!(queued[..6], [at(1); 6], "it waits since the first of them");
+    assert_eq!(queued[..6], [at(1); 6], "queued since the first of them");
 
-    // What is being sent, or was, stays as it is: its receiver may know it.
+    // Webhooks that are or were being sent are not changed: their receiver may have them.
     change(&world, "anna", 9, 1, &[]).await;
     world.0.settle_webhook(&first[0], Some(at(20))).await.unwrap();
     change(&world, "anna", 9, 1, &[]).await;
@@ -166,12 +167,12 @@ pub(super) async fn webhooks_of_one_code_that_wait_become_one(store: Arc<dyn Sto
         "anna other DEFAULT_UPDATE 2",
         "anna other SYNC_UPDATES_AVAILABLE true",
     ];
-    assert_eq!(said(&again[..4]), new, "those that came meanwhile");
-    assert_eq!(said(&again[4..]), said(&first[1..]), "those whose sender stopped");
+    assert_eq!(said(&again[..4]), new, "those that were queued meanwhile");
+    assert_eq!(said(&again[4..]), said(&first[1..]), "those with an expired lease");
     for webhook in &again {
         world.0.settle_webhook(webhook, None).await.unwrap();
     }
-    // One that was handed back unsent takes in what comes.
+    // One that was handed back unsent can be merged with later ones.
     change(&world, "bert", 11, 1, &[]).await;
     let unsent = world.0.claim_webhooks(at(11), at(12), 99).await.unwrap();
     let back: Vec<_> = unsent.into_iter().map(|webhook| (webhook, at(13))).collect();
@@ -182,24 +183,24 @@ pub(super) async fn webhooks_of_one_code_that_wait_become_one(store: Arc<dyn Sto
     for webhook in &last {
         world.0.settle_webhook(webhook, None).await.unwrap();
     }
-    // And the one that failed comes as it was.
+    // The failed one is sent unchanged.
     let retried = world.0.claim_webhooks(at(20), at(21), 1).await.unwrap();
     assert_eq!((said(&retried), retried[0].attempt), (said(&first[..1]), 2));
 }
 
-pub(super) async fn an_error_after_a_repair_is_told_after_it(store: Arc<dyn Store>) {
+pub(super) async fn an_error_after_a_repair_is_sent_after_it(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 0).await;
     let fault = PlaidError::new(PlaidErrorType::ItemError, "ITEM_LOGIN_REQUIRED", "m");
     for (round, is_fault) in [true, false, true].into_iter().enumerate() {
-        let record = world.hold("anna").await;
+        let record = world.claim_by_name("anna").await;
         let mut commit = finish(&record, 1000);
-        commit.news.repaired = !is_fault;
-        commit.news.fault = is_fault.then(|| fault.clone());
+        commit.changes.repaired = !is_fault;
+        commit.changes.fault = is_fault.then(|| fault.clone());
         commit.now = at(i64::try_from(round).unwrap());
         world.0.commit(commit).await.unwrap();
     }
-    assert_eq!(world.told(9).await, ["app ERROR", "app LOGIN_REPAIRED", "app ERROR"]);
+    assert_eq!(world.deliver(9).await, ["app ERROR", "app LOGIN_REPAIRED", "app ERROR"]);
 }
 
 pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
@@ -217,12 +218,12 @@ pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
     world.0.settle_webhook(&second, None).await.unwrap();
     world.0.settle_webhook(&second, Some(at(21))).await.unwrap();
     assert!(world.0.claim_webhooks(at(50), at(60), 9).await.unwrap().is_empty());
-    // A number that was settled is not given to another webhook.
+    // A number that was settled is not used for another webhook.
     world.0.settle_webhook(&other[0], None).await.unwrap();
-    world.0.commit(finish(&world.hold("u0").await, 0)).await.unwrap();
-    let record = world.hold("u0").await;
+    world.0.commit(finish(&world.claim_by_name("u0").await, 0)).await.unwrap();
+    let record = world.claim_by_name("u0").await;
     let mut commit = finish(&record, 1000);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     world.0.commit(commit).await.unwrap();
     let next = world.webhooks(60).await;
     assert!(next.iter().all(|webhook| webhook.id > first.id.max(other[0].id)));
@@ -236,8 +237,8 @@ pub(super) async fn a_webhook_that_is_handed_back_was_not_taken(store: Arc<dyn S
     world.0.hand_back_webhooks(&back).await.unwrap();
     assert!(world.0.claim_webhooks(at(4), at(14), 9).await.unwrap().is_empty());
     let again = world.0.claim_webhooks(at(7), at(17), 9).await.unwrap();
-    assert_eq!(again, taken, "the same in the same order, and the count as well");
-    // Its lease ran out and another one has it: it is too late to hand it back.
+    assert_eq!(again, taken, "the same messages, order and attempts");
+    // Its lease expired and another worker has it: it is too late to hand it back.
     let others = world.0.claim_webhooks(at(17), at(27), 9).await.unwrap();
     assert_eq!(others.iter().map(|webhook| webhook.attempt).collect::<Vec<_>>(), [2, 2]);
     let late: Vec<_> = again.into_iter().map(|webhook| (webhook, at(18))).collect();
@@ -274,15 +275,15 @@ pub(super) async fn nobody_takes_a_webhook_twice(store: Arc<dyn Store>) {
     assert_eq!(distinct.len() + rest.len(), 60);
 }
 
-/// Many attempts are settled in one call: some end, some are due again, and those that were taken
-/// again meanwhile are left alone.
+/// Many attempts are settled in one call: some end, some are due again, and those that were claimed
+/// again meanwhile are not changed.
 pub(super) async fn webhooks_are_settled_together(store: Arc<dyn Store>) {
     let world = World::new(store);
     for name in ["a", "b", "c", "d"] {
         world.link(name, connection("app"), 0).await;
-        let record = world.hold(name).await;
+        let record = world.claim_by_name(name).await;
         let mut commit = finish(&record, 1000);
-        commit.news = something_new();
+        commit.changes = new_transactions();
         world.0.commit(commit).await.unwrap();
     }
     let first = world.webhooks(0).await;
@@ -290,7 +291,7 @@ pub(super) async fn webhooks_are_settled_together(store: Arc<dyn Store>) {
         all.iter().find(|webhook| webhook.item_id.as_str() == name).unwrap().clone()
     };
     let again = world.webhooks(1).await;
-    assert!(first.len() >= 4 && again.len() == first.len(), "taken twice");
+    assert!(first.len() >= 4 && again.len() == first.len(), "claimed twice");
     let mut settlements = vec![
         WebhookSettlement::new(of("a", &again), None),
         WebhookSettlement::new(of("b", &again), Some(at(30))),
@@ -308,12 +309,12 @@ pub(super) async fn webhooks_are_settled_together(store: Arc<dyn Store>) {
     let names = |webhooks: Vec<QueuedWebhook>| {
         webhooks.iter().map(|webhook| webhook.item_id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names(world.webhooks(2).await), ["c", "d"], "their lease of minute 1 ended");
+    assert_eq!(names(world.webhooks(2).await), ["c", "d"], "their leases of minute 1 expired");
     assert!(world.webhooks(2).await.is_empty());
-    assert_eq!(names(world.webhooks(30).await).len(), 3, "and the one that is due again");
+    assert_eq!(names(world.webhooks(30).await).len(), 3, "including the deferred one");
 }
 
-/// The components of the same process learn at once of what a commit left for them to do.
+/// Components of the same process are notified at once of the work that a commit created.
 pub(super) async fn a_commit_raises_the_signals_of_its_work(store: Arc<dyn Store>) {
     let world = World::new(store);
     let mut items = world.0.signals().items.listen();
@@ -325,30 +326,30 @@ pub(super) async fn a_commit_raises_the_signals_of_its_work(store: Arc<dyn Store
     };
     world.link("anna", connection("app"), 0).await;
     assert!(raised(&mut items), "it is due");
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     raised(&mut outbox);
     world.0.commit(finish(&record, 1000)).await.unwrap();
     assert!(!raised(&mut outbox), "nothing is sent");
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 1000);
-    commit.news = something_new();
+    commit.changes = new_transactions();
     world.0.commit(commit).await.unwrap();
     assert!(raised(&mut outbox));
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     raised(&mut items);
     world.0.commit(finish(&record, 1000)).await.unwrap();
     assert!(!raised(&mut items), "it is due later");
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 1000);
-    if let Then::Release { due_at, .. } = &mut commit.then {
+    if let LeaseOutcome::Release { due_at, .. } = &mut commit.lease {
         *due_at = Some(commit.now);
     }
     world.0.commit(commit).await.unwrap();
     assert!(raised(&mut items), "it is due at once");
-    world.notify("anna", NotifyAsk::Update { since: None }, 1).await;
+    world.notify("anna", NotificationRequest::Update { since: None }, 1).await;
     assert!(raised(&mut items));
-    let asks = vec![(digest("nobody/app"), NotifyAsk::Update { since: None })];
-    world.0.notify(&NotifyBatch::new(bank(), asks, at(1))).await.unwrap();
+    let entries = vec![(digest("nobody/app"), NotificationRequest::Update { since: None })];
+    world.0.notify(&NotifyBatch::new(bank(), entries, at(1))).await.unwrap();
     assert!(!raised(&mut items), "the notification was refused");
     raised(&mut revocations);
     world.0.unlink(&item("anna"), Some(&app("app")), at(2)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Permits of partners: never more than there are, over all processes.
+//! Permits of partners: all processes together never have more than the limit.
 
 use super::{tools::Bench, world::*};
 use crate::{
@@ -13,24 +13,27 @@ async fn lease(world: &World, holder: &str, wanted: u32, minute: i64) -> (u32, u
     (granted, others)
 }
 
-/// A process gets what the others leave. Permits of a process that has stopped count until their
-/// lease ends.
+/// A process gets what the others leave. Permits of a stopped process count until their lease ends.
 pub(super) async fn permits_are_shared_by_all_processes(store: Arc<dyn Store>) {
     let world = World::new(store);
     assert_eq!(lease(&world, "one", 3, 0).await, (3, 0));
     assert_eq!(lease(&world, "two", 4, 1).await, (2, 3));
     assert_eq!(lease(&world, "three", 1, 1).await, (0, 5));
-    assert_eq!(lease(&world, "one", 5, 2).await, (3, 2), "no more than the others leave");
+    assert_eq!(lease(&world, "one", 5, 2).await, (3, 2), "limited by the others");
     assert_eq!(lease(&world, "one", 1, 3).await, (1, 2), "until minute 13");
     assert_eq!(lease(&world, "three", 9, 3).await, (2, 3));
     assert_eq!(lease(&world, "two", 0, 4).await, (0, 3));
-    assert_eq!(lease(&world, "two", 9, 12).await, (2, 3), "the leases of the others still run");
-    assert_eq!(lease(&world, "two", 9, 13).await, (5, 0), "they ended");
+    assert_eq!(lease(&world, "two", 9, 12).await, (2, 3), "the other leases are valid");
+    assert_eq!(lease(&world, "two", 9, 13).await, (5, 0), "the other leases expired");
     let other = PermitLease::new("other".parse().unwrap(), "one", (9, 4), at(13), at(14));
-    assert_eq!(world.0.lease_permits(&other).await.unwrap().granted, 4, "another partner's");
+    assert_eq!(
+        world.0.lease_permits(&other).await.unwrap().granted,
+        4,
+        "permits of another partner"
+    );
 }
 
-/// Many processes that lease at once never hold more together than there are.
+/// Many processes that lease at once never get more than the limit together.
 pub(super) async fn permits_leased_at_once_are_never_too_many(store: Arc<dyn Store>) {
     let world = World::new(store);
     for round in 0..5 {
@@ -67,7 +70,7 @@ pub(super) async fn the_state_of_a_partner_is_shared_by_all_processes(store: Arc
         tasks.spawn(async move { update(&world, failed, 0).await.state.circuit.is_open() });
     }
     let opened = tasks.join_all().await.into_iter().filter(|open| *open).count();
-    assert_eq!(opened, 1, "the last one opens it");
+    assert_eq!(opened, 1, "the last failure opens the circuit");
     let open = state(&world, 0).await;
     assert!(open.circuit.is_open());
     assert_eq!(open.version, 5);
@@ -82,15 +85,18 @@ pub(super) async fn the_state_of_a_partner_is_shared_by_all_processes(store: Arc
         tasks.spawn(async move { update(&world, probe, 1).await.may_probe });
     }
     let probes = tasks.join_all().await.into_iter().filter(|may| *may).count();
-    assert_eq!(probes, 1, "one process probes it");
-    assert!(update(&world, PartnerEvent::Probe { until: at(4) }, 2).await.may_probe, "it is gone");
+    assert_eq!(probes, 1, "one process may probe");
+    assert!(
+        update(&world, PartnerEvent::Probe { until: at(4) }, 2).await.may_probe,
+        "it no longer exists"
+    );
     let closed = update(&world, PartnerEvent::Responded, 3).await.state;
     assert!(!closed.circuit.is_open());
     assert_eq!(state(&world, 3).await, closed);
 }
 
-/// It is a cache of what partners did lately: a damaged one begins again.
-pub(super) async fn a_partner_whose_state_cannot_be_read_is_called(bench: Bench) {
+/// The state is a cache of recent results of partners. A damaged one starts again.
+pub(super) async fn a_partner_with_an_unreadable_state_is_called(bench: Bench) {
     let Some(sql) = &bench.sql else { return };
     let world = World::new(Arc::clone(&bench.store));
     let failed = PartnerEvent::Failed { retry_at: None, probe: false };

@@ -1,10 +1,10 @@
-//! What is read back: pages, changes, and what a merge has to know.
+//! Reads: pages, changes, and the input of a merge.
 
 use super::world::*;
 use crate::{
     item::State,
     merge::{AccountStanding, Change, MergedTransactions, TransactionWrite},
-    store::{AccountsWrite, ChangeQuery, NewHolder, Store, Then, TransactionQuery},
+    store::{AccountsWrite, ChangeQuery, LeaseOutcome, NewHolder, Store, TransactionQuery},
 };
 use px_types::{TransactionId, model::transaction::Transaction};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) async fn transactions_are_paged_by_date_and_id(store: Arc<dyn Store>)
         posted("b", "2026-01-02"),
         posted("a", "2026-01-02"),
         posted("z", "2026-01-03"),
-        // Sorted by the date on which it posted, or was made while it is pending.
+        // Sorted by the posting date, or by the transaction date while it is pending.
         row("late", "giro", "2025-12-01", Some("2026-01-04"), "1.00"),
         pending("open", "2026-01-05"),
         posted("old", "2025-12-31"),
@@ -60,8 +60,8 @@ pub(super) async fn a_page_never_shifts(store: Arc<dyn Store>) {
     let mut query = TransactionQuery::new(always(), 2);
     let page = world.0.transactions(&item("anna"), &query).await.unwrap();
     query.after = page.rows.last().map(|row| (row.date(), row.id.clone()));
-    // What comes before the place where the reader is does not push rows on to the next page;
-    // and the row that the reader saw last may go.
+    // Rows before the reader's position do not shift rows to the next page, and the row that the
+    // reader saw last may be removed.
     let mut merged = writing([posted("b", "2026-01-02"), posted("new", "2026-01-09")]);
     merged.removed = removing(&["c"]).removed;
     world.store("anna", merged).await;
@@ -100,7 +100,7 @@ pub(super) async fn case_10_ids_are_compared_byte_by_byte(store: Arc<dyn Store>)
     assert!(world.0.item(&item("anna ")).await.unwrap().is_none());
 }
 
-pub(super) async fn changes_are_told_relative_to_a_base(store: Arc<dyn Store>) {
+pub(super) async fn changes_are_given_relative_to_a_base(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
     world.store("anna", writing([posted("a", "2026-01-01"), posted("b", "2026-01-01")])).await;
@@ -112,7 +112,11 @@ pub(super) async fn changes_are_told_relative_to_a_base(store: Arc<dyn Store>) {
     third.removed = removing(&["b", "c"]).removed;
     world.store("anna", third).await;
 
-    assert_eq!(world.changes("anna", 0).await, ["+a", "+d"], "what came and went is left out");
+    assert_eq!(
+        world.changes("anna", 0).await,
+        ["+a", "+d"],
+        "rows that were added and removed are omitted"
+    );
     assert_eq!(world.changes("anna", 1).await, ["~a", "-b", "+d"]);
     assert_eq!(world.changes("anna", 2).await, ["-b", "-c", "+d"]);
     assert!(world.changes("anna", 3).await.is_empty());
@@ -144,7 +148,7 @@ pub(super) async fn another_id_of_the_partners_is_no_change(store: Arc<dyn Store
     let known = world.0.known(&item("anna"), always(), &[]).await.unwrap();
     let known = known.into_iter().find(|known| known.id == id("a")).unwrap();
     assert_eq!((known.partner_id, known.read_at), (id("a2"), at(2)));
-    // One that was gone is there again, whatever it is called.
+    // A removed row is added again, regardless of its id.
     world.store("anna", removing(&["a"])).await;
     renumbered.id = id("a3");
     let mut fourth = MergedTransactions::default();
@@ -168,14 +172,14 @@ pub(super) async fn changes_are_paged(store: Arc<dyn Store>) {
             assert!(page.changes.len() <= limit);
             assert_eq!(page.head, 3);
             read.extend(page.changes.iter().map(show));
-            assert!(page.last > query.after, "each page goes on");
+            assert!(page.last > query.after, "each page advances");
             query.after = page.last;
             if !page.more {
                 break;
             }
             assert!(round < 10, "the pages never end");
         }
-        // "e" came and went; "b" is gone.
+        // "e" was added and removed; "b" is removed.
         assert_eq!(read, ["+d", "+f", "-b"], "limit {limit}");
     }
 }
@@ -194,10 +198,10 @@ pub(super) async fn a_transaction_that_came_back_can_be_removed_again(store: Arc
     world.store("anna", removing(&["a"])).await; // 4
     assert!(world.changes("anna", 0).await.is_empty());
     for base in 1..4 {
-        // One that read until 1 has it since then.
+        // A reader of position 1 has had it since then.
         assert_eq!(world.changes("anna", base).await, ["-a"], "since {base}");
     }
-    // What is gone cannot go again.
+    // A removed row cannot be removed again.
     world.store("anna", removing(&["a", "never"])).await; // 5
     assert!(world.changes("anna", 4).await.is_empty());
 }
@@ -248,9 +252,9 @@ pub(super) async fn known_rows_are_those_a_window_may_change(store: Arc<dyn Stor
     let mut found = known(&[id("partners"), id("gone"), id("inside"), id("unknown")]).await;
     found.sort();
     let expected = ["gone", "inside", "made-before", "open", "own"];
-    assert_eq!(found, expected, "each once; tombstones by id");
+    assert_eq!(found, expected, "each once; tombstones by id only");
     let found = known(&[id("own")]).await;
-    assert!(found.contains(&"own".to_owned()), "by the Item's own id as well");
+    assert!(found.contains(&"own".to_owned()), "also by the Item's own id");
     let many: Vec<_> = (0..5000).map(|number| id(&format!("unknown-{number}"))).collect();
     assert_eq!(known(&many).await.len(), 3);
     let nothing = world.0.known(&item("bert"), always(), &[id("inside")]).await.unwrap();
@@ -280,7 +284,7 @@ pub(super) async fn case_31_what_is_written_is_read_back(store: Arc<dyn Store>) 
     let mut known = world.0.known(&item("anna"), range, &[]).await.unwrap();
     known.sort_by(|one, other| one.id.cmp(&other.id));
     let expected: Vec<_> = merged.writes.into_iter().map(|write| write.known).collect();
-    assert_eq!(known, expected, "digests, scale of amounts, and all");
+    assert_eq!(known, expected, "including digests and the scale of amounts");
 
     world.store("anna", removing(&["t-4"])).await;
     let gone = world.0.known(&item("anna"), range, &[id("t-4")]).await.unwrap();
@@ -296,11 +300,11 @@ pub(super) async fn the_oldest_pending_is_known(store: Arc<dyn Store>) {
     let rows = [posted("a", "2025-01-01"), pending("b", "2026-01-05"), pending("c", "2026-01-03")];
     world.store("anna", writing(rows)).await;
     assert_eq!(world.item("anna").await.oldest_pending, Some(day("2026-01-03")));
-    // Its account posts it; then the other one vanishes.
+    // It posts; then the other one is removed.
     world
         .store("anna", writing([row("c", "giro", "2026-01-03", Some("2026-01-06"), "1.00")]))
         .await;
-    assert_eq!(world.hold("anna").await.oldest_pending, Some(day("2026-01-05")));
+    assert_eq!(world.claim_by_name("anna").await.oldest_pending, Some(day("2026-01-05")));
     let record = world.item("anna").await;
     let mut commit = finish(&record, 0);
     commit.transactions = removing(&["b"]);
@@ -308,7 +312,7 @@ pub(super) async fn the_oldest_pending_is_known(store: Arc<dyn Store>) {
     assert_eq!(world.0.claim(at(0), at(1), 1).await.unwrap()[0].oldest_pending, None);
 }
 
-/// What was pending on an account that closed stays so for ever.
+/// A transaction that was pending when its account was closed stays pending permanently.
 pub(super) async fn the_oldest_pending_is_of_accounts_that_are_not_closed(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
@@ -321,7 +325,7 @@ pub(super) async fn the_oldest_pending_is_of_accounts_that_are_not_closed(store:
         (AccountStanding::Closed, "2026-01-05"),
         (AccountStanding::Listed, "2026-01-03"),
     ] {
-        let mut commit = finish(&world.hold("anna").await, 1000);
+        let mut commit = finish(&world.claim_by_name("anna").await, 1000);
         let mut savings = opened("savings");
         savings.known.standing = standing;
         let accounts = vec![opened("giro"), savings];
@@ -329,7 +333,7 @@ pub(super) async fn the_oldest_pending_is_of_accounts_that_are_not_closed(store:
         world.0.commit(commit).await.unwrap();
         let oldest = Some(day(oldest));
         assert_eq!(world.item("anna").await.oldest_pending, oldest, "{standing:?}");
-        let claimed = world.hold("anna").await;
+        let claimed = world.claim_by_name("anna").await;
         assert_eq!(claimed.oldest_pending, oldest, "{standing:?}");
         world.0.commit(finish(&claimed, 1000)).await.unwrap();
     }
@@ -347,9 +351,9 @@ pub(super) async fn the_overview_counts(store: Arc<dyn Store>) {
     let record = world.0.claim_one(&item("busy"), at(0), at(50)).await.unwrap().unwrap();
     let mut part = finish(&record, 0);
     part.now = at(2);
-    part.news = something_new();
+    part.changes = new_transactions();
     part.state = State::Updating;
-    part.then = Then::Keep { lease_until: at(50) };
+    part.lease = LeaseOutcome::Keep { lease_until: at(50) };
     world.0.commit(part).await.unwrap();
 
     let overview = world.0.overview(at(5)).await.unwrap();
@@ -359,7 +363,7 @@ pub(super) async fn the_overview_counts(store: Arc<dyn Store>) {
     assert_eq!((overview.webhooks, overview.webhooks_since), (2, Some(at(2))));
     world.claim(5, 10).await;
     let overview = world.0.overview(at(5)).await.unwrap();
-    assert_eq!((overview.due, overview.due_since), (0, None), "they are being worked on");
+    assert_eq!((overview.due, overview.due_since), (0, None), "they are leased");
 }
 
 pub(super) async fn items_are_listed(store: Arc<dyn Store>) {
@@ -376,7 +380,7 @@ pub(super) async fn items_are_listed(store: Arc<dyn Store>) {
     assert_eq!(names(None, 10).await, ["B", "a", "b", "c"]);
     assert_eq!(names(None, 2).await, ["B", "a"]);
     assert_eq!(names(Some("a"), 10).await, ["b", "c"]);
-    assert_eq!(names(Some("aa"), 1).await, ["b"], "after one that is gone");
+    assert_eq!(names(Some("aa"), 1).await, ["b"], "after an Item that does not exist");
     assert!(names(Some("c"), 10).await.is_empty());
     let listed = world.0.list(None, 10).await.unwrap();
     assert_eq!(listed[1].record(), Some(&world.item("a").await));

@@ -1,10 +1,10 @@
-//! Data on hold: entries, what is kept to take a decision back, and what institutions' Items say.
+//! Data on hold: entries, data for undoing decisions, and the evidence of an institution's Items.
 
 use super::world::{World, at, bank, finish, id, item, posted, tokens, window, writing};
 use crate::{
     review::{Decision, Evidence, Subject},
     store::{
-        Moves, NewHolder, Review, Ruling, Store, Unlinked, UpdateCount, Verdict,
+        DecisionOutcome, Moves, NewHolder, Review, Ruling, Store, Unlinked, UpdateCount,
         conformance::world::connection,
     },
 };
@@ -21,11 +21,12 @@ fn waits(name: &str, subject: Subject) -> Review {
 
 fn decided(name: &str) -> Review {
     let mut review = waits(name, Subject::Transactions);
-    review.decision = Some(Decision::new(Subject::Transactions, Verdict::Rebooked, "px", at(2)));
+    review.decision =
+        Some(Decision::new(Subject::Transactions, DecisionOutcome::Rebooked, "px", at(2)));
     review
 }
 
-/// Names of the Items of entries, with `!` for what is decided.
+/// Returns the ids of the Items of entries, with `!` if they are decided.
 async fn listed(world: &World, of: Option<&InstitutionId>, after: Option<&str>) -> Vec<String> {
     let after = after.map(item);
     let all = world.0.reviews(of, after.as_ref(), 2).await.unwrap();
@@ -36,7 +37,7 @@ async fn listed(world: &World, of: Option<&InstitutionId>, after: Option<&str>) 
 }
 
 async fn put(world: &World, name: &str, reviews: Vec<Review>) {
-    let record = world.hold(name).await;
+    let record = world.claim_by_name(name).await;
     let mut commit = finish(&record, 1000);
     commit.reviews = Some(reviews);
     world.0.commit(commit).await.unwrap();
@@ -49,22 +50,22 @@ pub(super) async fn entries_are_listed_by_item_and_replaced(store: Arc<dyn Store
         put(&world, name, vec![waits(name, Subject::Transactions)]).await;
     }
     let none = listed(&world, None, None).await;
-    assert_eq!(none, ["a", "b"], "two Items at a time");
+    assert_eq!(none, ["a", "b"], "a page of two Items");
     assert_eq!(listed(&world, None, Some("b")).await, ["c"]);
     assert_eq!(listed(&world, Some(&bank()), Some("a")).await, ["b", "c"]);
     let other = InstitutionId::new("other").unwrap();
     assert!(listed(&world, Some(&other), None).await.is_empty());
-    // All entries of an Item come together, in their order.
+    // All entries of an Item are returned together, in their order.
     put(&world, "a", vec![waits("a", Subject::Customer), decided("a")]).await;
     assert_eq!(listed(&world, None, None).await, ["a", "a!", "b"]);
     let all = world.0.reviews(None, None, 1).await.unwrap();
     assert_eq!(all, [waits("a", Subject::Customer), decided("a")]);
-    // A commit that says nothing of them leaves them alone; an empty list ends them.
+    // A commit without entries does not change them; an empty list deletes them.
     world.store("a", writing([posted("t1", "2026-01-05")])).await;
     assert_eq!(listed(&world, None, None).await, ["a", "a!", "b"]);
     put(&world, "a", Vec::new()).await;
     assert_eq!(listed(&world, None, None).await, ["b", "c"]);
-    // They go with their Item.
+    // They are deleted with their Item.
     let unlinked = world.0.unlink(&item("b"), Some(&"app".parse().unwrap()), at(5)).await.unwrap();
     assert_eq!(unlinked, Unlinked::ItemRemoved);
     assert_eq!(listed(&world, None, None).await, ["c"]);
@@ -75,7 +76,7 @@ pub(super) async fn entries_are_listed_by_item_and_replaced(store: Arc<dyn Store
 pub(super) async fn a_late_commit_changes_no_entries(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("a", 1000).await;
-    let late = world.hold("a").await;
+    let late = world.claim_by_name("a").await;
     world.0.hand_back(&[(item("a"), late.fence, at(0))]).await.unwrap();
     let mut commit = finish(&late, 1000);
     commit.reviews = Some(vec![waits("a", Subject::Transactions)]);
@@ -94,7 +95,7 @@ fn entry(name: &str) -> Activity {
 pub(super) async fn a_commit_writes_the_log_of_decisions(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("a", 1000).await;
-    let record = world.hold("a").await;
+    let record = world.claim_by_name("a").await;
     let mut commit = finish(&record, 1000);
     commit.activities = vec![entry("act-1"), entry("act-2")];
     world.0.commit(commit).await.unwrap();
@@ -102,7 +103,7 @@ pub(super) async fn a_commit_writes_the_log_of_decisions(store: Arc<dyn Store>) 
     assert_eq!(log, [entry("act-2"), entry("act-1")]);
 }
 
-/// The partner's ids of the transactions `t1` and `t2`.
+/// Returns the partner's ids of the transactions `t1` and `t2`.
 async fn partner_ids(world: &World) -> Vec<String> {
     let known = world.0.known(&item("a"), window("2026-01-01", "2026-01-31"), &[]).await.unwrap();
     known.iter().map(|known| known.partner_id.to_string()).collect()
@@ -113,9 +114,9 @@ pub(super) async fn ids_that_a_decision_replaced_are_put_back(store: Arc<dyn Sto
     world.settled("a", 1000).await;
     let rows = [posted("t1", "2026-01-05"), posted("t2", "2026-01-06")];
     world.store("a", writing(rows.clone())).await;
-    // Twice others, of which the first one counts.
+    // Two later ids; only the first earlier one counts.
     for (prefix, before) in [("x", ["t1", "t2"]), ("y", ["x-t1", "x-t2"])] {
-        let record = world.hold("a").await;
+        let record = world.claim_by_name("a").await;
         let mut commit = finish(&record, 1000);
         commit.transactions = writing(rows.clone());
         for write in &mut commit.transactions.writes {
@@ -127,7 +128,7 @@ pub(super) async fn ids_that_a_decision_replaced_are_put_back(store: Arc<dyn Sto
     assert_eq!(partner_ids(&world).await, ["y-t1", "y-t2"]);
     let seq = world.item("a").await.change_seq;
     let change = async |moves| {
-        let record = world.hold("a").await;
+        let record = world.claim_by_name("a").await;
         let mut commit = finish(&record, 1000);
         commit.moves = moves;
         world.0.commit(commit).await.unwrap();
@@ -136,8 +137,8 @@ pub(super) async fn ids_that_a_decision_replaced_are_put_back(store: Arc<dyn Sto
     change(Moves::Restore).await;
     assert_eq!(partner_ids(&world).await, ["t1", "t2"]);
     assert_eq!(world.item("a").await.change_seq, seq, "applications see no change");
-    // What is final cannot be put back.
-    let record = world.hold("a").await;
+    // A final decision cannot be undone.
+    let record = world.claim_by_name("a").await;
     let mut commit = finish(&record, 1000);
     commit.transactions = writing([posted("t1", "2026-01-05")]);
     commit.transactions.writes[0].known.partner_id = id("z-t1");
@@ -173,7 +174,7 @@ pub(super) async fn items_of_an_institution_give_evidence(store: Arc<dyn Store>)
     world.0.count_updates(&counts).await.unwrap();
     world.0.count_updates(&counts[3..4]).await.unwrap();
     assert_eq!(evidence().await, Evidence::new(2, 7, 15));
-    // Counts older than eight days are gone.
+    // Counts older than eight days are deleted.
     world.0.count_updates(&[count("bank", 300, 1)]).await.unwrap();
     assert_eq!(evidence().await, Evidence::new(2, 1, 0));
 }
@@ -182,8 +183,8 @@ pub(super) async fn a_ruling_is_for_an_institution(store: Arc<dyn Store>) {
     let (first, other) = (bank(), InstitutionId::new("other").unwrap());
     assert_eq!(store.ruling(&first).await.unwrap(), None);
     assert!(!store.end_ruling(&first).await.unwrap());
-    for verdict in [Verdict::Accepted, Verdict::Remapped] {
-        let ruling = Ruling::new(first.clone(), verdict, "ops", at(1));
+    for outcome in [DecisionOutcome::Accepted, DecisionOutcome::Remapped] {
+        let ruling = Ruling::new(first.clone(), outcome, "ops", at(1));
         store.put_ruling(&ruling).await.unwrap();
         assert_eq!(store.ruling(&first).await.unwrap(), Some(ruling));
     }

@@ -5,16 +5,16 @@ use crate::{
     item::State,
     merge::AccountStanding,
     store::{
-        Commit, LostTokens, MayRevoke, NewHolder, NewLink, NotifyAsk, Revocation, RevocationStart,
-        Store, StoreErrorKind, Then,
+        Commit, LeaseOutcome, LostTokens, NewHolder, NewLink, NotificationRequest, Revocation,
+        RevocationDecision, RevocationStart, Store, StoreErrorKind,
     },
 };
 use px_types::{AccessToken, UserId};
 use std::sync::Arc;
 
-/// A commit that says that the partner refused the tokens of that version.
+/// Returns a commit that reports that the partner refused the tokens of that version.
 fn refusal(record: &crate::store::ItemRecord, version: u64) -> Commit {
-    let then = Then::Release { due_at: None, not_before: None, seen: record.notified };
+    let then = LeaseOutcome::Release { due_at: None, not_before: None, seen: record.notified };
     let state = match record.state {
         State::Created => State::CreatedLoginRequired,
         _ => State::IdleLoginRequired,
@@ -32,7 +32,7 @@ pub(super) async fn tokens_are_replaced_by_version(store: Arc<dyn Store>) {
     let (stored, next) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     assert_eq!(stored, tokens("next"));
     assert_eq!(next, version + 1);
-    // Two refreshed at once: the loser sees it, and changes nothing.
+    // Of two concurrent refreshes, the second is refused and changes nothing.
     assert!(!world.0.save_tokens(&item("anna"), version, &tokens("loser")).await.unwrap());
     assert_eq!(world.0.tokens(&item("anna")).await.unwrap().unwrap().0, tokens("next"));
     assert!(world.0.claim_revocations(at(9), at(10), 9).await.unwrap().is_empty());
@@ -50,8 +50,8 @@ pub(super) async fn old_tokens_are_revoked_unless_they_are_the_new_ones(store: A
     link(tokens("1")).await;
     let (_, version) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     link(tokens("1")).await;
-    assert!(revoked().await.is_empty(), "the same");
-    // One in common: to revoke the old pair would end the new one.
+    assert!(revoked().await.is_empty(), "equal tokens");
+    // If one token is equal, revoking the old pair would end the new one.
     let mut same_refresh = tokens("1");
     same_refresh.access_token = AccessToken::new("access-1b");
     link(same_refresh).await;
@@ -68,30 +68,30 @@ pub(super) async fn old_tokens_are_revoked_unless_they_are_the_new_ones(store: A
 
 pub(super) async fn an_item_keeps_the_authorization_that_shows_more(store: Arc<dyn Store>) {
     let world = World::new(store);
-    // Which tokens there are after an application joined with tokens over some accounts, and
-    // which are to be revoked.
+    // Returns the tokens and the revocations after an application joined with tokens for some
+    // accounts.
     let join = async |user: &str, name: &str, covers: Option<&[&str]>| {
         let holder = NewHolder::Application(connection(name));
         let user = (bank(), UserId::new(user).unwrap());
         let mut new = NewLink::new(user, item("unused"), tokens(name), holder, digest(name), at(1));
         new.covers = covers.map(|ids| ids.iter().map(|id| account_id(id)).collect());
         let item = world.0.link(new).await.unwrap().item_id;
-        let kept = world.0.tokens(&item).await.unwrap().unwrap().0.access_token;
+        let stored = world.0.tokens(&item).await.unwrap().unwrap().0.access_token;
         let mut revoked = Vec::new();
         for revocation in world.0.claim_revocations(at(1), at(2), 9).await.unwrap() {
             revoked.push(revocation.tokens.access_token.expose().to_owned());
             world.0.settle_revocation(&revocation, None).await.unwrap();
         }
-        (kept.expose().to_owned(), revoked)
+        (stored.expose().to_owned(), revoked)
     };
-    let is = |kept: &str, revoked: &[&str]| {
+    let is = |stored: &str, revoked: &[&str]| {
         let token = |name: &&str| format!("access-{name}");
-        (token(&kept), revoked.iter().map(token).collect::<Vec<_>>())
+        (token(&stored), revoked.iter().map(token).collect::<Vec<_>>())
     };
     world.link("anna", connection("app"), 0).await;
-    // Nobody knows yet what "all" is.
+    // It is not known yet which accounts exist.
     assert_eq!(join("anna", "b", Some(&["giro"])).await, is("anna", &["b"]));
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let mut commit = finish(&record, 0);
     let mut accounts = opening(&["giro", "spar", "held", "closed"]);
     accounts.accounts[0].known.partner_id = account_id("giro-2");
@@ -103,17 +103,17 @@ pub(super) async fn an_item_keeps_the_authorization_that_shows_more(store: Arc<d
     assert_eq!(join("anna", "c", Some(&["giro-2"])).await, is("anna", &["c"]));
     assert_eq!(join("anna", "d", Some(&["giro", "spar"])).await, is("anna", &["d"]), "partner's");
     assert_eq!(join("anna", "e", Some(&["giro-2", "spar"])).await, is("e", &["anna"]));
-    assert_eq!(join("anna", "f", None).await, is("f", &["e"]), "all of them");
+    assert_eq!(join("anna", "f", None).await, is("f", &["e"]), "all accounts");
     let partner = world.link_with("anna", NewHolder::Partner, tokens("g"), "g", 1).await;
     assert!(!partner.created);
-    let kept = world.0.tokens(&item("anna")).await.unwrap().unwrap().0;
-    assert_eq!(kept, tokens("f"), "what the partner hands in is its own");
+    let stored = world.0.tokens(&item("anna")).await.unwrap().unwrap().0;
+    assert_eq!(stored, tokens("f"), "the tokens that the partner links are its own");
     assert!(world.0.claim_revocations(at(1), at(2), 9).await.unwrap().is_empty());
-    // One that lost its authorization takes what it gets.
-    world.notify("anna", NotifyAsk::Revoked, 1).await;
+    // An Item that lost its authorization takes any tokens.
+    world.notify("anna", NotificationRequest::Revoked, 1).await;
     assert_eq!(join("anna", "h", Some(&["giro-2"])).await, is("h", &[]));
 
-    // Before the first answer, of one that others see only in part.
+    // Before the first response, for an Item that others see only in part.
     let mut part = connection("app");
     part.accounts = Some([account_id("giro")].into());
     world.link("bert", part, 0).await;
@@ -125,15 +125,15 @@ pub(super) async fn an_item_keeps_the_authorization_that_shows_more(store: Arc<d
 pub(super) async fn case_33_a_new_authorization_beats_a_refusal(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     let (_, version) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
-    // Meanwhile the user authorizes again, or another process refreshed.
+    // Meanwhile the user authorizes again, or another process refreshes the tokens.
     assert!(world.0.save_tokens(&item("anna"), version, &tokens("2")).await.unwrap());
     let before = world.item("anna").await;
     assert_eq!(world.refused(refusal(&record, version)).await, StoreErrorKind::TokensChanged);
     assert_eq!(world.item("anna").await, before, "nothing changed");
     assert_eq!(world.0.tokens(&item("anna")).await.unwrap(), Some((tokens("2"), version + 1)));
-    // The claim is still good.
+    // The claim is still valid.
     world.0.commit(finish(&record, 100)).await.unwrap();
 }
 
@@ -141,8 +141,8 @@ pub(super) async fn a_refusal_ends_the_tokens_and_a_link_repairs(store: Arc<dyn 
     let world = World::new(store);
     world.settled("anna", 0).await;
     world.link("anna", connection("second"), 0).await;
-    world.told(0).await;
-    let record = world.hold("anna").await;
+    world.deliver(0).await;
+    let record = world.claim_by_name("anna").await;
     let (_, version) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     world.0.commit(refusal(&record, version)).await.unwrap();
     let lost = world.item("anna").await;
@@ -150,7 +150,10 @@ pub(super) async fn a_refusal_ends_the_tokens_and_a_link_repairs(store: Arc<dyn 
     assert_eq!((lost.due_at, lost.leased_until), (None, None));
     assert!(world.0.tokens(&item("anna")).await.unwrap().is_none());
     assert!(!world.0.save_tokens(&item("anna"), version + 1, &tokens("late")).await.unwrap());
-    assert!(world.0.claim_revocations(at(9), at(10), 9).await.unwrap().is_empty(), "dead already");
+    assert!(
+        world.0.claim_revocations(at(9), at(10), 9).await.unwrap().is_empty(),
+        "refused tokens are not revoked"
+    );
 
     let holder = NewHolder::Application(connection("app"));
     let linked = world.link_with("anna", holder, tokens("new"), "anna/app", 30).await;
@@ -160,11 +163,11 @@ pub(super) async fn a_refusal_ends_the_tokens_and_a_link_repairs(store: Arc<dyn 
     let (stored, next) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     assert_eq!(stored, tokens("new"));
     assert!(next > version);
-    assert_eq!(world.told(30).await, ["app LOGIN_REPAIRED", "second LOGIN_REPAIRED"]);
+    assert_eq!(world.deliver(30).await, ["app LOGIN_REPAIRED", "second LOGIN_REPAIRED"]);
 
-    // One that was lost before it was complete is fetched on.
+    // An Item that lost its authorization during the initial fetch continues with it.
     world.link("bert", connection("app"), 0).await;
-    let record = world.hold("bert").await;
+    let record = world.claim_by_name("bert").await;
     let (_, version) = world.0.tokens(&item("bert")).await.unwrap().unwrap();
     world.0.commit(refusal(&record, version)).await.unwrap();
     assert!(world.link("bert", connection("app"), 31).await.repaired);
@@ -185,7 +188,7 @@ pub(super) async fn revocations_are_taken_and_settled(store: Arc<dyn Store>) {
     let third = claim(2, 9).await;
     assert_eq!((third.len(), &third[0].item_id, third[0].attempt), (1, &item("carl"), 1));
     assert_eq!(third[0].created_at, at(2));
-    // The first two ran out of their lease.
+    // The leases of the first two have expired.
     let again = claim(11, 1).await;
     assert_eq!((&again[0].item_id, again[0].attempt), (&item("anna"), 2));
     world.0.settle_revocation(&again[0], Some(at(50))).await.unwrap();
@@ -195,7 +198,7 @@ pub(super) async fn revocations_are_taken_and_settled(store: Arc<dyn Store>) {
     world.0.settle_revocation(&late[0], None).await.unwrap();
     let last = claim(50, 9).await;
     assert_eq!((last.len(), last[0].attempt), (1, 3));
-    // The first try ends late: it is passed over.
+    // The first attempt ends late and is ignored.
     world.0.settle_revocation(&again[0], None).await.unwrap();
     assert_eq!(claim(60, 9).await.len(), 1);
 }
@@ -203,24 +206,24 @@ pub(super) async fn revocations_are_taken_and_settled(store: Arc<dyn Store>) {
 pub(super) async fn cycling_is_asked_for_until_the_tokens_are_replaced(store: Arc<dyn Store>) {
     let world = World::new(store);
     world.settled("anna", 100).await;
-    world.notify("anna", NotifyAsk::Cycle, 10).await;
+    world.notify("anna", NotificationRequest::Cycle, 10).await;
     let record = world.item("anna").await;
     assert!(record.cycle_tokens);
     assert_eq!(record.due_at, Some(at(10)), "the next update is now");
-    let record = world.hold("anna").await;
+    let record = world.claim_by_name("anna").await;
     assert!(record.cycle_tokens);
     let (_, version) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     world.0.commit(finish(&record, 100)).await.unwrap();
-    assert!(world.item("anna").await.cycle_tokens, "an update that failed to: asked for still");
+    assert!(world.item("anna").await.cycle_tokens, "still requested, because the update failed");
     assert!(world.0.save_tokens(&item("anna"), version, &tokens("2")).await.unwrap());
     assert!(!world.item("anna").await.cycle_tokens);
 
-    world.notify("anna", NotifyAsk::Cycle, 20).await;
+    world.notify("anna", NotificationRequest::Cycle, 20).await;
     world.link("anna", connection("app"), 21).await;
     assert!(!world.item("anna").await.cycle_tokens);
 }
 
-/// Links the Item of a user with tokens; how that is refused, if it is.
+/// Links a user's Item with these tokens. Returns the error kind if the link is refused.
 async fn bring(
     world: &World,
     user: &str,
@@ -234,7 +237,7 @@ async fn bring(
     world.0.link(new).await.map(drop).map_err(|error| error.kind())
 }
 
-/// Unlinks the Item of a user and takes the revocation of its tokens.
+/// Unlinks a user's Item and claims the revocation of its tokens.
 async fn leave_and_claim(world: &World, user: &str, minute: i64) -> Revocation {
     world.0.unlink(&item(user), Some(&app("app")), at(minute)).await.unwrap();
     let mut claimed = world.0.claim_revocations(at(minute), at(minute + 1), 9).await.unwrap();
@@ -242,15 +245,20 @@ async fn leave_and_claim(world: &World, user: &str, minute: i64) -> Revocation {
     claimed.remove(0)
 }
 
-/// Whether tokens may be revoked, at that minute and for one minute.
-async fn may_revoke(world: &World, revocation: &Revocation, minute: i64, whole: bool) -> MayRevoke {
+/// Returns whether tokens may be revoked, at that minute and for one minute.
+async fn may_revoke(
+    world: &World,
+    revocation: &Revocation,
+    minute: i64,
+    whole: bool,
+) -> RevocationDecision {
     let mut start = RevocationStart::new(revocation, at(minute), at(minute + 1));
     start.ends_grant = whole;
     world.0.begin_revocation(start).await.unwrap()
 }
 
-/// The user unlinks and links again, and the partner gives the same bearer token: the revocation
-/// that waits would end the new Item.
+/// The user unlinks and links again, and the partner returns the same bearer token. The queued
+/// revocation would end the new Item.
 pub(super) async fn a_link_takes_out_a_revocation_of_its_tokens(store: Arc<dyn Store>) {
     let world = World::new(store);
     let mut same_refresh = tokens("2");
@@ -265,62 +273,69 @@ pub(super) async fn a_link_takes_out_a_revocation_of_its_tokens(store: Arc<dyn S
         bring(&world, user, first, 1).await.unwrap();
         let revocation = leave_and_claim(&world, user, 2).await;
         bring(&world, user, brought, 3).await.unwrap();
-        assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Gone, "{user}");
+        assert_eq!(
+            may_revoke(&world, &revocation, 3, false).await,
+            RevocationDecision::Gone,
+            "{user}"
+        );
         world.0.settle_revocation(&revocation, Some(at(3))).await.unwrap();
         let waiting = world.0.claim_revocations(at(90), at(91), 9).await.unwrap();
         assert!(waiting.is_empty(), "{user}");
     }
-    // Another user of the institution may have been given the same token.
+    // Another user of the institution may have the same token.
     bring(&world, "dora", tokens("4"), 1).await.unwrap();
     let revocation = leave_and_claim(&world, "dora", 2).await;
     bring(&world, "emil", tokens("4"), 3).await.unwrap();
-    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Gone);
-    // One of other tokens stays.
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, RevocationDecision::Gone);
+    // A revocation of other tokens stays.
     bring(&world, "fritz", tokens("5"), 1).await.unwrap();
     let revocation = leave_and_claim(&world, "fritz", 2).await;
     bring(&world, "fritz", tokens("6"), 3).await.unwrap();
-    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Yes);
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, RevocationDecision::Yes);
 }
 
-/// While the request is on the wire a link that brings the tokens has to wait.
+/// While the request is being sent, a link with these tokens is refused.
 pub(super) async fn a_link_waits_for_a_revocation_on_the_wire(store: Arc<dyn Store>) {
     let world = World::new(store);
     let under_way = Err(StoreErrorKind::RevocationUnderWay);
     bring(&world, "anna", tokens("1"), 1).await.unwrap();
     let revocation = leave_and_claim(&world, "anna", 2).await;
-    assert_eq!(may_revoke(&world, &revocation, 2, false).await, MayRevoke::Yes);
+    assert_eq!(may_revoke(&world, &revocation, 2, false).await, RevocationDecision::Yes);
     assert_eq!(bring(&world, "anna", tokens("1"), 2).await, under_way);
     assert!(world.0.find(&bank(), &UserId::new("anna").unwrap()).await.unwrap().is_none());
     assert_eq!(bring(&world, "anna", tokens("2"), 2).await, Ok(()), "other tokens do not");
-    // It failed, and waits again: then the link takes it out.
+    // The request failed and is queued again. Then the link deletes it.
     world.0.settle_revocation(&revocation, Some(at(50))).await.unwrap();
     assert_eq!(bring(&world, "bert", tokens("1"), 2).await, Ok(()));
     assert!(world.0.claim_revocations(at(90), at(91), 9).await.unwrap().is_empty());
-    // A worker that died with it holds a link up until the request is over, and no longer.
+    // If the worker stopped, a link is refused until the request has timed out, and no longer.
     bring(&world, "carl", tokens("3"), 1).await.unwrap();
     let revocation = leave_and_claim(&world, "carl", 2).await;
-    assert_eq!(may_revoke(&world, &revocation, 2, false).await, MayRevoke::Yes);
+    assert_eq!(may_revoke(&world, &revocation, 2, false).await, RevocationDecision::Yes);
     assert_eq!(bring(&world, "carl", tokens("3"), 3).await, Ok(()));
 }
 
-/// A token that any Item of the institution uses is not revoked, however it got there.
+/// A token that any Item of the institution uses is not revoked, regardless of its origin.
 pub(super) async fn tokens_in_use_are_not_revoked(store: Arc<dyn Store>) {
     let world = World::new(store);
     bring(&world, "anna", tokens("1"), 1).await.unwrap();
     bring(&world, "bert", tokens("2"), 1).await.unwrap();
     let revocation = leave_and_claim(&world, "anna", 2).await;
-    // A refresh gave another Item the same access token.
+    // A refresh returned the same access token for another Item.
     let mut next = tokens("3");
     next.access_token = tokens("1").access_token;
     let (_, version) = world.0.tokens(&item("bert")).await.unwrap().unwrap();
     assert!(world.0.save_tokens(&item("bert"), version, &next).await.unwrap());
-    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::InUse);
-    assert!(world.0.claim_revocations(at(90), at(91), 9).await.unwrap().is_empty(), "it is gone");
-    // One that another worker took meanwhile is that worker's.
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, RevocationDecision::InUse);
+    assert!(
+        world.0.claim_revocations(at(90), at(91), 9).await.unwrap().is_empty(),
+        "it no longer exists"
+    );
+    // If another worker claimed it meanwhile, that worker is responsible.
     let revocation = leave_and_claim(&world, "bert", 4).await;
     let again = world.0.claim_revocations(at(6), at(7), 9).await.unwrap().remove(0);
-    assert_eq!(may_revoke(&world, &revocation, 6, false).await, MayRevoke::Gone);
-    assert_eq!(may_revoke(&world, &again, 6, false).await, MayRevoke::Yes);
+    assert_eq!(may_revoke(&world, &revocation, 6, false).await, RevocationDecision::Gone);
+    assert_eq!(may_revoke(&world, &again, 6, false).await, RevocationDecision::Yes);
 }
 
 /// At a partner where a revocation ends the user's whole grant, nothing is revoked while the user
@@ -332,21 +347,25 @@ pub(super) async fn a_revocation_that_ends_the_grant_waits_for_no_item(store: Ar
     let old = world.0.claim_revocations(at(2), at(3), 9).await.unwrap().remove(0);
     assert_eq!(old.tokens, tokens("1"), "the pair that was replaced");
     assert_eq!(old.user_id.as_str(), "anna");
-    assert_eq!(may_revoke(&world, &old, 2, true).await, MayRevoke::InUse);
-    // When the Item is gone, its present pair ends the grant; a new link waits for that.
+    assert_eq!(may_revoke(&world, &old, 2, true).await, RevocationDecision::InUse);
+    // When the Item is removed, its present pair ends the grant; a new link waits for that.
     let last = leave_and_claim(&world, "anna", 4).await;
-    assert_eq!(may_revoke(&world, &last, 4, true).await, MayRevoke::Yes);
+    assert_eq!(may_revoke(&world, &last, 4, true).await, RevocationDecision::Yes);
     let linked = bring(&world, "anna", tokens("3"), 4).await;
-    assert_eq!(linked, Err(StoreErrorKind::RevocationUnderWay), "it would end the new pair");
-    assert_eq!(bring(&world, "bert", tokens("4"), 4).await, Ok(()), "another user's does not");
+    assert_eq!(
+        linked,
+        Err(StoreErrorKind::RevocationUnderWay),
+        "the revocation would end the new pair"
+    );
+    assert_eq!(bring(&world, "bert", tokens("4"), 4).await, Ok(()), "another user is not affected");
     world.0.settle_revocation(&last, Some(at(30))).await.unwrap();
     assert_eq!(bring(&world, "anna", tokens("3"), 5).await, Ok(()));
     let again = world.0.claim_revocations(at(30), at(31), 9).await.unwrap().remove(0);
-    assert_eq!(may_revoke(&world, &again, 30, true).await, MayRevoke::InUse);
+    assert_eq!(may_revoke(&world, &again, 30, true).await, RevocationDecision::InUse);
 }
 
-/// A pair of tokens that a refresh gave and that lost against a new authorization, or against the
-/// end of the Item, is revoked; one that lost against another refresh is of the same family.
+/// A refreshed pair that lost against a new authorization, or against the removal of the Item, is
+/// revoked. One that lost against another refresh belongs to the same family.
 pub(super) async fn a_refreshed_pair_that_lost_is_revoked(store: Arc<dyn Store>) {
     let world = World::new(store);
     let lose = async |user: &str, version: u64, name: &str| {
@@ -374,6 +393,6 @@ pub(super) async fn a_refreshed_pair_that_lost_is_revoked(store: Arc<dyn Store>)
     assert_eq!(revoked().await, ["access-2", "access-late"]);
     let (_, present) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     world.0.unlink(&item("anna"), Some(&app("app")), at(3)).await.unwrap();
-    assert!(lose("anna", present, "later").await, "the Item is gone");
+    assert!(lose("anna", present, "later").await, "the Item was removed");
     assert_eq!(revoked().await, ["access-3", "access-later"]);
 }

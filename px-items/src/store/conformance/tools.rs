@@ -1,4 +1,4 @@
-//! What checks of faults need beside the store: its rows as text, keys that can be lost, a clock.
+//! Tools for checks of failures: direct access to rows, keys that can be lost, and clocks.
 
 use crate::{
     store::Store,
@@ -16,22 +16,22 @@ use std::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// A second way into the database of a store that speaks SQL.
+/// Direct access to the database of an SQL store.
 ///
-/// Tables and columns are named as in `migrations`.
+/// `migrations` defines the names of tables and columns.
 #[async_trait]
 pub trait RawSql: Send + Sync {
-    /// Runs a statement.
+    /// Executes a statement.
     async fn execute(&self, sql: &str);
 
-    /// The first column of the first row, as text.
+    /// Returns the first column of the first row, as text.
     async fn text(&self, sql: &str) -> Option<String>;
 
-    /// Keeps everyone else from writing to the table of Items until the guard is dropped.
+    /// Blocks all other writers of the table of Items until the guard is dropped.
     async fn block(&self) -> Box<dyn Any + Send>;
 }
 
-/// Keys of which the one that seals can be lost and found again.
+/// Keys that can be lost and found again.
 pub struct LosableKeys(Mutex<Keys>);
 
 struct Keys {
@@ -46,7 +46,7 @@ impl Default for LosableKeys {
 }
 
 impl LosableKeys {
-    /// Loses the key that seals now; another one seals from now on.
+    /// Loses the sealing key. Another key seals from now on.
     pub fn lose(&self) {
         let mut keys = self.keys();
         let lost = format!("key-{}", keys.all.len());
@@ -55,7 +55,7 @@ impl LosableKeys {
         keys.all.push(next);
     }
 
-    /// Finds all lost keys again.
+    /// Makes all lost keys available again.
     pub fn find(&self) {
         self.keys().lost.clear();
     }
@@ -95,9 +95,9 @@ impl fmt::Debug for LosableKeys {
     }
 }
 
-/// A clock whose longer waits end when a check moves it.
+/// A clock with sleeps that end when a check advances it.
 ///
-/// Waits of less than a second are real: what a store waits for between attempts.
+/// Sleeps of less than a second are real. Stores use them between attempts.
 #[derive(Clone, Debug)]
 pub struct StepClock(watch::Sender<Duration>);
 
@@ -108,7 +108,7 @@ impl Default for StepClock {
 }
 
 impl StepClock {
-    /// Moves the clock.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|elapsed| *elapsed += by);
     }
@@ -136,7 +136,7 @@ impl Clock for StepClock {
     }
 }
 
-/// A shared clock that a check sets. It stands far in the future before.
+/// A shared clock that a check sets. Its initial time is far in the future.
 #[derive(Clone, Debug)]
 pub struct SharedCalendar(Arc<Mutex<DateTime<Utc>>>);
 
@@ -147,7 +147,7 @@ impl Default for SharedCalendar {
 }
 
 impl SharedCalendar {
-    /// Sets the clock.
+    /// Sets the time.
     pub fn set(&self, now: DateTime<Utc>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
@@ -160,7 +160,7 @@ impl SharedClock for SharedCalendar {
     }
 }
 
-/// A store with its tools.
+/// A store with the tools of its fixture.
 pub(super) struct Bench {
     pub(super) store: Arc<dyn Store>,
     pub(super) sql: Option<Arc<dyn RawSql>>,

@@ -1,18 +1,19 @@
-//! What the checks have in common: a bank, users, applications, and a calendar.
+//! Helpers of the checks: a bank, users, applications, and a calendar.
 
 use crate::{
+    changes::ItemChanges,
     connection::Connection,
     item::State,
-    life::History,
     merge::{
         AccountStanding, AccountWrite, Change, KnownAccount, MergedTransactions, TransactionWrite,
     },
-    news::News,
     store::{
-        AccessDigest, AccountsWrite, Act, ChangeQuery, ChangeRow, Commit, Destination, ItemRecord,
-        Linked, NewHolder, NewLink, Notice, NotifyAsk, NotifyBatch, NotifyOutcome, QueuedWebhook,
-        Store, StoreErrorKind, Then, Trail, TransactionQuery,
+        AccessDigest, AccountsWrite, ActivityAuthor, AuditRecord, ChangeQuery, ChangeRow, Commit,
+        Destination, ItemRecord, LeaseOutcome, Linked, NewHolder, NewLink, NotificationRequest,
+        NotifyBatch, NotifyOutcome, PartnerNotification, QueuedWebhook, Store, StoreErrorKind,
+        TransactionQuery,
     },
+    sync_state::History,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
@@ -30,11 +31,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// A store, with the words in which checks speak.
+/// A store, with methods for the steps of checks.
 #[derive(Clone)]
 pub(super) struct World(pub(super) Arc<dyn Store>);
 
-/// So many minutes after noon of the day on which everything happens.
+/// Returns a time: minutes after noon of the day of the checks.
 pub(super) fn at(minute: i64) -> DateTime<Utc> {
     let noon = Date::from_ymd(2026, 1, 10).unwrap().naive().and_hms_opt(12, 0, 0).unwrap();
     noon.and_utc() + TimeDelta::minutes(minute)
@@ -72,7 +73,7 @@ pub(super) fn id(name: &str) -> TransactionId {
     TransactionId::new(name).unwrap()
 }
 
-/// The digest of a holder's token; any text stands for a token.
+/// Returns the digest of an access token. Any text can be used as a token.
 pub(super) fn digest(token: &str) -> AccessDigest {
     let mut bytes = [0; 32];
     bytes[..token.len()].copy_from_slice(token.as_bytes());
@@ -85,19 +86,19 @@ pub(super) fn tokens(name: &str) -> TokenSet {
     tokens
 }
 
-/// A connection that uses transactions and has a webhook.
+/// Returns a connection with transactions and a webhook.
 pub(super) fn connection(name: &str) -> Connection {
     let mut connection = Connection::new(app(name), [Product::Transactions], at(0));
     connection.webhook = Some(format!("https://{name}.example/hook"));
     connection
 }
 
-/// A connection that needs accounts alone.
-pub(super) fn modest(name: &str) -> Connection {
+/// Returns a connection that only needs accounts.
+pub(super) fn accounts_only(name: &str) -> Connection {
     Connection { products: [Product::Auth.as_str().to_owned()].into(), ..connection(name) }
 }
 
-/// A transaction of the account `giro`: settled on that date.
+/// Returns a transaction of the account `giro` that settled on that date.
 pub(super) fn posted(id: &str, date: &str) -> Transaction {
     row(id, "giro", date, Some(date), "10.50")
 }
@@ -130,7 +131,7 @@ pub(super) fn account(id: &str, balance: &str) -> Account {
     px_types::decode(text.to_string().as_bytes()).unwrap()
 }
 
-/// An account that the Item did not have.
+/// Returns a new account of the Item.
 pub(super) fn opened(id: &str) -> AccountWrite {
     let account = account(id, "1.00");
     let partner_id = account.id.clone();
@@ -160,59 +161,63 @@ pub(super) fn removing(ids: &[&str]) -> MergedTransactions {
     }
 }
 
-/// News that every connection with transactions and a webhook is told.
-pub(super) fn something_new() -> News {
-    News {
+/// Returns events for every connection with transactions and a webhook.
+pub(super) fn new_transactions() -> ItemChanges {
+    ItemChanges {
         added: [(account_id("giro"), 1)].into(),
         initial_complete: true,
         historical_complete: true,
-        ..News::default()
+        ..ItemChanges::default()
     }
 }
 
-/// The end of a piece of work that saw every notification of its claim.
-pub(super) fn release(record: &ItemRecord, due_minute: i64) -> Then {
-    Then::Release { due_at: Some(at(due_minute)), not_before: None, seen: record.notified }
+/// Releases the lease of a unit of work that saw all notifications of its claim.
+pub(super) fn release(record: &ItemRecord, due_minute: i64) -> LeaseOutcome {
+    LeaseOutcome::Release { due_at: Some(at(due_minute)), not_before: None, seen: record.notified }
 }
 
-/// A commit that ends a piece of work well.
+/// Returns a commit that finishes a unit of work successfully.
 pub(super) fn finish(record: &ItemRecord, due_minute: i64) -> Commit {
     Commit::new(record, State::Idle, at(0), release(record, due_minute))
 }
 
-/// The codes of webhooks with who is told, in order.
-pub(super) fn told(webhooks: &[QueuedWebhook]) -> Vec<String> {
-    let told = |webhook: &QueuedWebhook| {
+/// Returns the receivers and codes of webhooks, in order.
+pub(super) fn receivers(webhooks: &[QueuedWebhook]) -> Vec<String> {
+    let describe = |webhook: &QueuedWebhook| {
         let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
         format!("{} {}", webhook.application_id, body["webhook_code"].as_str().unwrap())
     };
-    webhooks.iter().map(told).collect()
+    webhooks.iter().map(describe).collect()
 }
 
-/// A link of an application to the Item of the user of that name, noted and told to the partner.
-pub(super) fn noted(name: &str, holder: Connection, minute: i64) -> NewLink {
+/// Returns a link of an application to the Item `name`, with an audit entry and a notification of
+/// the partner.
+pub(super) fn audited_link(name: &str, holder: Connection, minute: i64) -> NewLink {
     let token = digest(&format!("{name}/{}", holder.application_id));
     let user = (bank(), UserId::new(name).unwrap());
-    let trail = trail(holder.application_id.as_str(), Some(holder.application_id.as_str()));
+    let audit = audit(holder.application_id.as_str(), Some(holder.application_id.as_str()));
     let holder = NewHolder::Application(holder);
     let mut new = NewLink::new(user, item(name), tokens(name), holder, token, at(minute));
-    new.trail = trail;
+    new.audit = audit;
     new
 }
 
-/// What is noted: who began it, and the application that the partner is told of. Each call makes
-/// other ids.
-pub(super) fn trail(initiator: &str, told: Option<&str>) -> Trail {
+/// Returns an audit entry and, for `application`, a notification of the partner. Each call uses new
+/// ids.
+pub(super) fn audit(initiator: &str, application: Option<&str>) -> AuditRecord {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let id = ActivityId::new(format!("act-{number}")).unwrap();
-    let mut trail = Trail::of(Act::new(id, initiator));
-    trail.notice = told.map(|name| {
+    let mut audit = AuditRecord::of(ActivityAuthor::new(id, initiator));
+    audit.notice = application.map(|name| {
         let mut application = Application::new(app(name), format!("The {name}"));
         application.reason_for_access = Some("to help".to_owned());
-        Notice::new(NotificationId::new(format!("note-{number}")).unwrap(), application)
+        PartnerNotification::new(
+            NotificationId::new(format!("note-{number}")).unwrap(),
+            application,
+        )
     });
-    trail
+    audit
 }
 
 impl World {
@@ -220,7 +225,7 @@ impl World {
         Self(store)
     }
 
-    /// Links an application to the Item of the user of that name, which gets that id.
+    /// Links an application to the Item of the user `name`. The Item has the same id.
     pub(super) async fn link(&self, name: &str, holder: Connection, minute: i64) -> Linked {
         let token = format!("{name}/{}", holder.application_id);
         self.link_with(name, NewHolder::Application(holder), tokens(name), &token, minute).await
@@ -239,23 +244,23 @@ impl World {
         self.0.link(new).await.unwrap()
     }
 
-    /// An Item with one application, that has all it reads and is due again at that minute.
+    /// Creates an Item with one application, a complete history, and this due time.
     pub(super) async fn settled(&self, name: &str, due_minute: i64) {
         self.link(name, connection("app"), 0).await;
-        let record = self.hold(name).await;
+        let record = self.claim_by_name(name).await;
         let mut commit = finish(&record, due_minute);
-        commit.life.history = History::Complete;
+        commit.sync_state.history = History::Complete;
         self.0.commit(commit).await.unwrap();
     }
 
-    /// Takes an Item for an hour.
-    pub(super) async fn hold(&self, name: &str) -> ItemRecord {
+    /// Claims an Item for an hour.
+    pub(super) async fn claim_by_name(&self, name: &str) -> ItemRecord {
         self.0.claim_one(&item(name), at(0), at(60)).await.unwrap().unwrap()
     }
 
-    /// Takes an Item, stores something and gives it back.
+    /// Claims an Item, stores transactions, and releases the lease.
     pub(super) async fn store(&self, name: &str, transactions: MergedTransactions) {
-        let record = self.hold(name).await;
+        let record = self.claim_by_name(name).await;
         let mut commit = finish(&record, 1000);
         commit.transactions = transactions;
         self.0.commit(commit).await.unwrap();
@@ -265,52 +270,52 @@ impl World {
         self.0.item(&item(name)).await.unwrap().unwrap()
     }
 
-    /// The names of the Items that are claimed at that minute, for ten minutes.
+    /// Returns the ids of the Items that a claim at that minute returns. The lease is ten minutes.
     pub(super) async fn claim(&self, minute: i64, limit: usize) -> Vec<String> {
         let claimed = self.0.claim(at(minute), at(minute + 10), limit).await.unwrap();
         claimed.iter().map(|record| record.id.to_string()).collect()
     }
 
-    /// Notifies by the token of the application `app`.
-    pub(super) async fn notify(&self, name: &str, ask: NotifyAsk, minute: i64) {
+    /// Notifies with the access token of the application `app`.
+    pub(super) async fn notify(&self, name: &str, request: NotificationRequest, minute: i64) {
         let token = digest(&format!("{name}/app"));
-        let batch = NotifyBatch::new(bank(), vec![(token, ask)], at(minute));
+        let batch = NotifyBatch::new(bank(), vec![(token, request)], at(minute));
         assert_eq!(self.0.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
     }
 
-    /// The ids of all transactions, newest first.
+    /// Returns the ids of all transactions, newest first.
     pub(super) async fn ids(&self, name: &str) -> Vec<String> {
         let query = TransactionQuery::new(always(), 1000);
         let page = self.0.transactions(&item(name), &query).await.unwrap();
         page.rows.iter().map(|row| row.id.to_string()).collect()
     }
 
-    /// The changes since a number: `+` added, `~` modified, `-` removed.
+    /// Returns the changes since a number: `+` added, `~` modified, `-` removed.
     pub(super) async fn changes(&self, name: &str, base: i64) -> Vec<String> {
         let page = self.0.changes(&item(name), &ChangeQuery::new(base, 1000)).await.unwrap();
         page.changes.iter().map(show).collect()
     }
 
-    /// Takes all webhooks that are due at that minute.
+    /// Claims all webhooks that are due at that minute.
     pub(super) async fn webhooks(&self, minute: i64) -> Vec<QueuedWebhook> {
         self.0.claim_webhooks(at(minute), at(minute + 1), 1000).await.unwrap()
     }
 
-    /// Takes all webhooks that are due and ends them: who was told what.
-    pub(super) async fn told(&self, minute: i64) -> Vec<String> {
+    /// Claims and completes all due webhooks. Returns their receivers and codes.
+    pub(super) async fn deliver(&self, minute: i64) -> Vec<String> {
         let webhooks = self.webhooks(minute).await;
         for webhook in &webhooks {
             self.0.settle_webhook(webhook, None).await.unwrap();
         }
-        told(&webhooks)
+        receivers(&webhooks)
     }
 
-    /// Connects an application, with what is noted of it.
+    /// Links an application, with its audit entry.
     pub(super) async fn connect(&self, new: NewLink) -> Linked {
         self.0.link(new).await.unwrap()
     }
 
-    /// The kinds of the log's entries with who began them, newest first.
+    /// Returns the types, initiators and applications of the log's entries, newest first.
     pub(super) async fn log(&self, name: &str) -> Vec<String> {
         let all = self.0.activities(&item(name), None, 100).await.unwrap().unwrap();
         let line = |entry: &Activity| {
@@ -320,8 +325,11 @@ impl World {
         all.iter().map(line).collect()
     }
 
-    /// What partners are told, which is taken and ended: the application and its accounts.
-    pub(super) async fn notices(&self, minute: i64) -> Vec<NewApplicationLinkNotification> {
+    /// Claims and completes all due webhooks. Returns the notifications of partners among them.
+    pub(super) async fn partner_notifications(
+        &self,
+        minute: i64,
+    ) -> Vec<NewApplicationLinkNotification> {
         let mut all = Vec::new();
         for webhook in self.webhooks(minute).await {
             self.0.settle_webhook(&webhook, None).await.unwrap();
@@ -332,7 +340,7 @@ impl World {
         all
     }
 
-    /// How a commit is refused.
+    /// Returns the error kind of a refused commit.
     pub(super) async fn refused(&self, commit: Commit) -> StoreErrorKind {
         self.0.commit(commit).await.unwrap_err().kind()
     }

@@ -1,26 +1,26 @@
-//! Who is connected, and the tokens.
+//! Connections and tokens.
 
-use super::{Entry, Inner};
+use super::{ItemEntry, MemoryState};
 use crate::{
     connection::Connection,
     item::{Event, State},
-    life::Life,
     merge::KnownAccount,
     store::{
-        Access, AccessDigest, Changed, ConnectionChange, Fence, Leave, Linked, LostTokens,
-        MayRevoke, NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Revocation,
+        Access, AccessDigest, Changed, ConnectionChange, Disconnection, Fence, Linked, LostTokens,
+        NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Revocation, RevocationDecision,
         RevocationStart, StoreError, Unlinked,
-        rules::{self, Asked, Joined, Place, Traces},
+        rules::{self, ItemContext, ItemRequest, JoinOutcome, SideEffects},
     },
+    sync_state::SyncState,
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{AccountId, ApplicationId, InstitutionId, ItemId};
 use std::collections::BTreeMap;
 
-impl Inner {
+impl MemoryState {
     pub(super) fn link(&mut self, new: &NewLink) -> Result<Linked> {
-        self.take_out_revocations(new)?;
+        self.cancel_revocations(new)?;
         let key = (new.institution_id.clone(), new.user_id.clone());
         let Some(item_id) = self.keys.get(&key).cloned() else { return self.create(new) };
         if new.tokens.is_none() && item_id != new.item_id {
@@ -31,37 +31,42 @@ impl Inner {
         let known = entry.known_accounts();
         let listed = known.iter().filter(|known| known.is_present());
         let present: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
-        let which = rules::which_tokens(entry.state, new, &connections, &present);
-        let joined =
-            rules::join((entry.state, &entry.life), (&connections, entry.epochs), &known, new)?;
+        let which = rules::choose_tokens(entry.state, new, &connections, &present);
+        let joined = rules::join(
+            (entry.state, &entry.sync_state),
+            (&connections, entry.epochs),
+            &known,
+            new,
+        )?;
         let spent = match (which, &new.tokens) {
-            (rules::Tokens::New, Some(tokens)) => {
+            (rules::TokenChoice::New, Some(tokens)) => {
                 entry.token_version += 1;
                 entry.linked_version = entry.token_version;
                 entry.cycle_tokens = false;
                 entry.refresh_begun_at = None;
                 let old = entry.tokens.replace(tokens.clone());
-                old.filter(|old| rules::outlived(old, tokens))
+                old.filter(|old| rules::is_revocable(old, tokens))
             }
-            (rules::Tokens::Old, Some(tokens)) => {
-                let kept = entry.tokens.as_ref();
-                let other = kept.is_none_or(|kept| rules::outlived(tokens, kept));
+            (rules::TokenChoice::Old, Some(tokens)) => {
+                let stored = entry.tokens.as_ref();
+                let other = stored.is_none_or(|stored| rules::is_revocable(tokens, stored));
                 other.then(|| tokens.clone())
             }
-            (rules::Tokens::OldAlone, _) | (_, None) => None,
+            (rules::TokenChoice::OldOnly, _) | (_, None) => None,
         };
-        let place = Place {
+        let context = ItemContext {
             item: &item_id,
             institution: &new.institution_id,
             user: &new.user_id,
             known: &known,
             environment: &self.environment,
         };
-        let traces = rules::of_link(new, place, (joined.connection.as_ref(), joined.fresh))?;
+        let effects =
+            rules::link_effects(new, context, (joined.connection.as_ref(), joined.is_new))?;
         let repaired = joined.repaired;
-        self.give(&item_id, new);
+        self.set_link_access(&item_id, new);
         self.apply(&item_id, joined, new.now)?;
-        self.leave_traces(&item_id, traces, new.now)?;
+        self.write_side_effects(&item_id, effects, new.now)?;
         if let Some(spent) = spent {
             self.revoke((&item_id, &new.institution_id, &new.user_id), spent, new.now);
         }
@@ -71,12 +76,12 @@ impl Inner {
     fn create(&mut self, new: &NewLink) -> Result<Linked> {
         let id = new.item_id.clone();
         let tokens = new.tokens.clone().ok_or_else(StoreError::no_item)?;
-        let mut entry = Entry {
+        let mut entry = ItemEntry {
             institution_id: new.institution_id.clone(),
             user_id: new.user_id.clone(),
             created_at: new.now,
             state: State::Created,
-            life: Life::default(),
+            sync_state: SyncState::default(),
             fence: 0,
             due_at: Some(new.now),
             leased_until: None,
@@ -108,29 +113,29 @@ impl Inner {
             entry.connections.insert(joins.application_id.clone(), joins.clone());
             connection = Some(joins);
         }
-        let place = Place {
+        let context = ItemContext {
             item: &id,
             institution: &new.institution_id,
             user: &new.user_id,
             known: &[],
             environment: &self.environment,
         };
-        let traces = rules::of_link(new, place, (connection.as_ref(), true))?;
+        let effects = rules::link_effects(new, context, (connection.as_ref(), true))?;
         self.keys.insert((new.institution_id.clone(), new.user_id.clone()), id.clone());
         self.items.insert(id.clone(), entry);
-        self.give(&id, new);
-        self.leave_traces(&id, traces, new.now)?;
+        self.set_link_access(&id, new);
+        self.write_side_effects(&id, effects, new.now)?;
         Ok(Linked::new(id, true, false))
     }
 
-    /// Gives a holder that links its token, if it gets one.
-    fn give(&mut self, item: &ItemId, new: &NewLink) {
+    /// Sets the access token of the application or partner that links, if the link brings one.
+    fn set_link_access(&mut self, item: &ItemId, new: &NewLink) {
         if let Some(access) = new.access {
             self.put_access(item, &new.institution_id, new.application(), access);
         }
     }
 
-    /// Gives a holder its token, and ends its earlier one.
+    /// Sets the access token of an application or the partner. The earlier one becomes invalid.
     fn put_access(
         &mut self,
         item: &ItemId,
@@ -149,7 +154,7 @@ impl Inner {
         });
     }
 
-    pub(super) fn give_access(
+    pub(super) fn set_access(
         &mut self,
         item: &ItemId,
         holder: Option<&ApplicationId>,
@@ -164,8 +169,8 @@ impl Inner {
         true
     }
 
-    /// Stores what a link or a change of a connection makes of an Item, and tells it.
-    fn apply(&mut self, item: &ItemId, joined: Joined, now: DateTime<Utc>) -> Result<()> {
+    /// Stores the outcome of a link or a change, and queues the webhooks about it.
+    fn apply(&mut self, item: &ItemId, joined: JoinOutcome, now: DateTime<Utc>) -> Result<()> {
         let Some(entry) = self.items.get_mut(item) else { return Ok(()) };
         entry.state = joined.state;
         if let Some(connection) = &joined.connection {
@@ -173,7 +178,7 @@ impl Inner {
             entry.connections.insert(connection.application_id.clone(), connection.clone());
         }
         if joined.due {
-            entry.ask(now);
+            entry.request_update(now);
         }
         let connections = entry.all_connections();
         let counts = entry.counts();
@@ -181,13 +186,19 @@ impl Inner {
         self.queue(item, webhooks, now)
     }
 
-    /// Stores what a change leaves behind; of an Item that is gone, what goes out.
-    fn leave_traces(&mut self, item: &ItemId, traces: Traces, now: DateTime<Utc>) -> Result<()> {
+    /// Stores the side effects of a change. If the Item was removed, only outgoing messages and the
+    /// ticket.
+    fn write_side_effects(
+        &mut self,
+        item: &ItemId,
+        effects: SideEffects,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         if let Some(entry) = self.items.get_mut(item) {
-            entry.activities.extend(traces.activity);
+            entry.activities.extend(effects.activity);
         }
-        self.queue(item, traces.waiting, now)?;
-        if let Some(ticket) = traces.ticket {
+        self.queue(item, effects.entries, now)?;
+        if let Some(ticket) = effects.ticket {
             self.tickets.insert(ticket.digest, ticket);
         }
         Ok(())
@@ -198,25 +209,25 @@ impl Inner {
         let Some(entry) = self.items.get(item) else { return Ok(Changed::NotConnected) };
         let connections = entry.all_connections();
         let known = entry.known_accounts();
-        let at = (entry.state, &entry.life);
+        let at = (entry.state, &entry.sync_state);
         let (old, joined) = match rules::change(change, at, (&connections, entry.epochs), &known) {
             Ok(changed) => changed,
             Err(refused) => return Ok(refused),
         };
-        let place = Place {
+        let context = ItemContext {
             item,
             institution: &entry.institution_id,
             user: &entry.user_id,
             known: &known,
             environment: &self.environment,
         };
-        let traces = rules::of_change(change, place, (&old, &joined))?;
+        let effects = rules::change_effects(change, context, (&old, &joined))?;
         self.apply(item, joined, change.now)?;
-        self.leave_traces(item, traces, change.now)?;
+        self.write_side_effects(item, effects, change.now)?;
         Ok(Changed::Done)
     }
 
-    pub(super) fn leave(&mut self, leave: &Leave) -> Result<Unlinked> {
+    pub(super) fn leave(&mut self, leave: &Disconnection) -> Result<Unlinked> {
         let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
         let Some(entry) = self.items.get(item) else { return Ok(Unlinked::NotConnected) };
         let connection = holder.and_then(|application| entry.connections.get(application));
@@ -230,14 +241,14 @@ impl Inner {
         if !is_holder {
             return Ok(Unlinked::NotConnected);
         }
-        let place = Place {
+        let context = ItemContext {
             item,
             institution: &entry.institution_id,
             user: &entry.user_id,
             known: &entry.known_accounts(),
             environment: &self.environment,
         };
-        let traces = rules::of_leave(leave, place, connection)?;
+        let effects = rules::leave_effects(leave, context, connection)?;
         let mut last = entry.connections.is_empty();
         if let (Some(application), Some(entry)) = (holder, self.items.get_mut(item)) {
             entry.connections.remove(application);
@@ -248,12 +259,12 @@ impl Inner {
         } else {
             self.end_access(item, holder);
             self.outbox.retain(|_, queued| {
-                queued.what.item_id != *item
-                    || Some(&queued.what.application_id) != holder
-                    || queued.what.to.partner().is_some()
+                queued.message.item_id != *item
+                    || Some(&queued.message.application_id) != holder
+                    || queued.message.to.partner().is_some()
             });
         }
-        self.leave_traces(item, traces, leave.now)?;
+        self.write_side_effects(item, effects, leave.now)?;
         Ok(if last { Unlinked::ItemRemoved } else { Unlinked::OthersStay })
     }
 
@@ -261,35 +272,37 @@ impl Inner {
         let Some(entry) = self.items.remove(item) else { return };
         self.keys.remove(&(entry.institution_id.clone(), entry.user_id.clone()));
         self.access.retain(|_, access| access.item_id != *item);
-        self.outbox
-            .retain(|_, queued| queued.what.item_id != *item || queued.what.to.partner().is_some());
+        self.outbox.retain(|_, queued| {
+            queued.message.item_id != *item || queued.message.to.partner().is_some()
+        });
         if let Some(tokens) = entry.tokens {
             self.revoke((item, &entry.institution_id, &entry.user_id), tokens, now);
         }
     }
 
-    /// A link that brings tokens of a waiting revocation takes it out.
-    fn take_out_revocations(&mut self, new: &NewLink) -> Result<()> {
+    /// Deletes queued revocations of the tokens that a link brings.
+    fn cancel_revocations(&mut self, new: &NewLink) -> Result<()> {
         let Some(tokens) = &new.tokens else { return Ok(()) };
         let at_partner = |revocation: &Revocation| revocation.institution_id == new.institution_id;
         for (id, queued) in &self.revocations {
             let Some((until, ends_grant)) = self.sent.get(id) else { continue };
-            let ends = shares(&queued.what.tokens, tokens)
-                || (*ends_grant && queued.what.user_id == new.user_id);
-            if at_partner(&queued.what) && ends && *until > new.now {
+            let ends = shares(&queued.message.tokens, tokens)
+                || (*ends_grant && queued.message.user_id == new.user_id);
+            if at_partner(&queued.message) && ends && *until > new.now {
                 return Err(StoreError::revocation_under_way());
             }
         }
-        self.revocations
-            .retain(|_, queued| !at_partner(&queued.what) || !shares(&queued.what.tokens, tokens));
+        self.revocations.retain(|_, queued| {
+            !at_partner(&queued.message) || !shares(&queued.message.tokens, tokens)
+        });
         Ok(())
     }
 
-    pub(super) fn begin_revocation(&mut self, start: RevocationStart<'_>) -> MayRevoke {
+    pub(super) fn begin_revocation(&mut self, start: RevocationStart<'_>) -> RevocationDecision {
         let revocation = start.revocation;
         let present = self.revocations.get(&revocation.id);
-        if present.is_none_or(|queued| queued.what.attempt != revocation.attempt) {
-            return MayRevoke::Gone;
+        if present.is_none_or(|queued| queued.message.attempt != revocation.attempt) {
+            return RevocationDecision::Gone;
         }
         let in_use = self.items.values().any(|entry| {
             entry.institution_id == revocation.institution_id
@@ -301,10 +314,10 @@ impl Inner {
         if in_use {
             self.revocations.remove(&revocation.id);
             self.sent.remove(&revocation.id);
-            return MayRevoke::InUse;
+            return RevocationDecision::InUse;
         }
         self.sent.insert(revocation.id, (start.sent_until, start.ends_grant));
-        MayRevoke::Yes
+        RevocationDecision::Yes
     }
 
     pub(super) fn revoke_lost(&mut self, lost: &LostTokens) -> bool {
@@ -312,8 +325,8 @@ impl Inner {
         if linked.is_some_and(|linked| linked <= lost.version) {
             return false;
         }
-        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
-        self.revoke(place, lost.tokens.clone(), lost.now);
+        let ids = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        self.revoke(ids, lost.tokens.clone(), lost.now);
         true
     }
 
@@ -346,33 +359,38 @@ impl Inner {
         }
     }
 
-    fn with_tokens(&mut self, item: &ItemId, version: u64) -> Option<&mut Entry> {
+    fn with_tokens(&mut self, item: &ItemId, version: u64) -> Option<&mut ItemEntry> {
         let entry = self.items.get_mut(item)?;
         (entry.tokens.is_some() && entry.token_version == version).then_some(entry)
     }
 
     pub(super) fn notify(&mut self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let asked = rules::gather(batch, |digest| {
+        let requested = rules::group_by_item(batch, |digest| {
             let access = self.access.get(digest)?;
             (access.institution_id == batch.institution_id).then(|| access.item_id.clone())
         });
-        let asked = match asked {
-            Ok(asked) => asked,
+        let requested = match requested {
+            Ok(requested) => requested,
             Err(index) => return Ok(NotifyOutcome::Unknown(index)),
         };
-        for (item, asked) in asked {
-            self.notify_one(&item, asked, batch.now)?;
+        for (item, requested) in requested {
+            self.notify_one(&item, requested, batch.now)?;
         }
         Ok(NotifyOutcome::Applied)
     }
 
-    fn notify_one(&mut self, item: &ItemId, asked: Asked, now: DateTime<Utc>) -> Result<()> {
+    fn notify_one(
+        &mut self,
+        item: &ItemId,
+        requested: ItemRequest,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         let fence = rules::new_fence(&self.random);
         let Some(entry) = self.items.get_mut(item) else { return Ok(()) };
-        if !asked.revoked {
-            entry.notified_since = rules::earliest(entry.notified_since, asked.since);
-            entry.cycle_tokens |= asked.cycle && entry.tokens.is_some();
-            entry.ask(now);
+        if !requested.revoked {
+            entry.notified_since = rules::earliest(entry.notified_since, requested.since);
+            entry.cycle_tokens |= requested.cycle && entry.tokens.is_some();
+            entry.request_update(now);
             return Ok(());
         }
         if entry.state.login_required() {
@@ -380,21 +398,22 @@ impl Inner {
         }
         entry.lose_authorization(fence)?;
         let connections = entry.all_connections();
-        let told = rules::compose(&rules::revoked(), (item, &self.environment), &connections)?;
-        self.queue(item, told, now)
+        let entries = rules::compose(&rules::revoked(), (item, &self.environment), &connections)?;
+        self.queue(item, entries, now)
     }
 }
 
-/// Whether two pairs have a token in common.
+/// Returns whether two pairs have a token in common.
 fn shares(one: &TokenSet, other: &TokenSet) -> bool {
     let refresh = one.refresh_token.is_some() && one.refresh_token == other.refresh_token;
     one.access_token == other.access_token || refresh
 }
 
-impl Entry {
-    /// The partner refuses the tokens: they go, the Item rests, and a worker that has it is late.
+impl ItemEntry {
+    /// Applies a refusal of the tokens by the partner: deletes them, ends the schedule, and
+    /// invalidates the lease of a worker.
     fn lose_authorization(&mut self, fence: Fence) -> Result<()> {
-        self.state = rules::moved(self.state, Event::Refused)?;
+        self.state = rules::apply_event(self.state, Event::Refused)?;
         self.fence = fence.0;
         self.leased_until = None;
         self.due_at = None;
@@ -413,10 +432,10 @@ impl Entry {
         self.accounts.values().cloned().collect()
     }
 
-    /// How many transactions each account has.
+    /// Returns the number of transactions of each account.
     fn counts(&self) -> BTreeMap<AccountId, u64> {
         let mut counts = BTreeMap::new();
-        for row in self.transactions.values().filter(|row| row.text.is_some()) {
+        for row in self.transactions.values().filter(|row| row.transaction.is_some()) {
             *counts.entry(row.known.account_id.clone()).or_default() += 1;
         }
         counts

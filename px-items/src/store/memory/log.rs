@@ -1,11 +1,11 @@
-//! What was done and read, and tickets.
+//! The activity log, read times, and tickets.
 
-use super::Inner;
+use super::MemoryState;
 use crate::store::{AccessDigest, DataRead, PublicGrant, Ticket, TicketDigest, TicketKind};
 use chrono::{DateTime, Utc};
 use px_types::{ActivityId, ApplicationId, ItemId, model::activity::Activity};
 
-impl Inner {
+impl MemoryState {
     pub(super) fn activities(
         &self,
         item: &ItemId,
@@ -20,7 +20,7 @@ impl Inner {
         Some(all[..end].iter().rev().take(limit).cloned().collect())
     }
 
-    pub(super) fn note_reads(&mut self, reads: &[DataRead]) {
+    pub(super) fn record_reads(&mut self, reads: &[DataRead]) {
         for read in reads {
             let Some(entry) = self.items.get_mut(&read.item_id) else { continue };
             let last = entry.reads.entry((read.application_id.clone(), read.kind));
@@ -74,7 +74,7 @@ impl Inner {
         if grant.application_id != *application {
             return None;
         }
-        if !self.give_access(&grant.item_id, Some(application), new) {
+        if !self.set_access(&grant.item_id, Some(application), new) {
             return None;
         }
         self.tickets.remove(digest);

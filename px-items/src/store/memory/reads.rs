@@ -1,6 +1,6 @@
-//! Reading: pages, changes, and the Items at a glance.
+//! Reads: pages, changes, and the overview.
 
-use super::{Entry, Inner, Row};
+use super::{ItemEntry, MemoryState, TransactionRow};
 use crate::{
     merge::KnownTransaction,
     store::{
@@ -12,9 +12,9 @@ use px_client::Window;
 use px_types::{AccountId, ItemId, TransactionId, model::transaction::Transaction};
 use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
 
-impl Inner {
-    /// What is read of an Item; nothing when there is none.
-    pub(super) fn read<T: Default>(&self, item: &ItemId, read: impl Fn(&Entry) -> T) -> T {
+impl MemoryState {
+    /// Reads from an Item. Returns the default value if the Item does not exist.
+    pub(super) fn read<T: Default>(&self, item: &ItemId, read: impl Fn(&ItemEntry) -> T) -> T {
         self.items.get(item).map(read).unwrap_or_default()
     }
 
@@ -23,8 +23,10 @@ impl Inner {
         let mut found: Vec<&Transaction> = entry
             .into_iter()
             .flat_map(|entry| entry.transactions.values())
-            .filter_map(|row| row.text.as_ref())
-            .filter(|row| has(query.window, row.date()) && asked(&query.accounts, &row.account_id))
+            .filter_map(|row| row.transaction.as_ref())
+            .filter(|row| {
+                contains(query.window, row.date()) && selects(&query.accounts, &row.account_id)
+            })
             .collect();
         found.sort_unstable_by_key(|row| (Reverse(row.date()), &row.id));
         let total = u64::try_from(found.len()).ok().filter(|_| query.counted);
@@ -40,16 +42,16 @@ impl Inner {
         let Some(entry) = self.items.get(item) else {
             return ChangePage::new(Vec::new(), query.after.clone(), false, 0);
         };
-        let is_after = |row: &&Row| match &query.after {
+        let is_after = |row: &&TransactionRow| match &query.after {
             (seq, None) => row.changed_seq > *seq,
             (seq, Some(id)) => (row.changed_seq, &row.known.id) > (*seq, id),
         };
-        let mut found: Vec<&Row> = entry
+        let mut found: Vec<&TransactionRow> = entry
             .transactions
             .values()
             .filter(is_after)
-            .filter(|row| asked(&query.accounts, &row.known.account_id))
-            .filter(|row| row.text.is_some() || row.first_seq <= query.base)
+            .filter(|row| selects(&query.accounts, &row.known.account_id))
+            .filter(|row| row.transaction.is_some() || row.first_seq <= query.base)
             .collect();
         found.sort_unstable_by_key(|row| (row.changed_seq, &row.known.id));
         let more = found.len() > query.limit;
@@ -70,8 +72,8 @@ impl Inner {
         ids: &[TransactionId],
     ) -> Vec<KnownTransaction> {
         let ids: BTreeSet<_> = ids.iter().collect();
-        let touches = |row: &&Row| {
-            let in_window = row.text.is_some() && has(window, row.known.date());
+        let touches = |row: &&TransactionRow| {
+            let in_window = row.transaction.is_some() && contains(window, row.known.date());
             in_window || ids.contains(&row.known.partner_id) || ids.contains(&row.known.id)
         };
         self.read(item, |entry| {
@@ -89,17 +91,18 @@ impl Inner {
             }
         }
         overview.webhooks = u64::try_from(self.outbox.len()).unwrap_or(u64::MAX);
-        overview.webhooks_since = self.outbox.values().map(|queued| queued.what.created_at).min();
+        overview.webhooks_since =
+            self.outbox.values().map(|queued| queued.message.created_at).min();
         overview
     }
 
-    /// Deletes transactions that were removed before a moment, so many at most.
+    /// Deletes at most `limit` transactions that were removed before a moment.
     pub(super) fn purge(&mut self, removed_before: DateTime<Utc>, limit: usize) -> u64 {
         let mut purged = 0;
         for entry in self.items.values_mut() {
             entry.transactions.retain(|_, row| {
                 let old = row.known.removed_at.is_some_and(|at| at < removed_before);
-                let purge = old && row.text.is_none() && purged < limit;
+                let purge = old && row.transaction.is_none() && purged < limit;
                 purged += usize::from(purge);
                 !purge
             });
@@ -114,24 +117,26 @@ impl Inner {
     }
 }
 
-impl Row {
-    /// What happened to it, for a reader who knows what there was at `base`; `None` when such a
-    /// reader never had it.
+impl TransactionRow {
+    /// Returns the change for a reader with the state of `base`, or `None` if such a reader never
+    /// had the transaction.
     fn change_since(&self, base: i64) -> Option<ChangeRow> {
         let known = &self.known;
-        match &self.text {
-            Some(text) if self.added_seq > base => Some(ChangeRow::Added(text.clone())),
-            Some(text) => Some(ChangeRow::Modified(text.clone())),
+        match &self.transaction {
+            Some(transaction) if self.added_seq > base => {
+                Some(ChangeRow::Added(transaction.clone()))
+            }
+            Some(transaction) => Some(ChangeRow::Modified(transaction.clone())),
             None if self.first_seq > base => None,
             None => Some(ChangeRow::Removed(known.account_id.clone(), known.id.clone())),
         }
     }
 }
 
-fn has(window: Window, date: px_types::Date) -> bool {
+fn contains(window: Window, date: px_types::Date) -> bool {
     window.start() <= date && date <= window.end()
 }
 
-fn asked(accounts: &Option<Vec<AccountId>>, account: &AccountId) -> bool {
+fn selects(accounts: &Option<Vec<AccountId>>, account: &AccountId) -> bool {
     accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
 }

@@ -1,6 +1,6 @@
 //! Data on hold, and decisions about it.
 
-use super::{Entry, Inner};
+use super::{ItemEntry, MemoryState};
 use crate::{
     review::Evidence,
     store::{
@@ -11,7 +11,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use px_types::{InstitutionId, ItemId, TransactionId, model::activity::Activity};
 
-/// What a commit changes of it, taken out of the commit.
+/// The review data of a commit, taken out of it.
 pub(super) struct ReviewWrite {
     reviews: Option<Vec<Review>>,
     moved: Vec<(TransactionId, TransactionId)>,
@@ -30,7 +30,7 @@ impl ReviewWrite {
     }
 }
 
-impl Entry {
+impl ItemEntry {
     pub(super) fn write_review(&mut self, write: ReviewWrite) {
         if let Some(reviews) = write.reviews {
             self.reviews = reviews;
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-impl Inner {
+impl MemoryState {
     pub(super) fn reviews(
         &self,
         institution: Option<&InstitutionId>,

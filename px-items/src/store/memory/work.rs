@@ -1,19 +1,19 @@
 //! Claims and commits.
 
-use super::{Entry, Inner, Row, review::ReviewWrite};
+use super::{ItemEntry, MemoryState, TransactionRow, review::ReviewWrite};
 use crate::{
     item::Event,
     merge::{AccountStanding, MergedTransactions},
     partners::{PartnerUpdate, PartnerUpdated},
     store::{
-        AccountsWrite, Commit, Fence, ItemRecord, PermitLease, PermitShare, Result, StoreError,
-        StoreErrorKind, Then, rules,
+        AccountsWrite, Commit, Fence, ItemRecord, LeaseOutcome, PermitLease, PermitShare, Result,
+        StoreError, StoreErrorKind, rules,
     },
 };
 use chrono::{DateTime, Utc};
 use px_types::{ItemId, model::security::Security};
 
-impl Inner {
+impl MemoryState {
     pub(super) fn claim(
         &mut self,
         now: DateTime<Utc>,
@@ -33,7 +33,7 @@ impl Inner {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        let free = |entry: &Entry| entry.leased_until.is_none_or(|until| until <= now);
+        let free = |entry: &ItemEntry| entry.leased_until.is_none_or(|until| until <= now);
         let begun = self.items.iter().filter(|(_, entry)| free(entry));
         let mut begun: Vec<_> =
             begun.filter_map(|(id, entry)| Some((entry.refresh_begun_at?, id))).collect();
@@ -59,7 +59,7 @@ impl Inner {
     fn take(&mut self, item: &ItemId, lease_until: DateTime<Utc>) -> Result<Option<ItemRecord>> {
         let fence = rules::new_fence(&self.random);
         let Some(entry) = self.items.get_mut(item) else { return Ok(None) };
-        entry.state = rules::moved(entry.state, Event::Claimed)?;
+        entry.state = rules::apply_event(entry.state, Event::Claimed)?;
         entry.fence = fence.0;
         let took_over = entry.leased_until.replace(lease_until).is_some();
         entry.lost_leases += u32::from(took_over);
@@ -73,7 +73,7 @@ impl Inner {
         let others = self.permits.iter().filter(|((institution, holder), _)| {
             *institution == lease.institution_id && *holder != lease.holder
         });
-        let others = others.map(|(_, (held, _))| held).sum();
+        let others = others.map(|(_, (permits, _))| permits).sum();
         let granted = lease.granted(others);
         let key = (lease.institution_id.clone(), lease.holder.clone());
         match granted {
@@ -90,8 +90,8 @@ impl Inner {
         PartnerUpdated { state: *state, may_probe }
     }
 
-    /// An Item that a worker holds under that fence.
-    fn held(&mut self, item: &ItemId, fence: Fence) -> Option<&mut Entry> {
+    /// Returns an Item that is leased under that fencing token.
+    fn leased(&mut self, item: &ItemId, fence: Fence) -> Option<&mut ItemEntry> {
         let entry = self.items.get_mut(item)?;
         (entry.fence == fence.0 && entry.leased_until.is_some()).then_some(entry)
     }
@@ -102,13 +102,13 @@ impl Inner {
         fence: Fence,
         lease_until: DateTime<Utc>,
     ) -> bool {
-        self.held(item, fence).map(|entry| entry.leased_until = Some(lease_until)).is_some()
+        self.leased(item, fence).map(|entry| entry.leased_until = Some(lease_until)).is_some()
     }
 
     pub(super) fn hand_back(&mut self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
         for (item, fence, due_at) in items {
-            let Some(entry) = self.held(item, *fence) else { continue };
-            entry.state = rules::moved(entry.state, Event::HandedBack)?;
+            let Some(entry) = self.leased(item, *fence) else { continue };
+            entry.state = rules::apply_event(entry.state, Event::HandedBack)?;
             entry.leased_until = None;
             entry.due_at = Some(*due_at);
         }
@@ -118,15 +118,15 @@ impl Inner {
     pub(super) fn commit(&mut self, mut commit: Commit) -> Result<()> {
         let Commit { item_id, now, .. } = &commit;
         let (item_id, now) = (item_id.clone(), *now);
-        let held = self
+        let leased = self
             .items
             .get_mut(&item_id)
             .filter(|entry| entry.fence == commit.fence.0 && entry.leased_until.is_some());
-        let Some(entry) = held else { return Err(StoreError::fenced()) };
+        let Some(entry) = leased else { return Err(StoreError::fenced()) };
         if commit.refused_tokens.is_some_and(|version| version != entry.token_version) {
             return Err(tokens_changed());
         }
-        // What can fail comes first: nothing is changed then.
+        // Steps that can fail come first, so that a failure changes nothing.
         let mut connections = entry.all_connections();
         let changed = commit.accounts.as_ref().map(|accounts| {
             let present = entry.accounts.values();
@@ -134,9 +134,9 @@ impl Inner {
                 .filter(|known| known.standing != AccountStanding::Held)
                 .map(|known| known.account.id.clone())
                 .collect();
-            rules::take_in(&mut connections, accounts, &present)
+            rules::extend_connections(&mut connections, accounts, &present)
         });
-        let told = rules::compose(&commit.news, (&item_id, &self.environment), &connections)?;
+        let entries = rules::compose(&commit.changes, (&item_id, &self.environment), &connections)?;
         let review = ReviewWrite::of(&mut commit);
         for connection in changed.into_iter().flatten() {
             entry.connections.insert(connection.application_id.clone(), connection);
@@ -148,22 +148,22 @@ impl Inner {
         entry.write_transactions(commit.transactions, now);
         entry.write_review(review);
         entry.state = commit.state;
-        entry.life = commit.life;
+        entry.sync_state = commit.sync_state;
         entry.lost_leases = 0;
         if commit.refused_tokens.is_some() {
             entry.drop_tokens();
         }
-        entry.then(commit.then, now);
-        self.queue(&item_id, told, now)
+        entry.then(commit.lease, now);
+        self.queue(&item_id, entries, now)
     }
 }
 
-impl Entry {
-    /// The lease and the schedule after a commit.
-    fn then(&mut self, then: Then, now: DateTime<Utc>) {
+impl ItemEntry {
+    /// Updates the lease and the schedule after a commit.
+    fn then(&mut self, then: LeaseOutcome, now: DateTime<Utc>) {
         match then {
-            Then::Keep { lease_until } => self.leased_until = Some(lease_until),
-            Then::Release { due_at, not_before, seen } => {
+            LeaseOutcome::Keep { lease_until } => self.leased_until = Some(lease_until),
+            LeaseOutcome::Release { due_at, not_before, seen } => {
                 self.leased_until = None;
                 self.not_before = not_before;
                 self.due_at = due_at;
@@ -205,8 +205,9 @@ impl Entry {
         self.change_seq += 1;
         let seq = self.change_seq;
         for (_, id) in &merged.removed {
-            if let Some(row) = self.transactions.get_mut(id).filter(|row| row.text.is_some()) {
-                row.text = None;
+            if let Some(row) = self.transactions.get_mut(id).filter(|row| row.transaction.is_some())
+            {
+                row.transaction = None;
                 row.known.removed_at = Some(now);
                 row.changed_seq = seq;
             }
@@ -214,13 +215,14 @@ impl Entry {
         for write in merged.writes {
             let old = self.transactions.get(&write.known.id);
             let first_seq = old.map_or(seq, |old| old.first_seq);
-            let added_seq = old.filter(|old| old.text.is_some()).map_or(seq, |old| old.added_seq);
-            // Another id of the partner's is no change of what applications read.
+            let added_seq =
+                old.filter(|old| old.transaction.is_some()).map_or(seq, |old| old.added_seq);
+            // A change of the partner's id does not change what applications read.
             let same = old
-                .filter(|old| old.text.is_some() && old.known.digest == write.known.digest)
+                .filter(|old| old.transaction.is_some() && old.known.digest == write.known.digest)
                 .map(|old| old.changed_seq);
-            let row = Row {
-                text: Some(write.row),
+            let row = TransactionRow {
+                transaction: Some(write.row),
                 first_seq,
                 added_seq,
                 changed_seq: same.unwrap_or(seq),

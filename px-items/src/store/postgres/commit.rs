@@ -1,7 +1,7 @@
-//! A commit: all of it in one transaction, and most of it in one statement.
+//! Commits: one transaction, and most of it in one statement.
 //!
-//! An update that has nothing to tell is one round trip. One that tells applications is five:
-//! begin, write, who is connected, what they are told, commit.
+//! An update without events for applications is one round trip. With events it is six: begin,
+//! write, read the connections, read the unsent webhooks, write the outbox, commit.
 
 use super::{
     PostgresStore,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     connection::Connection,
     merge::{AccountStanding, KnownAccount, TransactionWrite},
-    store::{AccountsWrite, Commit, StoreError, StoreErrorKind, Then, rules},
+    store::{AccountsWrite, Commit, LeaseOutcome, StoreError, StoreErrorKind, rules},
 };
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ItemId, SecurityId, TransactionId, model::security::Security};
@@ -33,14 +33,17 @@ impl PostgresStore {
     pub(super) async fn store(&self, db: &mut PgConnection, commit: &Commit) -> Result<()> {
         let none = AccountsWrite::default();
         let accounts = commit.accounts.as_ref().unwrap_or(&none);
-        let takes_in = accounts.is_taken_in();
+        let extends = accounts.extends_connections();
         let review = review::is_written(commit);
-        if !takes_in && !review && commit.refused_tokens.is_none() && commit.news.is_silent() {
+        if !extends && !review && commit.refused_tokens.is_none() && commit.changes.is_empty() {
             return write(db, commit, accounts).await;
         }
         let mut tx = db.begin().await?;
-        let taken_in =
-            if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
+        let extended = if extends {
+            lock_and_extend_connections(&mut tx, commit, accounts).await?
+        } else {
+            Vec::new()
+        };
         write(&mut *tx, commit, accounts).await?;
         if review {
             review::write(&mut tx, commit).await?;
@@ -48,25 +51,25 @@ impl PostgresStore {
         if let Some(version) = commit.refused_tokens {
             drop_tokens(&mut tx, &commit.item_id, version).await?;
         }
-        for connection in &taken_in {
+        for connection in &extended {
             write_connection(&mut tx, &commit.item_id, connection).await?;
         }
-        if !commit.news.is_silent() {
-            // Read when the Item's row is locked: whoever connects or leaves waits for it.
+        if !commit.changes.is_empty() {
+            // Read while the Item's row is locked, so that links and disconnections wait.
             let connections = connections(&mut *tx, &commit.item_id).await?;
-            let place = (&commit.item_id, &self.options.environment);
-            let told = rules::compose(&commit.news, place, &connections)?;
-            let told = told.into_iter().map(|webhook| (&commit.item_id, webhook));
-            queues::put(&mut tx, &*self.options.vault, told.collect(), commit.now).await?;
+            let context = (&commit.item_id, &self.options.environment);
+            let entries = rules::compose(&commit.changes, context, &connections)?;
+            let entries = entries.into_iter().map(|webhook| (&commit.item_id, webhook));
+            queues::put(&mut tx, &*self.options.vault, entries.collect(), commit.now).await?;
         }
         tx.commit().await?;
         Ok(())
     }
 }
 
-/// Locks the Item and finds what its new accounts change in connections. That is judged by the
-/// accounts there were, so it comes before the write.
-async fn lock_and_take_in(
+/// Locks the Item and returns the connections that its new accounts change. This depends on the
+/// earlier accounts, so it comes before the write.
+async fn lock_and_extend_connections(
     tx: &mut PgConnection,
     commit: &Commit,
     accounts: &AccountsWrite,
@@ -83,10 +86,10 @@ async fn lock_and_take_in(
     let present = rows.iter().map(|row| row::parsed(row, "account_id"));
     let present = present.collect::<Result<Vec<AccountId>>>()?;
     let mut connections = connections(tx, &commit.item_id).await?;
-    Ok(rules::take_in(&mut connections, accounts, &present))
+    Ok(rules::extend_connections(&mut connections, accounts, &present))
 }
 
-/// Everything but tokens, connections and webhooks.
+/// Writes everything but tokens, connections and webhooks.
 async fn write(
     executor: impl PgExecutor<'_>,
     commit: &Commit,
@@ -101,11 +104,11 @@ async fn write(
     let written = Accounts::of(accounts)?;
     let securities = securities(&accounts.securities, &commit.securities)?;
     let (security_ids, security_texts): (Vec<_>, Vec<_>) = securities.into_iter().unzip();
-    let held = sqlx::query(WRITE)
+    let updated = sqlx::query(WRITE)
         .bind(commit.item_id.as_str())
         .bind(commit.fence.0)
         .bind(commit.state.as_str())
-        .bind(row::record_text(&commit.life)?)
+        .bind(row::record_text(&commit.sync_state)?)
         .bind(i64::from(changes))
         .bind(commit.refused_tokens.is_some())
         .bind(schedule.leased_until.map(Moment))
@@ -138,13 +141,13 @@ async fn write(
         .bind(transactions.texts)
         .fetch_optional(executor)
         .await?;
-    match held {
+    match updated {
         Some(_) => Ok(()),
         None => Err(StoreError::fenced().into()),
     }
 }
 
-/// The lease and the schedule.
+/// The lease and the schedule after the commit.
 struct Schedule {
     leased_until: Option<DateTime<Utc>>,
     due_at: Option<DateTime<Utc>>,
@@ -154,18 +157,18 @@ struct Schedule {
 
 impl Schedule {
     fn of(commit: &Commit) -> Self {
-        match commit.then {
-            Then::Keep { lease_until } => {
+        match commit.lease {
+            LeaseOutcome::Keep { lease_until } => {
                 Self { leased_until: Some(lease_until), due_at: None, not_before: None, seen: 0 }
             }
-            Then::Release { due_at, not_before, seen } => {
+            LeaseOutcome::Release { due_at, not_before, seen } => {
                 Self { leased_until: None, due_at, not_before, seen }
             }
         }
     }
 }
 
-/// Accounts by column.
+/// Accounts in columns.
 #[derive(Default)]
 struct Accounts<'a> {
     ids: Vec<&'a str>,
@@ -176,7 +179,7 @@ struct Accounts<'a> {
 
 impl<'a> Accounts<'a> {
     fn of(write: &'a AccountsWrite) -> Result<Self> {
-        // An id counts once, the last time that it is named.
+        // If an id occurs several times, the last one counts.
         let rows = write.accounts.iter().map(|account| (&account.known.account.id, &account.known));
         let rows: BTreeMap<&AccountId, &KnownAccount> = rows.collect();
         let mut columns = Self::default();
@@ -198,7 +201,7 @@ fn securities<'a>(
     rows.map(|security| Ok((SecurityId::as_str(&security.id), row::text(security)?))).collect()
 }
 
-/// Transactions by column, in the order of their ids.
+/// Transactions in columns, ordered by id.
 #[derive(Default)]
 struct Transactions<'a> {
     removed: Vec<&'a str>,
@@ -220,7 +223,7 @@ impl<'a> Transactions<'a> {
         let merged = &commit.transactions;
         let rows = merged.writes.iter().map(|write| (&write.known.id, write));
         let rows: BTreeMap<&TransactionId, &TransactionWrite> = rows.collect();
-        // What is removed and written is there.
+        // A transaction that is both removed and written exists afterwards.
         let removed = merged.removed.iter().map(|(_, id)| id).filter(|id| !rows.contains_key(id));
         let removed: BTreeSet<_> = removed.map(TransactionId::as_str).collect();
         let mut columns = Self { removed: removed.into_iter().collect(), ..Self::default() };
@@ -242,8 +245,8 @@ impl<'a> Transactions<'a> {
     }
 }
 
-/// The partner refused tokens of that version. When they are others by now, the user authorized
-/// again meanwhile, and nothing is lost.
+/// Deletes tokens of a version that the partner refused. Fails if the Item has other tokens,
+/// because then the user authorized again meanwhile.
 async fn drop_tokens(tx: &mut PgConnection, item: &ItemId, version: u64) -> Result<()> {
     let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
                access_mac = NULL, refresh_mac = NULL WHERE item_id = $1 AND version = $2";
@@ -258,7 +261,7 @@ async fn drop_tokens(tx: &mut PgConnection, item: &ItemId, version: u64) -> Resu
     Ok(())
 }
 
-/// The connections of an Item that this version can read, by application.
+/// Returns the connections of an Item that this version can read, ordered by application.
 pub(super) async fn connections(
     executor: impl PgExecutor<'_>,
     item: &ItemId,

@@ -1,5 +1,5 @@
--- A commit, in one statement. It begins with the Item's row: that is locked, and looked at as it
--- is then. When the fence is not the present one `held` is empty, and so is everything below.
+-- A commit in one statement. It begins by locking and updating the Item's row. If the fencing token
+-- is outdated, `held` is empty, and nothing below has an effect.
 WITH held AS (
     UPDATE items SET
         state = $3,
@@ -9,8 +9,8 @@ WITH held AS (
         refresh_begun_at = CASE WHEN $6 THEN NULL ELSE refresh_begun_at END,
         lost_leases = 0,
         leased_until = $7,
-        -- $8: the lease ends. $9 when it is due, $10 not before, $11 the notifications seen,
-        -- $12 whether it rests whatever was notified, $13 now.
+        -- $8: the lease ends. $9 is the due time, $10 the earliest time of the next update, $11 the
+        -- number of notifications seen, $12 whether it is never due, $13 the present time.
         not_before = CASE WHEN $8 THEN $10 ELSE not_before END,
         notified_since = CASE WHEN $8 AND notified <= $11 THEN NULL ELSE notified_since END,
         due_at = CASE
@@ -22,7 +22,7 @@ WITH held AS (
     WHERE item_id = $1 AND fence = $2 AND leased_until IS NOT NULL
     RETURNING item_id, change_seq
 ),
--- Accounts: those that go have other ids than those that are written.
+-- Accounts: no account is both deleted and written.
 forgotten AS (
     DELETE FROM accounts USING held
     WHERE accounts.item_id = held.item_id AND account_id = ANY ($14)
@@ -45,7 +45,7 @@ written_securities AS (
     SELECT held.item_id, security.* FROM held, unnest($21::text[], $22::text[]) AS security
     ON CONFLICT (item_id, security_id) DO UPDATE SET body = excluded.body
 ),
--- Transactions: no row is both written and removed, since one statement can change it only once.
+-- Transactions: no row is both written and removed, because a statement can change it only once.
 removed AS (
     UPDATE transactions SET
         removed_at = $13, body = NULL, changed_seq = held.change_seq
@@ -75,9 +75,9 @@ written AS (
         read_at = excluded.read_at,
         body = excluded.body,
         removed_at = NULL,
-        -- One that was gone is added again.
+        -- A removed row is added again.
         added_seq = CASE WHEN old.removed_at IS NULL THEN old.added_seq ELSE excluded.added_seq END,
-        -- Another id of the partner's is no change of what applications read.
+        -- A change of the partner's id does not change what applications read.
         changed_seq = CASE WHEN old.removed_at IS NULL AND old.digest = excluded.digest
             THEN old.changed_seq ELSE excluded.changed_seq END
 )

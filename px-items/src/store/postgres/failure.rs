@@ -1,42 +1,48 @@
-//! What can go wrong between this store and its database, and what is said of it.
+//! Failures of the database, and the errors that they are reported as.
 
 use crate::store::{StoreError, StoreErrorKind};
 use sqlx::error::DatabaseError;
 use std::fmt;
 
-/// SQLSTATEs of statements that met another one and can be run again as they are: a deadlock,
-/// and what databases that detect conflicts late say instead.
-const COLLISIONS: [&str; 2] = ["40P01", "40001"];
+/// SQLSTATEs of statements that conflicted with another one and can be retried unchanged:
+/// deadlocks, and serialization failures of databases that detect conflicts late.
+const RETRYABLE_SQLSTATES: [&str; 2] = ["40P01", "40001"];
 
-/// What can go wrong.
+/// A failure of a call.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is said as it is.
+    /// An error that is returned as it is.
     Store(StoreError),
-    /// The database, or the way to it.
+    /// A failure of the database or of the connection to it.
     Database(sqlx::Error),
-    /// What was read first was gone when it was needed; at the next attempt it is not read.
-    Outrun,
+    /// A row that was read first no longer existed when it was needed. A retry does not read it.
+    RowVanished,
 }
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
-    /// What is stored is not what this program stores.
+    /// Creates the failure of a stored value that cannot be read.
     pub(super) fn corrupt(what: &str) -> Self {
         let what = format!("a stored {what} cannot be read");
         Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
     }
 
-    /// Whether the same call, made again from its beginning, is likely to succeed.
-    pub(super) fn is_collision(&self) -> bool {
+    /// Creates the failure of a value that cannot be serialized.
+    pub(super) fn unserializable(what: &str) -> Self {
+        let what = format!("a {what} cannot be serialized");
+        Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
+    }
+
+    /// Returns whether a retry of the call from its beginning is likely to succeed.
+    pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Store(_) => false,
             Self::Database(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| COLLISIONS.contains(&code.as_ref()))
+                error.code().is_some_and(|code| RETRYABLE_SQLSTATES.contains(&code.as_ref()))
             }
             Self::Database(_) => false,
-            Self::Outrun => true,
+            Self::RowVanished => true,
         }
     }
 }
@@ -45,12 +51,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
-            // Says which column, and can say what was in it.
+            // Names the column only: sqlx's message can contain the value.
             Self::Database(sqlx::Error::ColumnDecode { index, .. }) => {
                 write!(f, "the stored column {index} cannot be read")
             }
             Self::Database(_) => f.write_str("the database failed"),
-            Self::Outrun => f.write_str("the Item changed meanwhile"),
+            Self::RowVanished => f.write_str("the Item changed meanwhile"),
         }
     }
 }
@@ -71,35 +77,35 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Store(error) => error,
-            Failure::Database(error) => say(error),
-            Failure::Outrun => Self::new(
+            Failure::Database(error) => describe(error),
+            Failure::RowVanished => Self::new(
                 StoreErrorKind::Unavailable,
-                "the Item changed again and again while this was tried; try later",
+                "the Item changed during every attempt; retry later",
             ),
         }
     }
 }
 
-fn say(error: sqlx::Error) -> StoreError {
+fn describe(error: sqlx::Error) -> StoreError {
     use StoreErrorKind::{Corrupt, Unavailable};
     match error {
         sqlx::Error::Database(error) => refused(&*error),
         sqlx::Error::PoolTimedOut => StoreError::new(
             Unavailable,
-            "no connection to the database became free in time; allow more of them, or see what \
-             holds them",
+            "no connection to the database became free in time; allow more connections, or \
+             check what occupies them",
         ),
-        // Says which column, and can say what was in it.
+        // Names the column only: sqlx's message can contain the value.
         sqlx::Error::ColumnDecode { index, .. } => {
             StoreError::new(Corrupt, format!("the stored column {index} cannot be read"))
         }
-        // X.509 version 1, which libpq takes and rustls does not.
+        // X.509 version 1 is accepted by libpq, but not by rustls.
         error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))
             if error.to_string().contains("UnsupportedCertVersion") =>
         {
             let what = "the database's TLS certificate is of X.509 version 1, which is not \
                         supported: give the server a certificate of version 3 (`ssl_cert_file`), \
-                        or say `sslmode=disable` in the database's URL, without encryption";
+                        or set `sslmode=disable` in the database URL, which disables encryption";
             StoreError::new(Unavailable, what).caused_by(error)
         }
         error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed) => {
@@ -109,16 +115,16 @@ fn say(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What PostgreSQL says itself is left out: its messages can quote rows.
+/// Describes a refused statement. PostgreSQL's own message is omitted, because it can quote rows.
 fn refused(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default();
     let table = error.table().map(|table| format!(" on {table}")).unwrap_or_default();
     let what = format!("the database refused a statement{table}: SQLSTATE {code}");
-    // `query_canceled`: the server's own time limit.
+    // `query_canceled`: the time limit of the server.
     if code == "57014" {
         return StoreError::timed_out();
     }
-    // Bad data, a broken constraint and an unknown table do not get better by trying again.
+    // Invalid data, a constraint violation and an unknown table are not resolved by a retry.
     let lasting = ["22", "23", "42"].iter().any(|class| code.starts_with(class));
     let kind = if lasting { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable };
     StoreError::new(kind, what)

@@ -1,4 +1,4 @@
-//! Sealing rows again, under the key that seals now.
+//! Sealing rows again under the current key.
 
 use super::{PostgresStore, failure::Result, reads::rows_of};
 use crate::{
@@ -8,14 +8,15 @@ use crate::{
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeMap;
 
-/// The statements for one table with sealed rows.
+/// The statements for a table with sealed rows.
 struct Table {
     usage: &'static str,
     read: &'static str,
     write: &'static str,
 }
 
-/// Rows after a position, by their key; and rows that are still as they were read.
+/// Defines the statements that read rows after a position, ordered by key, and that update rows
+/// that have not changed since they were read.
 macro_rules! table {
     ($table:literal, $name:literal, $id:literal, $after:literal, $order:literal, $is:literal) => {
         Table {
@@ -111,8 +112,8 @@ impl PostgresStore {
                 sealed: Sealed::new(row.try_get("key_id")?, row.try_get("sealed")?),
             });
         }
-        let place = (position, TABLES.len());
-        let (mut done, all) = keys::reseal(&*self.options.vault, place, rows, limit);
+        let range = (position, TABLES.len());
+        let (mut done, all) = keys::reseal(&*self.options.vault, range, rows, limit);
         if !all.is_empty() {
             let names: Vec<_> = all.iter().map(|one| one.row.name.as_str()).collect();
             let ids: Vec<_> = all.iter().map(|one| one.row.id).collect();

@@ -1,6 +1,6 @@
-//! Who is connected. What a link makes of an Item is decided in `rules`; here it is stored.
+//! Connections. `rules` decides the effects of a link; this module stores them.
 //!
-//! Locks are taken in one order: the user's key, the Item's row, and then what hangs on it.
+//! Locks are taken in a fixed order: the user's key, the Item's row, then dependent rows.
 
 use super::{
     PostgresStore, commit,
@@ -12,14 +12,14 @@ use super::{
 use crate::{
     connection::Connection,
     item::State,
-    life::Life,
     merge::KnownAccount,
     store::{
-        AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink, StoreError,
-        StoreErrorKind, Unlinked,
+        AccessDigest, Changed, ConnectionChange, Disconnection, Linked, NewHolder, NewLink,
+        StoreError, StoreErrorKind, Unlinked,
         digests::DigestKey,
-        rules::{self, Joined, Place, Tell, Tokens},
+        rules::{self, HistoryNotice, ItemContext, JoinOutcome, TokenChoice},
     },
+    sync_state::SyncState,
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
@@ -27,12 +27,13 @@ use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, UserId, webhook:
 use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::BTreeMap;
 
-/// Tables with nothing but rows of Items; the Item's own row goes last.
+/// Deletes an Item's rows from the tables that contain nothing else. The Item's own row is deleted
+/// last.
 const DATA: [&str; 11] = [
     "DELETE FROM access WHERE item_id = $1",
     "DELETE FROM connections WHERE item_id = $1",
     "DELETE FROM tokens WHERE item_id = $1",
-    // What its partner is to be told goes out all the same.
+    // Messages to the partner are sent even though the Item is removed.
     "DELETE FROM outbox WHERE item_id = $1 AND institution_id IS NULL",
     "DELETE FROM activities WHERE item_id = $1",
     "DELETE FROM reads WHERE item_id = $1",
@@ -43,12 +44,12 @@ const DATA: [&str; 11] = [
     "DELETE FROM securities WHERE item_id = $1",
 ];
 
-/// What a change has to know of an Item that is there.
+/// The data of an existing Item that a change depends on.
 struct Present {
     institution: InstitutionId,
     user: UserId,
     state: State,
-    life: Life,
+    sync_state: SyncState,
     epochs: u64,
     connections: Vec<Connection>,
     known: Vec<KnownAccount>,
@@ -65,7 +66,7 @@ impl PostgresStore {
         let present = lock_key(&mut tx, new).await?;
         if let Some(tokens) = &new.tokens {
             let digests = key.of(&new.institution_id, tokens);
-            tokens::take_out(&mut tx, new, &digests).await?;
+            tokens::cancel_revocations(&mut tx, new, &digests).await?;
         }
         let linked = match present {
             None => self.create(&mut tx, new, key).await?,
@@ -100,7 +101,7 @@ impl PostgresStore {
             .bind(new.user_id.as_str())
             .bind(Moment(new.now))
             .bind(State::Created.as_str())
-            .bind(row::text(&Life::default())?)
+            .bind(row::text(&SyncState::default())?)
             .bind(i64::from(connection.is_some()))
             .bind(connection.as_ref().is_some_and(Connection::needs_transactions))
             .execute(&mut *tx)
@@ -111,16 +112,16 @@ impl PostgresStore {
         }
         let digests = key.of(&new.institution_id, tokens);
         tokens::put(tx, &*self.options.vault, item, (tokens, &digests)).await?;
-        let place = Place {
+        let context = ItemContext {
             item,
             institution: &new.institution_id,
             user: &new.user_id,
             known: &[],
             environment: &self.options.environment,
         };
-        let traces = rules::of_link(new, place, (connection.as_ref(), true))?;
-        self.leave_traces(tx, (item, false), traces, new.now).await?;
-        give_link(tx, item, new).await?;
+        let effects = rules::link_effects(new, context, (connection.as_ref(), true))?;
+        self.write_side_effects(tx, (item, false), effects, new.now).await?;
+        set_link_access(tx, item, new).await?;
         Ok(Linked::new(item.clone(), true, false))
     }
 
@@ -131,35 +132,36 @@ impl PostgresStore {
         new: &NewLink,
         key: &DigestKey,
     ) -> Result<Linked> {
-        let Some(present) = present(tx, item).await? else { return Err(Failure::Outrun) };
+        let Some(present) = present(tx, item).await? else { return Err(Failure::RowVanished) };
         let listed = present.known.iter().filter(|known| known.is_present());
         let listed: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
-        let which = rules::which_tokens(present.state, new, &present.connections, &listed);
+        let which = rules::choose_tokens(present.state, new, &present.connections, &listed);
         if let Some(tokens) = &new.tokens {
-            self.choose_tokens(tx, (item, which), tokens, (new, key)).await?;
+            self.apply_token_choice(tx, (item, which), tokens, (new, key)).await?;
         }
         let connections = (present.connections.as_slice(), present.epochs);
-        let joined = rules::join(present.place(), connections, &present.known, new)?;
-        let link = (joined.connection.as_ref(), joined.fresh);
-        let traces = rules::of_link(new, present.at(item, &self.options.environment), link)?;
-        give_link(tx, item, new).await?;
-        self.join_as(tx, item, &joined, new.now).await?;
-        self.leave_traces(tx, (item, false), traces, new.now).await?;
+        let joined = rules::join(present.state_and_life(), connections, &present.known, new)?;
+        let link = (joined.connection.as_ref(), joined.is_new);
+        let effects =
+            rules::link_effects(new, present.context(item, &self.options.environment), link)?;
+        set_link_access(tx, item, new).await?;
+        self.store_join(tx, item, &joined, new.now).await?;
+        self.write_side_effects(tx, (item, false), effects, new.now).await?;
         Ok(Linked::new(item.clone(), false, joined.repaired))
     }
 
-    /// Stores the new tokens, or leaves the old ones; what is spent then is to be revoked.
-    async fn choose_tokens(
+    /// Stores the new tokens or keeps the old ones, and queues the unused ones for revocation.
+    async fn apply_token_choice(
         &self,
         tx: &mut PgConnection,
-        (item, which): (&ItemId, Tokens),
+        (item, which): (&ItemId, TokenChoice),
         tokens: &TokenSet,
         (new, key): (&NewLink, &DigestKey),
     ) -> Result<()> {
         let vault = &*self.options.vault;
         let old = match tokens::stored(&mut *tx, vault, item).await {
             Ok(old) => old.map(|(old, _)| old),
-            // Their key is lost. A user who authorizes again is not turned away for it.
+            // Their key is lost. This must not prevent a user from authorizing again.
             Err(Failure::Store(error)) if error.kind() == StoreErrorKind::Corrupt => {
                 row::unreadable("tokens", item, error);
                 None
@@ -167,24 +169,24 @@ impl PostgresStore {
             Err(failure) => return Err(failure),
         };
         let spent = match which {
-            Tokens::New => {
+            TokenChoice::New => {
                 let digests = key.of(&new.institution_id, tokens);
                 tokens::put(tx, vault, item, (tokens, &digests)).await?;
                 let sql = "UPDATE items SET cycle_tokens = false, refresh_begun_at = NULL \
                            WHERE item_id = $1";
                 sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
-                old.filter(|old| rules::outlived(old, tokens))
+                old.filter(|old| rules::is_revocable(old, tokens))
             }
-            Tokens::Old => {
-                let other = old.is_none_or(|kept| rules::outlived(tokens, &kept));
+            TokenChoice::Old => {
+                let other = old.is_none_or(|old| rules::is_revocable(tokens, &old));
                 other.then(|| tokens.clone())
             }
-            Tokens::OldAlone => None,
+            TokenChoice::OldOnly => None,
         };
         if let Some(spent) = spent {
             let digests = key.of(&new.institution_id, &spent);
-            let place = (item, &new.institution_id, &new.user_id);
-            tokens::revoke(tx, vault, place, (&spent, &digests), new.now).await?;
+            let ids = (item, &new.institution_id, &new.user_id);
+            tokens::revoke(tx, vault, ids, (&spent, &digests), new.now).await?;
         }
         Ok(())
     }
@@ -200,25 +202,25 @@ impl PostgresStore {
             return Ok(Changed::NotConnected);
         };
         let connections = (present.connections.as_slice(), present.epochs);
-        let changed = rules::change(change, present.place(), connections, &present.known);
+        let changed = rules::change(change, present.state_and_life(), connections, &present.known);
         let (old, joined) = match changed {
             Ok(changed) => changed,
             Err(refused) => return Ok(refused),
         };
-        let place = present.at(item, &self.options.environment);
-        let traces = rules::of_change(change, place, (&old, &joined))?;
-        self.join_as(&mut tx, item, &joined, change.now).await?;
-        self.leave_traces(&mut tx, (item, false), traces, change.now).await?;
+        let context = present.context(item, &self.options.environment);
+        let effects = rules::change_effects(change, context, (&old, &joined))?;
+        self.store_join(&mut tx, item, &joined, change.now).await?;
+        self.write_side_effects(&mut tx, (item, false), effects, change.now).await?;
         tx.commit().await?;
         Ok(Changed::Done)
     }
 
-    /// Stores what a link or a change of a connection makes of an Item, and tells it.
-    async fn join_as(
+    /// Stores the outcome of a link or a change of a connection, and queues the webhooks about it.
+    async fn store_join(
         &self,
         tx: &mut PgConnection,
         item: &ItemId,
-        joined: &Joined,
+        joined: &JoinOutcome,
         now: DateTime<Utc>,
     ) -> Result<()> {
         if let Some(connection) = &joined.connection {
@@ -238,21 +240,22 @@ impl PostgresStore {
             .bind(Moment(now))
             .execute(&mut *tx)
             .await?;
-        let counts = match joined.tell {
-            Tell::Nothing => BTreeMap::new(),
-            Tell::Recent | Tell::All => counts(tx, item).await?,
+        let counts = match joined.history_notice {
+            HistoryNotice::None => BTreeMap::new(),
+            HistoryNotice::Recent | HistoryNotice::All => counts(tx, item).await?,
         };
-        let place = (item, &self.options.environment);
-        let told = joined.webhooks(place, &connections, counts)?;
-        let told = told.into_iter().map(|webhook| (item, webhook));
-        queues::put(tx, &*self.options.vault, told.collect(), now).await
+        let context = (item, &self.options.environment);
+        let entries = joined.webhooks(context, &connections, counts)?;
+        let entries = entries.into_iter().map(|webhook| (item, webhook));
+        queues::put(tx, &*self.options.vault, entries.collect(), now).await
     }
 
-    /// Takes a holder off. Returns also whether the Item has rows left that are to be deleted.
+    /// Disconnects an application or the partner. Also returns whether rows of the Item remain to
+    /// be deleted.
     pub(super) async fn disconnect(
         &self,
         db: &mut PgConnection,
-        leave: &Leave,
+        leave: &Disconnection,
     ) -> Result<(Unlinked, bool)> {
         let mut tx = db.begin().await?;
         let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
@@ -266,19 +269,19 @@ impl PostgresStore {
         let Some(present) = present(&mut tx, item).await? else {
             return Ok((Unlinked::NotConnected, false));
         };
-        if !take_away(&mut tx, item, holder).await? {
+        if !delete_connection(&mut tx, item, holder).await? {
             return Ok((Unlinked::NotConnected, false));
         }
         let (theirs, others): (Vec<_>, Vec<_>) =
             present.connections.iter().partition(|one| Some(&one.application_id) == holder);
-        let place = present.at(item, &self.options.environment);
-        let traces = rules::of_leave(leave, place, theirs.first().copied())?;
-        // Some may be unreadable, and count all the same.
+        let context = present.context(item, &self.options.environment);
+        let effects = rules::leave_effects(leave, context, theirs.first().copied())?;
+        // Connections that cannot be read count as well.
         let left = count_connections(&mut tx, item).await?;
         let (gone, mut more) = (left == 0, false);
         if gone {
-            let place = (item, &present.institution, &present.user);
-            more = self.remove(&mut tx, place, leave.now).await?;
+            let ids = (item, &present.institution, &present.user);
+            more = self.remove(&mut tx, ids, leave.now).await?;
         } else {
             let unreadable = left > others.len();
             let needs = unreadable || others.iter().any(|one| one.needs_transactions());
@@ -290,7 +293,7 @@ impl PostgresStore {
             query.bind(holder.map(ApplicationId::as_str)).execute(&mut *tx).await?;
             end_access(&mut tx, item, holder).await?;
         }
-        self.leave_traces(&mut tx, (item, gone), traces, leave.now).await?;
+        self.write_side_effects(&mut tx, (item, gone), effects, leave.now).await?;
         tx.commit().await?;
         Ok((if gone { Unlinked::ItemRemoved } else { Unlinked::OthersStay }, more))
     }
@@ -303,7 +306,7 @@ impl PostgresStore {
         new: &AccessDigest,
     ) -> Result<bool> {
         let mut tx = db.begin().await?;
-        let given = give(&mut tx, item, holder, new).await?;
+        let given = set_access(&mut tx, item, holder, new).await?;
         tx.commit().await?;
         Ok(given)
     }
@@ -334,11 +337,11 @@ impl PostgresStore {
         let sql = "SELECT item_id FROM access WHERE digest = $1";
         let row = sqlx::query(sql).bind(&old.0[..]).fetch_optional(&mut *tx).await?;
         let Some(row) = row else { return Ok(false) };
-        // Under the Item's lock, or whoever takes the holder off might not see the new token.
+        // Without the Item's lock, a concurrent disconnection might not see the new token.
         if lock_item(&mut tx, &row::parsed(&row, "item_id")?).await?.is_none() {
             return Ok(false);
         }
-        // Not an UPDATE: the digest is what a sharded database would find the row by.
+        // Not an UPDATE, because the digest is the sharding key of a distributed database.
         let sql = "WITH old AS (DELETE FROM access WHERE digest = $1 \
                    RETURNING item_id, institution_id, application_id) \
                    INSERT INTO access (digest, item_id, institution_id, application_id) \
@@ -350,7 +353,7 @@ impl PostgresStore {
     }
 }
 
-/// Locks the key of a user. `None`: there was none, and now it leads to the new Item.
+/// Locks the key of a user. Returns `None` if there was none; then it refers to the new Item.
 async fn lock_key(tx: &mut PgConnection, new: &NewLink) -> Result<Option<ItemId>> {
     let (institution, user) = (new.institution_id.as_str(), new.user_id.as_str());
     let sql = "INSERT INTO item_keys (institution_id, user_id, item_id) VALUES ($1, $2, $3) \
@@ -361,23 +364,23 @@ async fn lock_key(tx: &mut PgConnection, new: &NewLink) -> Result<Option<ItemId>
     }
     let sql = "SELECT item_id FROM item_keys WHERE institution_id = $1 AND user_id = $2 FOR UPDATE";
     let row = sqlx::query(sql).bind(institution).bind(user).fetch_optional(tx).await?;
-    // It was there a moment ago.
-    let row = row.ok_or(Failure::Outrun)?;
+    // It existed a moment ago.
+    let row = row.ok_or(Failure::RowVanished)?;
     row::parsed(&row, "item_id").map(Some)
 }
 
 impl Present {
-    fn place(&self) -> (State, &Life) {
-        (self.state, &self.life)
+    fn state_and_life(&self) -> (State, &SyncState) {
+        (self.state, &self.sync_state)
     }
 
-    fn at<'a>(&'a self, item: &'a ItemId, environment: &'a Environment) -> Place<'a> {
+    fn context<'a>(&'a self, item: &'a ItemId, environment: &'a Environment) -> ItemContext<'a> {
         let (institution, user, known) = (&self.institution, &self.user, &self.known);
-        Place { item, institution, user, known, environment }
+        ItemContext { item, institution, user, known, environment }
     }
 }
 
-/// Locks an Item, and reads what a change has to know of it.
+/// Locks an Item, and reads the data that a change depends on.
 async fn present(tx: &mut PgConnection, item: &ItemId) -> Result<Option<Present>> {
     let sql = "SELECT institution_id, user_id, state, life, epochs FROM items WHERE item_id = $1 \
                FOR UPDATE";
@@ -388,14 +391,14 @@ async fn present(tx: &mut PgConnection, item: &ItemId) -> Result<Option<Present>
         institution: row::parsed(&row, "institution_id")?,
         user: row::parsed(&row, "user_id")?,
         state,
-        life: row::record(&row, "life")?,
+        sync_state: row::record(&row, "life")?,
         epochs: row.try_get::<i64, _>("epochs")?.unsigned_abs(),
         connections: commit::connections(&mut *tx, item).await?,
         known: known(tx, item).await?,
     }))
 }
 
-/// All accounts of an Item.
+/// Returns all accounts of an Item.
 async fn known(tx: &mut PgConnection, item: &ItemId) -> Result<Vec<KnownAccount>> {
     let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = $1 \
                ORDER BY account_id";
@@ -403,8 +406,8 @@ async fn known(tx: &mut PgConnection, item: &ItemId) -> Result<Vec<KnownAccount>
     rows.iter().map(row::account).collect()
 }
 
-/// Takes a holder's connection away. `false`: it was not connected.
-async fn take_away(
+/// Deletes a connection. Returns `false` if it does not exist.
+async fn delete_connection(
     tx: &mut PgConnection,
     item: &ItemId,
     holder: Option<&ApplicationId>,
@@ -418,15 +421,15 @@ async fn take_away(
     Ok(sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?.is_some())
 }
 
-/// How many connections there are, those that this version cannot read too.
+/// Returns the number of connections, including those that this version cannot read.
 async fn count_connections(tx: &mut PgConnection, item: &ItemId) -> Result<usize> {
     let sql = "SELECT count(*) FROM connections WHERE item_id = $1";
     let count: i64 = sqlx::query_scalar(sql).bind(item.as_str()).fetch_one(tx).await?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Gives a holder that links its token, if it gets one.
-async fn give_link(tx: &mut PgConnection, item: &ItemId, new: &NewLink) -> Result<()> {
+/// Sets the access token of the application or partner that links, if the link brings one.
+async fn set_link_access(tx: &mut PgConnection, item: &ItemId, new: &NewLink) -> Result<()> {
     match &new.access {
         Some(access) => {
             put_access(tx, (item, &new.institution_id), new.application(), access).await
@@ -435,15 +438,16 @@ async fn give_link(tx: &mut PgConnection, item: &ItemId, new: &NewLink) -> Resul
     }
 }
 
-/// Locks an Item: its institution.
+/// Locks an Item and returns its institution.
 async fn lock_item(tx: &mut PgConnection, item: &ItemId) -> Result<Option<InstitutionId>> {
     let sql = "SELECT institution_id FROM items WHERE item_id = $1 FOR UPDATE";
     let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?;
     row.map(|row| row::parsed(&row, "institution_id")).transpose()
 }
 
-/// Gives a holder of an Item its token. `false`: it is not connected, or there is no such Item.
-pub(super) async fn give(
+/// Sets an access token. Returns `false` if the application is not connected or the Item does not
+/// exist.
+pub(super) async fn set_access(
     tx: &mut PgConnection,
     item: &ItemId,
     holder: Option<&ApplicationId>,
@@ -461,7 +465,7 @@ pub(super) async fn give(
     Ok(true)
 }
 
-/// Gives a holder its token, and ends its earlier one.
+/// Sets an access token. The earlier one becomes invalid.
 async fn put_access(
     tx: &mut PgConnection,
     (item, institution): (&ItemId, &InstitutionId),
@@ -492,7 +496,7 @@ async fn end_access(
     Ok(())
 }
 
-/// How many transactions each account has.
+/// Returns the number of transactions of each account.
 async fn counts(tx: &mut PgConnection, item: &ItemId) -> Result<BTreeMap<AccountId, u64>> {
     let sql = "SELECT account_id, count(*) AS rows FROM transactions \
                WHERE item_id = $1 AND removed_at IS NULL GROUP BY account_id";

@@ -1,4 +1,4 @@
-//! What was done and read.
+//! The activity log and read times.
 
 use super::{
     PostgresStore,
@@ -8,7 +8,7 @@ use super::{
     row, tickets,
     time::Moment,
 };
-use crate::store::{DataKind, DataRead, rules::Traces};
+use crate::store::{DataKind, DataRead, rules::SideEffects};
 use chrono::{DateTime, Utc};
 use px_types::{ActivityId, ItemId, model::activity::Activity};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
@@ -21,8 +21,8 @@ SELECT $1, coalesce(max(number), 0) + 1, $2, $3 FROM activities WHERE item_id = 
 const ACTIVITIES: &str = "
 SELECT body FROM activities WHERE item_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
 
-/// Items that are gone are passed over; those that are there stay until this is stored. A worker
-/// that writes an Item's row does not wait for it.
+/// Records read times. Removed Items are skipped; others cannot be removed until this is stored.
+/// Workers that write an Item's row are not blocked by it.
 const NOTE: &str = "
 WITH held AS (
     SELECT item_id FROM items WHERE item_id = ANY ($1) ORDER BY item_id FOR KEY SHARE
@@ -37,22 +37,23 @@ ON CONFLICT (item_id, application_id, kind)
     DO UPDATE SET read_at = greatest(reads.read_at, excluded.read_at)";
 
 impl PostgresStore {
-    /// Stores what a change leaves behind. Of an Item that is gone, only what goes out.
-    pub(super) async fn leave_traces(
+    /// Stores the side effects of a change. If the Item was removed, only outgoing messages and the
+    /// ticket.
+    pub(super) async fn write_side_effects(
         &self,
         tx: &mut PgConnection,
         (item, gone): (&ItemId, bool),
-        traces: Traces,
+        effects: SideEffects,
         now: DateTime<Utc>,
     ) -> Result<()> {
         let vault = &*self.options.vault;
-        if let Some(activity) = traces.activity.filter(|_| !gone) {
+        if let Some(activity) = effects.activity.filter(|_| !gone) {
             let query = sqlx::query(ADD).bind(item.as_str()).bind(activity.id.as_str());
             query.bind(row::text(&activity)?).execute(&mut *tx).await?;
         }
-        let told = traces.waiting.into_iter().map(|waiting| (item, waiting));
-        queues::put(tx, vault, told.collect(), now).await?;
-        match &traces.ticket {
+        let entries = effects.entries.into_iter().map(|entry| (item, entry));
+        queues::put(tx, vault, entries.collect(), now).await?;
+        match &effects.ticket {
             Some(ticket) => tickets::put(tx, vault, ticket).await,
             None => Ok(()),
         }

@@ -1,4 +1,5 @@
-//! Notifications: a batch is a handful of statements, however many entries it has.
+//! Notifications. A batch takes a constant number of statements, regardless of its number of
+//! entries.
 
 use super::{
     PostgresStore,
@@ -12,7 +13,7 @@ use crate::{
     item::{Event, State},
     store::{
         AccessDigest, NotifyBatch, NotifyOutcome,
-        rules::{self, Asked},
+        rules::{self, ItemRequest},
     },
 };
 use chrono::{DateTime, Utc};
@@ -20,26 +21,27 @@ use px_types::ItemId;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::BTreeMap;
 
-/// Locks all Items of the batch in the order of their ids, as everything does that waits for
-/// more than one, so that no two wait for each other. Then the asks that are not revocations.
-const ASK: &str = "
-WITH asked AS (
+/// Locks all Items of the batch in the order of their ids, as every statement that waits for more
+/// than one Item does, so that no two of them deadlock. Then applies the requests except
+/// revocations.
+const REQUEST_UPDATES: &str = "
+WITH requested AS (
     SELECT * FROM unnest($1::text[], $2::date[], $3::boolean[], $4::boolean[])
-        AS asked (item_id, since, cycle, revoked)
+        AS requested (item_id, since, cycle, revoked)
 ), locked AS (
     SELECT item_id FROM items WHERE item_id = ANY ($1) ORDER BY item_id FOR UPDATE
 ), applied AS (
     UPDATE items i SET
         notified = i.notified + 1,
-        notified_since = least(i.notified_since, asked.since),
-        -- One that lost its authorization has no tokens.
-        cycle_tokens = i.cycle_tokens OR (asked.cycle AND i.state <> ALL ($6)),
+        notified_since = least(i.notified_since, requested.since),
+        -- An Item without authorization has no tokens.
+        cycle_tokens = i.cycle_tokens OR (requested.cycle AND i.state <> ALL ($6)),
         due_at = CASE
             WHEN i.leased_until IS NULL AND i.state <> ALL ($6)
             THEN least(i.due_at, greatest($5, i.not_before)) ELSE i.due_at
         END
-    FROM locked JOIN asked ON locked.item_id = asked.item_id
-    WHERE i.item_id = locked.item_id AND NOT asked.revoked
+    FROM locked JOIN requested ON locked.item_id = requested.item_id
+    WHERE i.item_id = locked.item_id AND NOT requested.revoked
 )
 SELECT count(*) AS locked FROM locked";
 
@@ -58,16 +60,19 @@ impl PostgresStore {
     ) -> Result<NotifyOutcome> {
         let mut tx = db.begin().await?;
         let items = items_of(&mut tx, batch).await?;
-        let asked = match rules::gather(batch, |digest| items.get(digest).cloned()) {
-            Ok(asked) => asked,
+        let requested = match rules::group_by_item(batch, |digest| items.get(digest).cloned()) {
+            Ok(requested) => requested,
             Err(index) => return Ok(NotifyOutcome::Unknown(index)),
         };
-        if asked.is_empty() {
+        if requested.is_empty() {
             return Ok(NotifyOutcome::Applied);
         }
-        ask(&mut tx, &asked, batch.now).await?;
-        let revoked: Vec<_> =
-            asked.iter().filter(|(_, asked)| asked.revoked).map(|(item, _)| item).collect();
+        apply_requests(&mut tx, &requested, batch.now).await?;
+        let revoked: Vec<_> = requested
+            .iter()
+            .filter(|(_, requested)| requested.revoked)
+            .map(|(item, _)| item)
+            .collect();
         if !revoked.is_empty() {
             self.revoke_all(&mut tx, &revoked, batch.now).await?;
         }
@@ -75,7 +80,8 @@ impl PostgresStore {
         Ok(NotifyOutcome::Applied)
     }
 
-    /// The partner ended these: tokens go, workers are late, applications are told.
+    /// Ends the authorization of Items after the partner revoked their tokens: deletes tokens,
+    /// invalidates leases, and notifies applications.
     async fn revoke_all(
         &self,
         tx: &mut PgConnection,
@@ -84,7 +90,8 @@ impl PostgresStore {
     ) -> Result<()> {
         let (before, after) = moves(Event::Refused);
         let ids: Vec<_> = items.iter().map(|item| item.as_str()).collect();
-        let query = sqlx::query(REVOKE).bind(ids).bind(before).bind(after).bind(resting());
+        let query =
+            sqlx::query(REVOKE).bind(ids).bind(before).bind(after).bind(login_required_states());
         let query = query.bind(rules::new_fence(&*self.options.random).0);
         let rows = query.fetch_all(&mut *tx).await?;
         let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
@@ -95,18 +102,18 @@ impl PostgresStore {
                    access_mac = NULL, refresh_mac = NULL WHERE item_id = ANY ($1)";
         sqlx::query(sql).bind(&ids).execute(&mut *tx).await?;
         let mut connections = connections_of(tx, &ids).await?;
-        let mut told = Vec::new();
+        let mut entries = Vec::new();
         for item in &lost {
             let connections = connections.remove(item).unwrap_or_default();
-            let place = (item, &self.options.environment);
-            let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
-            told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
+            let context = (item, &self.options.environment);
+            let webhooks = rules::compose(&rules::revoked(), context, &connections)?;
+            entries.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
         }
-        queues::put(tx, &*self.options.vault, told, now).await
+        queues::put(tx, &*self.options.vault, entries, now).await
     }
 }
 
-/// Whose the tokens are that this partner names.
+/// Returns the Items that own the access tokens in a batch, if they belong to its partner.
 async fn items_of(
     tx: &mut PgConnection,
     batch: &NotifyBatch,
@@ -123,20 +130,21 @@ async fn items_of(
     Ok(items)
 }
 
-async fn ask(
+async fn apply_requests(
     tx: &mut PgConnection,
-    asked: &BTreeMap<ItemId, Asked>,
+    requested: &BTreeMap<ItemId, ItemRequest>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let ids: Vec<_> = asked.keys().map(ItemId::as_str).collect();
-    let since: Vec<Option<Day>> = asked.values().map(|asked| asked.since.map(Day)).collect();
-    let cycle: Vec<_> = asked.values().map(|asked| asked.cycle).collect();
-    let revoked: Vec<_> = asked.values().map(|asked| asked.revoked).collect();
-    let query = sqlx::query(ASK).bind(ids).bind(since).bind(cycle).bind(revoked);
-    let row = query.bind(Moment(now)).bind(resting()).fetch_one(tx).await?;
+    let ids: Vec<_> = requested.keys().map(ItemId::as_str).collect();
+    let since: Vec<Option<Day>> =
+        requested.values().map(|requested| requested.since.map(Day)).collect();
+    let cycle: Vec<_> = requested.values().map(|requested| requested.cycle).collect();
+    let revoked: Vec<_> = requested.values().map(|requested| requested.revoked).collect();
+    let query = sqlx::query(REQUEST_UPDATES).bind(ids).bind(since).bind(cycle).bind(revoked);
+    let row = query.bind(Moment(now)).bind(login_required_states()).fetch_one(tx).await?;
     let locked: i64 = row.try_get("locked")?;
-    // One was unlinked between the two statements: then its token is unknown, too.
-    if usize::try_from(locked) == Ok(asked.len()) { Ok(()) } else { Err(Failure::Outrun) }
+    // If an Item was unlinked between the two statements, its token is unknown. A retry finds this.
+    if usize::try_from(locked) == Ok(requested.len()) { Ok(()) } else { Err(Failure::RowVanished) }
 }
 
 async fn connections_of(
@@ -156,8 +164,8 @@ async fn connections_of(
     Ok(all)
 }
 
-/// The states in which an Item rests until its user authorizes again.
-fn resting() -> Vec<&'static str> {
+/// Returns the states in which an Item is not scheduled until its user authorizes again.
+fn login_required_states() -> Vec<&'static str> {
     let all = State::ALL.into_iter();
     all.filter(|state| state.login_required()).map(State::as_str).collect()
 }

@@ -1,4 +1,4 @@
-//! What all processes know of a partner, and its permits.
+//! Shared state of partners, and permits.
 
 use super::{PostgresStore, failure::Result, row, time::Moment};
 use crate::{
@@ -9,8 +9,9 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 const LOCK: &str = "SELECT state FROM partners WHERE institution_id = $1 FOR UPDATE";
 
-/// `$1` the partner, `$2` the process, `$3` now, `$4` the end of the lease, `$5` how many permits
-/// the process wants, `$6` how many there are. No row is touched twice.
+/// Leases permits. `$1` is the partner, `$2` the process, `$3` the present time, `$4` the end of
+/// the lease, `$5` the number of permits requested, and `$6` their total number. No row is changed
+/// twice.
 const LEASE: &str = "
 WITH others AS (
     SELECT coalesce(sum(permits), 0)::bigint AS held FROM partner_permits
@@ -38,7 +39,8 @@ impl PostgresStore {
     ) -> Result<PermitShare> {
         let institution = lease.institution_id.as_str();
         let mut tx = db.begin().await?;
-        // Whoever leases permits of a partner waits here, and counts what is held then.
+        // Processes that lease permits of the same partner wait here, and then count the permits in
+        // use.
         let state = lock(&mut tx, institution).await?;
         let query = sqlx::query(LEASE).bind(institution).bind(&lease.holder);
         let query = query.bind(Moment(lease.now)).bind(Moment(lease.until));
@@ -51,7 +53,7 @@ impl PostgresStore {
         Ok(PermitShare { granted: count("granted")?, others: count("held")?, state })
     }
 
-    pub(super) async fn note_partner(
+    pub(super) async fn write_partner(
         &self,
         db: &mut PgConnection,
         update: &PartnerUpdate,
@@ -68,7 +70,7 @@ impl PostgresStore {
     }
 }
 
-/// Locks the row of a partner, which is made if there is none.
+/// Locks the row of a partner. Creates it if it does not exist.
 async fn lock(tx: &mut PgConnection, institution: &str) -> Result<PartnerState> {
     let mut locked = sqlx::query(LOCK).bind(institution).fetch_optional(&mut *tx).await?;
     if locked.is_none() {

@@ -1,4 +1,4 @@
-//! Deletion in batches: of large Items, and of what no one can read any more.
+//! Deletion in batches: of large removed Items, and of rows that are no longer readable.
 
 use super::{MAX_ATTEMPTS, PostgresStore, failure::Result, reads::rows_of, time::Moment, within};
 use crate::store::StoreError;
@@ -6,16 +6,16 @@ use chrono::{DateTime, Utc};
 use px_types::ItemId;
 use sqlx::PgConnection;
 
-/// The most transactions that one statement deletes.
+/// Maximum number of transactions that one statement deletes.
 pub(super) const BATCH: usize = 5_000;
 
-/// Part of a large Item that was removed.
+/// Deletes part of a large Item that was removed.
 const LEFTOVER: &str = "
 DELETE FROM transactions WHERE item_id = $1 AND transaction_id IN (
     SELECT transaction_id FROM transactions WHERE item_id = $1 LIMIT $2
 )";
 
-/// The Item of each is named, so that each row is found by its key.
+/// Names the Item of each row, so that each row is found by its key.
 const REMOVED: &str = "
 DELETE FROM transactions t USING (
     SELECT item_id, transaction_id FROM transactions
@@ -24,8 +24,8 @@ DELETE FROM transactions t USING (
 WHERE t.item_id = gone.item_id AND t.transaction_id = gone.transaction_id";
 
 impl PostgresStore {
-    /// Deletes what a removed Item has left, batch after batch. What it does not get to is
-    /// deleted by [`Store::purge`](crate::store::Store::purge).
+    /// Deletes the remaining rows of a removed Item in batches.
+    /// [`Store::purge`](crate::store::Store::purge) deletes what this call does not reach.
     pub(super) async fn clear_leftovers(&self, item: &ItemId) {
         loop {
             let batch = async {
@@ -36,7 +36,7 @@ impl PostgresStore {
                 Ok(deleted) if deleted < BATCH as u64 => return,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%item, %error, "the rest of a removed Item is deleted later");
+                    tracing::warn!(%item, %error, "data of a removed Item could not be deleted; this is retried later");
                     return;
                 }
             }
@@ -60,7 +60,7 @@ impl PostgresStore {
     }
 }
 
-/// Deletes rows of an Item that was removed, and its note once there is nothing left.
+/// Deletes rows of a removed Item. Deletes the record of the removal once no rows are left.
 async fn leftovers(db: &mut PgConnection, item: &ItemId, limit: usize) -> Result<u64> {
     let query = sqlx::query(LEFTOVER).bind(item.as_str()).bind(rows_of(limit));
     let deleted = query.execute(&mut *db).await?.rows_affected();
@@ -82,7 +82,7 @@ pub(super) async fn begin(tx: &mut PgConnection, item: &ItemId) -> Result<bool> 
     Ok(more)
 }
 
-/// Deletes what an earlier Item of the same id left.
+/// Deletes rows that an earlier Item with the same id left.
 pub(super) async fn end(tx: &mut PgConnection, item: &ItemId) -> Result<()> {
     let sql = "DELETE FROM leftovers WHERE item_id = $1";
     let found = sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?.rows_affected();

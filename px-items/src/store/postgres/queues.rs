@@ -1,4 +1,4 @@
-//! What waits to be sent: webhooks, and tokens to be revoked.
+//! Queues: webhooks, and tokens to be revoked.
 
 use super::{
     PostgresStore,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     store::{
         Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
-        rules::{Coalesced, Unsent, Waiting, coalesce},
+        rules::{CoalescedWebhooks, OutboxEntry, UnsentWebhook, coalesce},
     },
     vault::Envelope,
 };
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use px_types::{InstitutionId, ItemId};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-/// The numbers are given in the order of the rows, which is that of sending.
+/// Numbers are assigned in the order of the rows, which is the order of sending.
 const PUT: &str = "
 INSERT INTO outbox (
     item_id, application_id, url, institution_id, body, key_id, sealed, created_at, due_at
@@ -28,11 +28,11 @@ SELECT item_id, application_id, url, institution_id, body, key_id, sealed, $8, $
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[]
 ) WITH ORDINALITY
-    AS waiting (item_id, application_id, url, institution_id, body, key_id, sealed, place)
-ORDER BY place";
+    AS entry (item_id, application_id, url, institution_id, body, key_id, sealed, ordinal)
+ORDER BY ordinal";
 
-/// The webhooks that take others in. One that is being claimed just now is passed over: it is
-/// under way.
+/// Reads the webhooks that new ones can be merged into. One that is being claimed is skipped,
+/// because it is about to be sent.
 const UNSENT: &str = "
 SELECT o.id, o.item_id, o.application_id, o.url, o.body
 FROM outbox o JOIN (
@@ -57,8 +57,8 @@ FROM due WHERE o.item_id = due.item_id AND o.id = due.id
 RETURNING o.id, o.item_id, o.application_id, o.url, o.institution_id, o.body, o.key_id, o.sealed,
     o.created_at, o.attempt, due.due_at AS was_due_at";
 
-/// Gives rows of a queue back, as if they had not been taken. Locked in one order, so that two of
-/// these never wait for each other.
+/// Returns rows to a queue as if they had not been claimed. They are locked in a fixed order, so
+/// that two such statements never deadlock.
 macro_rules! give_back {
     ($queue:literal) => {
         concat!(
@@ -83,7 +83,7 @@ macro_rules! give_back {
 const RETURN_WEBHOOKS: &str = give_back!("outbox");
 const RETURN_REVOCATIONS: &str = give_back!("revocations");
 
-/// Locked in the same order. A row is deleted or deferred, never both.
+/// Rows are locked in the same order. Each is either deleted or deferred.
 const SETTLE: &str = "
 WITH taken AS (
     SELECT o.item_id, o.id, given.again_at
@@ -108,40 +108,40 @@ FROM due WHERE r.item_id = due.item_id AND r.id = due.id
 RETURNING r.id, r.item_id, r.institution_id, r.user_id, r.key_id, r.sealed, r.created_at, r.attempt,
     due.due_at AS was_due_at";
 
-/// Puts things into the outbox, in the order in which they are sent; those that wait take in what
-/// becomes one with them.
+/// Adds entries to the outbox in the order of sending. Entries are merged into unsent ones where
+/// possible.
 pub(super) async fn put(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
-    told: Vec<(&ItemId, Waiting)>,
+    entries: Vec<(&ItemId, OutboxEntry)>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let unsent = unsent(tx, &told).await?;
-    let Coalesced { rewritten, added: told } = coalesce(unsent, told)?;
+    let unsent = unsent(tx, &entries).await?;
+    let CoalescedWebhooks { rewritten, added: entries } = coalesce(unsent, entries)?;
     if !rewritten.is_empty() {
         let items: Vec<_> = rewritten.iter().map(|webhook| webhook.item_id.as_str()).collect();
         let ids: Vec<_> = rewritten.iter().map(|webhook| webhook.id).collect();
         let bodies: Vec<_> = rewritten.iter().map(|webhook| webhook.body.as_str()).collect();
         sqlx::query(REWRITE).bind(items).bind(ids).bind(bodies).execute(&mut *tx).await?;
     }
-    if told.is_empty() {
+    if entries.is_empty() {
         return Ok(());
     }
-    let items: Vec<_> = told.iter().map(|(item, _)| item.as_str()).collect();
-    let applications: Vec<_> = told.iter().map(|(_, w)| w.application_id.as_str()).collect();
-    let urls: Vec<_> = told.iter().map(|(_, waiting)| waiting.to.url()).collect();
+    let items: Vec<_> = entries.iter().map(|(item, _)| item.as_str()).collect();
+    let applications: Vec<_> = entries.iter().map(|(_, w)| w.application_id.as_str()).collect();
+    let urls: Vec<_> = entries.iter().map(|(_, entry)| entry.to.url()).collect();
     let partners: Vec<_> =
-        told.iter().map(|(_, waiting)| waiting.to.partner().map(InstitutionId::as_str)).collect();
+        entries.iter().map(|(_, entry)| entry.to.partner().map(InstitutionId::as_str)).collect();
     let (mut bodies, mut keys, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
-    for (item, waiting) in &told {
-        if waiting.secret {
+    for (item, entry) in &entries {
+        if entry.secret {
             let bound_to = sealed::of_outbox(item);
-            let secret = sealed::seal(vault, waiting.body.as_bytes(), &bound_to)?;
+            let secret = sealed::seal(vault, entry.body.as_bytes(), &bound_to)?;
             bodies.push(None);
             keys.push(Some(secret.key_id));
             sealed.push(Some(secret.bytes));
         } else {
-            bodies.push(Some(waiting.body.as_str()));
+            bodies.push(Some(entry.body.as_str()));
             keys.push(None);
             sealed.push(None);
         }
@@ -152,13 +152,16 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// The webhooks that wait for the same applications about the same Items, locked.
-async fn unsent(tx: &mut PgConnection, told: &[(&ItemId, Waiting)]) -> Result<Vec<Unsent>> {
+/// Reads and locks the unsent webhooks to the same applications about the same Items.
+async fn unsent(
+    tx: &mut PgConnection,
+    entries: &[(&ItemId, OutboxEntry)],
+) -> Result<Vec<UnsentWebhook>> {
     let (mut items, mut applications, mut urls) = (Vec::new(), Vec::new(), Vec::new());
-    for (item, waiting) in told {
-        if let Some(url) = waiting.coalesces_at() {
+    for (item, entry) in entries {
+        if let Some(url) = entry.coalesces_at() {
             items.push(item.as_str());
-            applications.push(waiting.application_id.as_str());
+            applications.push(entry.application_id.as_str());
             urls.push(url);
         }
     }
@@ -168,7 +171,7 @@ async fn unsent(tx: &mut PgConnection, told: &[(&ItemId, Waiting)]) -> Result<Ve
     let query = sqlx::query(UNSENT).bind(items).bind(applications).bind(urls);
     let rows = query.fetch_all(&mut *tx).await?;
     let unsent = rows.iter().map(|row| {
-        Ok(Unsent {
+        Ok(UnsentWebhook {
             id: row.try_get("id")?,
             item_id: row::parsed(row, "item_id")?,
             application_id: row::parsed(row, "application_id")?,
@@ -216,7 +219,7 @@ impl PostgresStore {
         db: &mut PgConnection,
         webhooks: &[(QueuedWebhook, DateTime<Utc>)],
     ) -> Result<()> {
-        let rows = webhooks.iter().map(|(webhook, due_at)| Taken {
+        let rows = webhooks.iter().map(|(webhook, due_at)| ClaimedRow {
             item: webhook.item_id.to_string(),
             id: webhook.id,
             attempt: attempts(webhook.attempt),
@@ -239,10 +242,10 @@ impl PostgresStore {
     fn revocation(&self, row: &PgRow) -> Result<Revocation> {
         let item: ItemId = row::parsed(row, "item_id")?;
         let opened = tokens::open(&*self.options.vault, &item, row)?;
-        let place = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
+        let ids = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
         Ok(Revocation::new(
             row.try_get("id")?,
-            place,
+            ids,
             opened,
             attempt(row)?,
             row::moment(row, "created_at")?,
@@ -275,16 +278,16 @@ impl PostgresStore {
     }
 }
 
-/// A row of a queue that was taken.
-struct Taken {
+/// A claimed row of a queue.
+struct ClaimedRow {
     item: String,
     id: i64,
     attempt: i32,
     due_at: Moment,
 }
 
-/// Takes what is due. What cannot be read (its key is lost) is given back for an hour, and others
-/// are taken for it.
+/// Claims due messages. A message that cannot be read, because its key is lost, is returned for an
+/// hour, and another one is claimed instead.
 async fn take<T>(
     db: &mut PgConnection,
     (claim, return_sql, what): (&'static str, &'static str, &'static str),
@@ -306,7 +309,7 @@ async fn take<T>(
                     row::unreadable(what, id, StoreError::from(why));
                     let (item, attempt) = (row.try_get("item_id")?, row.try_get("attempt")?);
                     let due_at = Moment(now + UNREADABLE_RETRY);
-                    back.push(Taken { item, id, attempt, due_at });
+                    back.push(ClaimedRow { item, id, attempt, due_at });
                 }
             }
         }
@@ -321,7 +324,7 @@ async fn take<T>(
     Ok(taken)
 }
 
-async fn give_back(db: &mut PgConnection, sql: &'static str, rows: Vec<Taken>) -> Result<()> {
+async fn give_back(db: &mut PgConnection, sql: &'static str, rows: Vec<ClaimedRow>) -> Result<()> {
     let items: Vec<_> = rows.iter().map(|row| row.item.as_str()).collect();
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let attempts: Vec<_> = rows.iter().map(|row| row.attempt).collect();
@@ -331,7 +334,7 @@ async fn give_back(db: &mut PgConnection, sql: &'static str, rows: Vec<Taken>) -
     Ok(())
 }
 
-/// An UPDATE answers in no order.
+/// Sorts claimed rows, because an UPDATE returns its rows in no order.
 fn longest_due_first(rows: Vec<PgRow>) -> Result<Vec<PgRow>> {
     let mut keyed = Vec::with_capacity(rows.len());
     for row in rows {
@@ -356,9 +359,9 @@ fn webhook(vault: &dyn Envelope, row: &PgRow) -> Result<QueuedWebhook> {
             text.to_owned()
         }
     };
-    let place = (item, row::parsed(row, "application_id")?);
+    let ids = (item, row::parsed(row, "application_id")?);
     let created_at = row::moment(row, "created_at")?;
-    Ok(QueuedWebhook::new(row.try_get("id")?, place, (to, body), created_at, attempt(row)?))
+    Ok(QueuedWebhook::new(row.try_get("id")?, ids, (to, body), created_at, attempt(row)?))
 }
 
 fn attempt(row: &PgRow) -> Result<u32> {

@@ -1,4 +1,4 @@
-//! Reading: data, pages, changes, and the Items at a glance.
+//! Reads: data, pages, changes, and the overview.
 
 use super::{
     PostgresStore,
@@ -21,7 +21,7 @@ use px_types::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
-/// One statement for rows and count, so that both are of the same moment.
+/// Reads rows and count in one statement, so that both show the same state.
 const PAGE: &str = "
 WITH total AS (
     SELECT count(*) AS total FROM transactions
@@ -43,14 +43,15 @@ FROM items i LEFT JOIN LATERAL (
     SELECT * FROM transactions
     WHERE item_id = i.item_id AND (changed_seq, transaction_id) > ($2, $3)
         AND ($4::text[] IS NULL OR account_id = ANY ($4))
-        -- What came and went since the base is nothing to the reader.
+        -- A reader does not need rows that were added and removed since the base.
         AND (removed_at IS NULL OR first_seq <= $6)
     ORDER BY changed_seq, transaction_id LIMIT $5
 ) t ON true
 WHERE i.item_id = $1
 ORDER BY t.changed_seq, t.transaction_id";
 
-/// Alone, the minimum is the first entry of an index; beside a count it is a walk through all.
+/// A separate statement, because the minimum alone is the first entry of an index. Together with a
+/// count it would be a scan of all entries.
 const OLDEST_WEBHOOK: &str = "SELECT min(created_at) AS since FROM outbox";
 
 impl PostgresStore {
@@ -80,7 +81,7 @@ impl PostgresStore {
         after: Option<&ItemId>,
         limit: usize,
     ) -> Result<Vec<ListedItem>> {
-        // No id is empty, so all come after that.
+        // No id is empty, so all ids are greater.
         let sql = concat!(
             "SELECT ",
             item_columns!(),
@@ -170,7 +171,8 @@ impl PostgresStore {
         item: &ItemId,
         query: &ChangeQuery,
     ) -> Result<ChangePage> {
-        // "After all of number n" is "after nothing of number n + 1": no id is empty.
+        // "After all changes of number n" equals "after an empty id of number n + 1", because no id
+        // is empty.
         let (seq, id) = match &query.after {
             (seq, Some(id)) => (*seq, id.as_str()),
             (seq, None) => (seq.saturating_add(1), ""),
@@ -188,7 +190,7 @@ impl PostgresStore {
         let mut last = query.after.clone();
         let mut changes = Vec::with_capacity(rows.len());
         for row in rows.iter().take(query.limit) {
-            // An Item without a change after that is one row of nothing.
+            // If an Item has no later change, the result is one row of nulls.
             let Some(seq) = row.try_get::<Option<i64>, _>("changed_seq")? else { break };
             last = (seq, Some(row::parsed(row, "transaction_id")?));
             changes.extend(change(row, query.base)?);
@@ -202,7 +204,7 @@ impl PostgresStore {
         now: DateTime<Utc>,
     ) -> Result<Overview> {
         let mut tx = db.begin().await?;
-        // It counts, so it may take longer than other calls.
+        // It counts rows, so it may take longer than other calls.
         let limit = self.options.bulk_timeout.as_millis();
         let sql = AssertSqlSafe(format!("SET LOCAL statement_timeout = {limit}"));
         sqlx::query(sql).execute(&mut *tx).await?;
@@ -234,8 +236,8 @@ fn access(row: &PgRow) -> Result<Access> {
     Ok(Access::new(row::parsed(row, "item_id")?, row::parsed(row, "institution_id")?, application))
 }
 
-/// What happened to a row, for a reader who knows what there was at `base`; `None` when such a
-/// reader never had it.
+/// Returns the change for a reader with the state of `base`, or `None` if such a reader never had
+/// the transaction.
 fn change(row: &PgRow, base: i64) -> Result<Option<ChangeRow>> {
     let is_after = |column| row.try_get::<i64, _>(column).map(|seq| seq > base);
     let there = row.try_get::<Option<&str>, _>("body")?.is_some();
@@ -260,7 +262,7 @@ fn count(row: &PgRow, column: &'static str) -> Result<u64> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| Failure::corrupt(column))
 }
 
-/// A number of rows as SQL counts them.
+/// Converts a limit to SQL.
 pub(super) fn rows_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

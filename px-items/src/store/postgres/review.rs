@@ -56,7 +56,7 @@ const COUNT: &str = "
 INSERT INTO updates (institution_id, hour, updates) VALUES ($1, $2, $3)
 ON CONFLICT (institution_id, hour) DO UPDATE SET updates = updates.updates + excluded.updates";
 
-/// Whether a commit changes something of data on hold.
+/// Returns whether a commit changes data on hold.
 pub(super) fn is_written(commit: &Commit) -> bool {
     commit.reviews.is_some()
         || commit.moves != Moves::Keep
@@ -64,7 +64,7 @@ pub(super) fn is_written(commit: &Commit) -> bool {
         || !commit.activities.is_empty()
 }
 
-/// Writes what a commit changes of data on hold. The Item is locked.
+/// Writes the changes of a commit to data on hold. The Item must be locked.
 pub(super) async fn write(tx: &mut PgConnection, commit: &Commit) -> Result<()> {
     let item = commit.item_id.as_str();
     if let Some(reviews) = &commit.reviews {

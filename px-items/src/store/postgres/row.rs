@@ -1,4 +1,4 @@
-//! Rows, as what they mean.
+//! Conversion of rows.
 
 use super::{
     failure::{Failure, Result},
@@ -10,7 +10,7 @@ use crate::{
     metrics,
     store::{
         Fence, ItemRecord, ListedItem, StoreError, UnreadableItem,
-        carried::{self, Carries},
+        unknown_fields::{self, PreservesUnknownFields},
     },
 };
 use chrono::{DateTime, Utc};
@@ -21,8 +21,8 @@ use std::{fmt, str::FromStr};
 
 /// The columns of an Item, from `items AS i`.
 ///
-/// The oldest pending date is looked up and not kept, so that nothing has to keep it right; an
-/// index of the few that are pending answers it.
+/// The oldest pending date is computed and not stored, so that it cannot become inconsistent. An
+/// index of the few pending transactions makes it cheap.
 macro_rules! item_columns {
     () => {
         "i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, \
@@ -36,7 +36,7 @@ macro_rules! item_columns {
 }
 pub(super) use item_columns;
 
-/// The columns of what is known of a transaction.
+/// The columns of a known transaction.
 macro_rules! known_columns {
     () => {
         "transaction_id, partner_id, account_id, amount, unit, transacted, settled, description, \
@@ -45,13 +45,13 @@ macro_rules! known_columns {
 }
 pub(super) use known_columns;
 
-/// Says that a stored row cannot be read, by its id and never with what is in it.
+/// Logs that a stored row cannot be read, with its id but without its contents.
 pub(super) fn unreadable(what: &'static str, id: impl fmt::Display, why: impl fmt::Display) {
     tracing::error!(what, %id, %why, "a stored row cannot be read; it is left as it is");
     metrics::unreadable(what);
 }
 
-/// Reads rows one by one; those that cannot be read are left out.
+/// Reads rows one by one and skips those that cannot be read.
 pub(super) fn readable<T>(
     what: &'static str,
     id: impl fmt::Display,
@@ -68,7 +68,7 @@ pub(super) fn readable<T>(
     all
 }
 
-/// An Item of a list, readable or not.
+/// Reads an Item of a listing, readable or not.
 pub(super) fn listed(row: &PgRow) -> Result<ListedItem> {
     item(row).map(|record| ListedItem::Readable(Box::new(record))).or_else(|why| {
         let id = parsed(row, "item_id")?;
@@ -84,7 +84,7 @@ pub(super) fn item(row: &PgRow) -> Result<ItemRecord> {
         user_id: parsed(row, "user_id")?,
         created_at: moment(row, "created_at")?,
         state: State::from_name(state).ok_or_else(|| Failure::corrupt("state"))?,
-        life: record(row, "life")?,
+        sync_state: record(row, "life")?,
         fence: Fence(row.try_get("fence")?),
         due_at: moment_if_any(row, "due_at")?,
         leased_until: moment_if_any(row, "leased_until")?,
@@ -124,7 +124,7 @@ pub(super) fn known(row: &PgRow) -> Result<KnownTransaction> {
     })
 }
 
-/// A text that may have any character: PostgreSQL takes no NUL in a `text`.
+/// Reads a text that may contain any character. PostgreSQL does not accept NUL in a `text`.
 fn utf8(row: &PgRow, column: &'static str) -> Result<String> {
     let bytes: &[u8] = row.try_get(column)?;
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::corrupt(column))
@@ -134,24 +134,24 @@ fn digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_bytes(bytes).ok_or_else(|| Failure::corrupt("digest"))
 }
 
-/// An id, an amount: what has a text of its own.
+/// Parses an id or an amount.
 pub(super) fn parsed<T: FromStr>(row: &PgRow, column: &'static str) -> Result<T> {
     row.try_get::<&str, _>(column)?.parse().map_err(|_| Failure::corrupt(column))
 }
 
-/// A message. What serde says of a broken one is left out: it can quote it.
+/// Reads a message. serde's error is omitted, because it can quote the message.
 pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &'static str) -> Result<T> {
     serde_json::from_str(row.try_get(column)?).map_err(|_| Failure::corrupt(column))
 }
 
-/// A record of this program's, with what another version put there.
-pub(super) fn record<T: Carries>(row: &PgRow, column: &'static str) -> Result<T> {
-    carried::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
+/// Reads a record of this program, including fields that only another version knows.
+pub(super) fn record<T: PreservesUnknownFields>(row: &PgRow, column: &'static str) -> Result<T> {
+    unknown_fields::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
 }
 
-/// A record of this program's as text.
-pub(super) fn record_text(record: &impl Carries) -> Result<String> {
-    carried::write(record).ok_or_else(|| Failure::corrupt("record (it was to be written)"))
+/// Serializes a record of this program.
+pub(super) fn record_text(record: &impl PreservesUnknownFields) -> Result<String> {
+    unknown_fields::write(record).ok_or_else(|| Failure::unserializable("record"))
 }
 
 fn date(row: &PgRow, column: &'static str) -> Result<Option<Date>> {
@@ -166,7 +166,7 @@ pub(super) fn moment_if_any(row: &PgRow, column: &'static str) -> Result<Option<
     Ok(row.try_get::<Option<Moment>, _>(column)?.map(|moment| moment.0))
 }
 
-/// A message as text.
+/// Serializes a message.
 pub(super) fn text(message: &impl Serialize) -> Result<String> {
-    serde_json::to_string(message).map_err(|_| Failure::corrupt("message (it was to be written)"))
+    serde_json::to_string(message).map_err(|_| Failure::unserializable("message"))
 }

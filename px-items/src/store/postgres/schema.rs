@@ -1,8 +1,8 @@
-//! The schema: bringing it up to date, and working beside another version of this program.
+//! Schema migrations, and compatibility with other versions of this program.
 //!
-//! From 0.1.0 on a migration either adds (the previous version goes on working) or takes away what
-//! the previous version no longer uses. The table `compatibility` names the newest migration that
-//! a program must know; a program that is older says so and stops.
+//! From 0.1.0 on a migration either adds something, so that the previous version continues to work,
+//! or removes something that the previous version no longer uses. The table `compatibility` names
+//! the newest migration that a program must know. An older program refuses to start with an error.
 
 use super::failure::Failure;
 use crate::store::{Result, StoreError, StoreErrorKind};
@@ -14,14 +14,14 @@ use sqlx::{
 };
 use std::sync::LazyLock;
 
-/// The migrations. Those of later versions are not missed.
+/// The migrations. Applied migrations of later versions are ignored.
 pub(crate) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("migrations/postgres");
     migrator.set_ignore_missing(true);
     migrator
 });
 
-/// Brings the schema up to date, on a connection of its own, and checks whose database it is.
+/// Migrates the schema on a separate connection, and checks the environment of the database.
 pub(super) async fn migrate(options: &PgConnectOptions, environment: &Environment) -> Result<()> {
     let mut db = options.connect().await.map_err(Failure::from)?;
     MIGRATOR.run(&mut db).await.map_err(refused)?;
@@ -32,13 +32,13 @@ pub(super) async fn migrate(options: &PgConnectOptions, environment: &Environmen
         return Err(StoreError::newer_schema(known, oldest));
     }
     let owner = owner(&mut db, environment).await.map_err(Failure::from)?;
-    // What the server still says does not matter.
+    // Errors while closing do not matter.
     let _ = db.close().await;
     StoreError::check_environment(&owner, environment)
 }
 
-/// The environment that the database belongs to. Of two programs that open it at once for the
-/// first time, one decides.
+/// Returns the environment that the database belongs to. If two programs open it for the first time
+/// at the same time, one of them decides.
 async fn owner(db: &mut PgConnection, environment: &Environment) -> sqlx::Result<String> {
     let sql = "UPDATE compatibility SET environment = $1 WHERE environment IS NULL";
     sqlx::query(sql).bind(environment.as_str()).execute(&mut *db).await?;
@@ -50,7 +50,7 @@ fn refused(error: MigrateError) -> StoreError {
         MigrateError::VersionMismatch(version) => StoreError::other_schema(version),
         MigrateError::Execute(error) => Failure::from(error).into(),
         error => {
-            let what = "the schema of the database cannot be brought up to date";
+            let what = "the schema of the database cannot be migrated";
             StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
         }
     }

@@ -1,4 +1,4 @@
-//! What is sealed at rest: bound to the row that it belongs to, so that it opens nowhere else.
+//! Sealed values. Each is bound to its row, so that it cannot be opened elsewhere.
 
 use super::failure::{Failure, Result};
 use crate::{
@@ -9,12 +9,12 @@ use px_types::ItemId;
 use sqlx::{Row as _, postgres::PgRow};
 use zeroize::Zeroizing;
 
-/// What the body of a webhook is bound to.
+/// Returns the name that the body of a webhook is bound to.
 pub(super) fn of_outbox(item: &ItemId) -> String {
     format!("outbox/{item}")
 }
 
-/// What a ticket is bound to.
+/// Returns the name that a ticket is bound to.
 pub(super) fn of_ticket(digest: &TicketDigest) -> String {
     let hex = digest.0.iter().map(|byte| format!("{byte:02x}"));
     format!("ticket/{}", hex.collect::<String>())
@@ -24,7 +24,7 @@ pub(super) fn seal(vault: &dyn Envelope, plain: &[u8], bound_to: &str) -> Result
     vault.seal(plain, bound_to).map_err(locked)
 }
 
-/// Opens the `key_id` and `sealed` of a row.
+/// Opens the columns `key_id` and `sealed` of a row.
 pub(super) fn open(
     vault: &dyn Envelope,
     row: &PgRow,

@@ -1,4 +1,4 @@
-//! One-time tokens.
+//! Tickets.
 
 use super::{
     PostgresStore,
@@ -30,11 +30,11 @@ DELETE FROM tickets WHERE digest IN (
     FOR UPDATE SKIP LOCKED
 )";
 
-/// Names a ticket at a moment.
+/// The digest and kind of a ticket, and the present time.
 type Name<'a> = (&'a TicketDigest, TicketKind, DateTime<Utc>);
 
 impl PostgresStore {
-    pub(super) async fn keep_ticket(&self, db: &mut PgConnection, ticket: &Ticket) -> Result<()> {
+    pub(super) async fn save_ticket(&self, db: &mut PgConnection, ticket: &Ticket) -> Result<()> {
         put(db, &*self.options.vault, ticket).await
     }
 
@@ -52,7 +52,7 @@ impl PostgresStore {
         name: Name<'_>,
     ) -> Result<Option<Ticket>> {
         let mut tx = db.begin().await?;
-        // One that cannot be opened is not taken.
+        // A ticket that cannot be opened is not taken.
         let taken = self.find_ticket(&mut *tx, TAKE, name).await?;
         tx.commit().await?;
         Ok(taken)
@@ -82,9 +82,9 @@ impl PostgresStore {
         let Some(ticket) = self.find_ticket(&mut *tx, TAKE, name).await? else { return Ok(None) };
         let grant = serde_json::from_slice::<PublicGrant>(&ticket.payload);
         let grant = grant.map_err(|_| Failure::corrupt("ticket"))?;
-        // What is not committed is not taken.
+        // Without a commit the ticket is not taken.
         if grant.application_id != *application
-            || !links::give(&mut tx, &grant.item_id, Some(application), new).await?
+            || !links::set_access(&mut tx, &grant.item_id, Some(application), new).await?
         {
             return Ok(None);
         }
@@ -103,7 +103,7 @@ impl PostgresStore {
     }
 }
 
-/// Keeps a ticket, in the place of one of the same token.
+/// Stores a ticket. It replaces a ticket of the same token.
 pub(super) async fn put(
     tx: &mut PgConnection,
     vault: &dyn Envelope,

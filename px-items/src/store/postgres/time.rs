@@ -1,7 +1,7 @@
-//! Moments and dates as PostgreSQL has them.
+//! Times and dates in PostgreSQL's format.
 //!
-//! sqlx knows chrono's types too, but asks for chrono's clock with them, and no clock of the
-//! machine belongs into this crate.
+//! sqlx supports chrono's types, too, but then enables chrono's clock, and this crate must not use
+//! the machine's clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::Date;
@@ -14,11 +14,11 @@ use sqlx::{
     },
 };
 
-/// The numbers of the types, which are PostgreSQL's for ever.
+/// Object ids of the types. They never change in PostgreSQL.
 const TIMESTAMPTZ: (u32, u32) = (1184, 1185);
 const DATE: (u32, u32) = (1082, 1182);
 
-/// A `timestamptz`: microseconds. What is finer is cut off.
+/// A `timestamptz`: microseconds, truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub(super) DateTime<Utc>);
 
@@ -26,13 +26,13 @@ pub(super) struct Moment(pub(super) DateTime<Utc>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Day(pub(super) Date);
 
-/// PostgreSQL counts from the beginning of 2000.
+/// Returns the origin of PostgreSQL's times: the beginning of 2000.
 fn epoch() -> Result<Date, BoxDynError> {
-    Date::from_ymd(2000, 1, 1).ok_or_else(|| "no such date".into())
+    Date::from_ymd(2000, 1, 1).ok_or_else(|| "the date does not exist".into())
 }
 
 fn epoch_moment() -> Result<DateTime<Utc>, BoxDynError> {
-    let midnight = epoch()?.naive().and_hms_opt(0, 0, 0).ok_or("no such time")?;
+    let midnight = epoch()?.naive().and_hms_opt(0, 0, 0).ok_or("the time does not exist")?;
     Ok(midnight.and_utc())
 }
 
@@ -66,7 +66,7 @@ impl Decode<'_, Postgres> for Moment {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let micros: i64 = binary(value)?;
         let moment = epoch_moment()?.checked_add_signed(TimeDelta::microseconds(micros));
-        moment.map(Self).ok_or_else(|| "a moment beyond what can be written".into())
+        moment.map(Self).ok_or_else(|| "a time is out of range".into())
     }
 }
 
@@ -85,12 +85,12 @@ impl Decode<'_, Postgres> for Day {
     }
 }
 
-/// Prepared statements, of which all that read dates are, answer in binary.
+/// Decodes a binary value. All dates are read by prepared statements, which return binary values.
 fn binary<'r, T: Decode<'r, Postgres>>(
     value: <Postgres as Database>::ValueRef<'r>,
 ) -> Result<T, BoxDynError> {
     match value.format() {
         PgValueFormat::Binary => T::decode(value),
-        PgValueFormat::Text => Err("a date came as text".into()),
+        PgValueFormat::Text => Err("a date was sent as text".into()),
     }
 }

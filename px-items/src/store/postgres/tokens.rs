@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     store::{
-        LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
+        LostTokens, NewLink, RevocationDecision, RevocationStart, StoreError,
         digests::{DigestKey, KEY_NAME, MAX_TRIES, TokenDigests, key_name},
     },
     vault::{Envelope, Sealed},
@@ -39,7 +39,7 @@ impl PostgresStore {
         let sealed = seal(&*self.options.vault, item, tokens)?;
         let key = self.digest_key(db).await?;
         let mut tx = db.begin().await?;
-        // The Item's row first, as every change of an Item does.
+        // The Item's row comes first, as in every change of an Item.
         let sql = "UPDATE items SET cycle_tokens = false, refresh_begun_at = NULL \
                    WHERE item_id = $1 RETURNING institution_id";
         let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
@@ -59,15 +59,16 @@ impl PostgresStore {
         Ok(true)
     }
 
-    pub(super) async fn note_refresh(
+    pub(super) async fn record_refresh(
         &self,
         db: &mut PgConnection,
         item: &ItemId,
         version: u64,
         begun_at: Option<DateTime<Utc>>,
     ) -> Result<bool> {
-        // With $3 the earlier time stays; without it there is none. If a link commits while this
-        // waits for the row, the record may name its tokens: that costs one refresh of them.
+        // With $3 an earlier time stays; without it the record is deleted. If a link commits while
+        // this waits for the row, the record may refer to its tokens; the only consequence is one
+        // additional refresh.
         let sql = "UPDATE items SET refresh_begun_at = \
                    CASE WHEN $3::timestamptz IS NULL THEN NULL ELSE coalesce(refresh_begun_at, $3) \
                    END WHERE item_id = $1 AND EXISTS (SELECT 1 FROM tokens \
@@ -77,7 +78,7 @@ impl PostgresStore {
         Ok(query.execute(&mut *db).await?.rows_affected() > 0)
     }
 
-    /// The key of the digests of tokens, which is drawn when it is needed first.
+    /// Returns the key of the token digests, which is created when it is first needed.
     pub(super) async fn digest_key(&self, db: &mut PgConnection) -> Result<&DigestKey> {
         self.digest_key.get_or_try_init(|| self.load_digest_key(db)).await
     }
@@ -101,7 +102,7 @@ impl PostgresStore {
             }
             let name = key_name(rows.len());
             let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), &name)?;
-            // Another machine may be first; then its key is read.
+            // If another machine was faster, its key is used.
             let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES ($1, $2, $3) \
                        ON CONFLICT DO NOTHING";
             let query = sqlx::query(sql).bind(name).bind(sealed.key_id).bind(sealed.bytes);
@@ -113,14 +114,16 @@ impl PostgresStore {
         &self,
         db: &mut PgConnection,
         start: RevocationStart<'_>,
-    ) -> Result<MayRevoke> {
+    ) -> Result<RevocationDecision> {
         let revocation = start.revocation;
         let mut tx = db.begin().await?;
         let sql = "SELECT access_mac, refresh_mac FROM revocations \
                    WHERE item_id = $1 AND id = $2 AND attempt = $3 FOR UPDATE";
         let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
         let query = query.bind(i32::try_from(revocation.attempt).unwrap_or(i32::MAX));
-        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(MayRevoke::Gone) };
+        let Some(row) = query.fetch_optional(&mut *tx).await? else {
+            return Ok(RevocationDecision::Gone);
+        };
         // A link that brings one of these tokens waits for the lock of the row that is held here.
         let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE access_mac = $1) \
                    OR EXISTS (SELECT 1 FROM tokens WHERE refresh_mac = $2) \
@@ -148,7 +151,7 @@ impl PostgresStore {
             query.execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(if in_use { MayRevoke::InUse } else { MayRevoke::Yes })
+        Ok(if in_use { RevocationDecision::InUse } else { RevocationDecision::Yes })
     }
 
     pub(super) async fn queue_lost(
@@ -165,16 +168,16 @@ impl PostgresStore {
         if linked.is_some_and(|linked| linked.unsigned_abs() <= lost.version) {
             return Ok(false);
         }
-        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
-        revoke(&mut tx, &*self.options.vault, place, (&lost.tokens, &digests), lost.now).await?;
+        let ids = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        revoke(&mut tx, &*self.options.vault, ids, (&lost.tokens, &digests), lost.now).await?;
         tx.commit().await?;
         Ok(true)
     }
 }
 
-/// A link that brings tokens of a waiting revocation takes it out. One that is on the wire ends the
-/// link, which may try again.
-pub(super) async fn take_out(
+/// Deletes queued revocations of the tokens that a link brings. If one is being sent, the link
+/// fails and can be retried.
+pub(super) async fn cancel_revocations(
     tx: &mut PgConnection,
     new: &NewLink,
     digests: &TokenDigests,
@@ -203,7 +206,7 @@ pub(super) async fn take_out(
     Ok(())
 }
 
-/// The tokens of an Item and their version; `None` when there are none.
+/// Returns the tokens of an Item and their version, or `None` if it has none.
 pub(super) async fn stored(
     executor: impl PgExecutor<'_>,
     vault: &dyn Envelope,
@@ -216,8 +219,8 @@ pub(super) async fn stored(
     Ok(Some((open(vault, item, &row)?, row.try_get::<i64, _>("version")?.unsigned_abs())))
 }
 
-/// Lets the tokens of an Item that is removed wait to be revoked, sealed as they are: their key
-/// need not be here.
+/// Queues the tokens of a removed Item for revocation. They stay sealed as they are, so their key
+/// is not needed here.
 pub(super) async fn revoke_stored(
     tx: &mut PgConnection,
     (item, institution, user): (&ItemId, &InstitutionId, &UserId),
@@ -232,7 +235,7 @@ pub(super) async fn revoke_stored(
     Ok(())
 }
 
-/// Puts new tokens in the place of whatever there is.
+/// Stores new tokens in place of the present ones.
 pub(super) async fn put(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
@@ -252,7 +255,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Lets tokens wait to be revoked.
+/// Queues tokens for revocation.
 pub(super) async fn revoke(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
@@ -273,11 +276,11 @@ pub(super) async fn revoke(
 
 fn seal(vault: &dyn Envelope, item: &ItemId, tokens: &TokenSet) -> Result<Sealed> {
     let plain = serde_json::to_vec(tokens).map(Zeroizing::new);
-    let plain = plain.map_err(|_| Failure::corrupt("token set (it was to be written)"))?;
+    let plain = plain.map_err(|_| Failure::unserializable("token set"))?;
     sealed::seal(vault, &plain, item.as_str())
 }
 
-/// Opens the tokens of a row with `key_id` and `sealed`.
+/// Opens the tokens of a row with the columns `key_id` and `sealed`.
 pub(super) fn open(vault: &dyn Envelope, item: &ItemId, row: &PgRow) -> Result<TokenSet> {
     let plain = sealed::open(vault, row, item.as_str())?;
     serde_json::from_slice(&plain).map_err(|_| Failure::corrupt("token set"))

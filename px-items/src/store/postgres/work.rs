@@ -1,4 +1,4 @@
-//! Claims, leases, and what a worker reads before it commits.
+//! Claims, leases, and reads of a worker before its commit.
 
 use super::{
     PostgresStore,
@@ -18,8 +18,8 @@ use px_types::{ItemId, TransactionId};
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeSet;
 
-/// Takes due Items that nobody else is taking at this moment. It never waits for a lock, so it
-/// has no part in any deadlock. Items in a state that this version does not know are deferred.
+/// Claims due Items that no other transaction is claiming. It never waits for a lock, so it cannot
+/// be part of a deadlock. Items in a state that this version does not know are deferred.
 pub(super) const CLAIM: &str = "
 WITH due AS (
     SELECT item_id, wake_at AS since, leased_until IS NOT NULL AS took_over, state
@@ -37,7 +37,7 @@ FROM due LEFT JOIN unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = due.item_id
 RETURNING i.item_id, due.since, due.took_over, move.after IS NOT NULL AS is_taken";
 
-/// The same for refreshes whose worker stopped, due or not, in states that this version knows.
+/// Claims Items with an interrupted token refresh, due or not, in states that this version knows.
 pub(super) const CLAIM_REFRESHES: &str = "
 WITH due AS (
     SELECT item_id, refresh_begun_at AS since, leased_until IS NOT NULL AS took_over
@@ -63,14 +63,13 @@ FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = due.item_id AND i.state = move.before
 RETURNING i.item_id, due.took_over";
 
-/// Claimed Items as they are. By the fence, so that one which lost its lease in between is not
-/// taken for held.
+/// Reads claimed Items. The fencing token excludes an Item that lost its lease in between.
 const CLAIMED: &str = concat!(
     "SELECT ",
     item_columns!(),
     " FROM items i JOIN unnest($1::text[]) WITH ORDINALITY \
-      AS taken (item_id, place) ON i.item_id = taken.item_id \
-      WHERE i.fence = $2 ORDER BY taken.place"
+      AS taken (item_id, context) ON i.item_id = taken.item_id \
+      WHERE i.fence = $2 ORDER BY taken.context"
 );
 
 const HAND_BACK: &str = "
@@ -85,12 +84,12 @@ UPDATE items i SET state = move.after, leased_until = NULL, due_at = held.due_at
 FROM held, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = held.item_id AND i.state = move.before";
 
-/// `$2` is the moment before which a refresh must have begun.
+/// `$2` is the time before which the refresh must have begun.
 const FORGET_REFRESHES: &str = "
 UPDATE items SET refresh_begun_at = NULL WHERE item_id = ANY ($1) AND refresh_begun_at <= $2";
 
-/// Each way by its own index: the dates of a window, the Item's own ids, and the few partner's
-/// ids that are others.
+/// Each branch uses its own index: the dates of a window, the Item's own ids, and the few ids of
+/// the partner that differ from them.
 const KNOWN: &str = concat!(
     "SELECT ",
     known_columns!(),
@@ -116,10 +115,10 @@ impl PostgresStore {
         while taken.len() < limit {
             let wanted = limit - taken.len();
             let times = (now, lease_until);
-            let (found, mut records) = self.take_some(db, statement, times, wanted).await?;
+            let (found, mut records) = self.claim_batch(db, statement, times, wanted).await?;
             let all_read = records.len() == found;
             taken.append(&mut records);
-            // Due Items that cannot be read are deferred, so the next round has others before it.
+            // Due Items that cannot be read were deferred, so the next iteration finds others.
             if found < wanted || all_read || statement != CLAIM {
                 break;
             }
@@ -127,9 +126,9 @@ impl PostgresStore {
         Ok(taken)
     }
 
-    /// Takes as many as there are due, up to a limit: how many that were, and those that this
+    /// Claims due Items up to a limit. Returns the number of those found, and the records that this
     /// version can read.
-    async fn take_some(
+    async fn claim_batch(
         &self,
         db: &mut PgConnection,
         statement: &'static str,
@@ -153,12 +152,12 @@ impl PostgresStore {
             let item: String = row.try_get("item_id")?;
             if row.try_get("is_taken")? {
                 let took_over = row.try_get("took_over")?;
-                taken.push((row::moment(row, "since")?, Taken { item, took_over }));
+                taken.push((row::moment(row, "since")?, ClaimedItem { item, took_over }));
             } else {
                 row::unreadable("item", &item, "the state is not known to this version");
             }
         }
-        // An UPDATE answers in no order.
+        // An UPDATE returns its rows in no order.
         taken.sort_unstable();
         let items = taken.into_iter().map(|(_, taken)| taken).collect();
         let (records, unreadable) = self.claimed(db, items, fence, now + UNREADABLE_RETRY).await?;
@@ -189,17 +188,19 @@ impl PostgresStore {
             .fetch_optional(&mut *db)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let taken = Taken { item: row.try_get("item_id")?, took_over: row.try_get("took_over")? };
+        let taken =
+            ClaimedItem { item: row.try_get("item_id")?, took_over: row.try_get("took_over")? };
         let claimed = self.claimed(db, vec![taken], fence, now + UNREADABLE_RETRY).await?;
         claimed.0.into_iter().next().transpose()
     }
 
-    /// Reads what was claimed in a statement of its own: one that waited for a lock or passed one
-    /// over sees other tables as they were before. Those that cannot be read are given back and named.
+    /// Reads claimed Items in a separate statement, because a statement that waited for a lock, or
+    /// skipped one, sees an older version of other tables. Items that cannot be read are given
+    /// back, and their ids are returned.
     async fn claimed(
         &self,
         db: &mut PgConnection,
-        taken: Vec<Taken>,
+        taken: Vec<ClaimedItem>,
         fence: Fence,
         retry_at: DateTime<Utc>,
     ) -> Result<(Vec<Result<ItemRecord>>, Vec<String>)> {
@@ -290,15 +291,15 @@ impl PostgresStore {
     }
 }
 
-/// An Item that a claim took.
+/// An Item that a statement claimed.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Taken {
+struct ClaimedItem {
     item: String,
     took_over: bool,
 }
 
-/// The moves of an event, for a statement that moves many Items: what is before, what after.
-/// The state machine decides them, not SQL.
+/// Returns the state transitions of an event, as the states before and after. The state machine
+/// decides them, not SQL.
 pub(super) fn moves(event: Event) -> (Vec<&'static str>, Vec<&'static str>) {
     let all = State::ALL.into_iter();
     all.filter_map(|from| Some((from.as_str(), step(from, event).ok()?.0.as_str()))).unzip()

@@ -1,21 +1,21 @@
-//! Waiting webhooks of one Item, application and code become one. Pure.
+//! Merging of queued webhooks of one Item, application and code.
 //!
-//! A webhook is a hint to read, so the latest is enough, as long as nothing that it counts or names
-//! is lost. One that was sent before stays as it is: its receiver may have acted on it.
+//! A webhook is a hint to read, so the latest is enough as long as no count and no id is lost. A
+//! webhook that was sent before is not changed, because its receiver may have acted on it.
 
-use super::{Waiting, written};
+use super::{OutboxEntry, to_json};
 use crate::store::Result;
 use px_types::{
     ApplicationId, ItemId,
     webhook::{NewTransactions, RemovedTransactions, Webhook, WebhookEvent},
 };
 
-/// Maximum number of transactions that a united `TRANSACTIONS_REMOVED` names.
+/// Maximum number of transactions that a merged `TRANSACTIONS_REMOVED` names.
 const MAX_REMOVED: usize = 2_000;
 
-/// A webhook in the outbox to an application, never sent and not being sent, without a token.
+/// A webhook to an application that was never sent, is not being sent, and contains no token.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Unsent {
+pub(in crate::store) struct UnsentWebhook {
     pub(in crate::store) id: i64,
     pub(in crate::store) item_id: ItemId,
     pub(in crate::store) application_id: ApplicationId,
@@ -23,61 +23,65 @@ pub(in crate::store) struct Unsent {
     pub(in crate::store) body: String,
 }
 
-/// What is written to the outbox.
-pub(in crate::store) struct Coalesced<'i> {
-    /// Unsent webhooks with another body.
-    pub(in crate::store) rewritten: Vec<Unsent>,
-    /// Webhooks that are new.
-    pub(in crate::store) added: Vec<(&'i ItemId, Waiting)>,
+/// The changes of the outbox.
+pub(in crate::store) struct CoalescedWebhooks<'i> {
+    /// Unsent webhooks with a new body.
+    pub(in crate::store) rewritten: Vec<UnsentWebhook>,
+    /// New webhooks.
+    pub(in crate::store) added: Vec<(&'i ItemId, OutboxEntry)>,
 }
 
-/// Unites webhooks with those that wait, where both go to the same address.
+/// Merges new webhooks with unsent ones to the same address.
 pub(in crate::store) fn coalesce<'i>(
-    mut unsent: Vec<Unsent>,
-    told: impl IntoIterator<Item = (&'i ItemId, Waiting)>,
-) -> Result<Coalesced<'i>> {
+    mut unsent: Vec<UnsentWebhook>,
+    entries: impl IntoIterator<Item = (&'i ItemId, OutboxEntry)>,
+) -> Result<CoalescedWebhooks<'i>> {
     unsent.sort_unstable_by_key(|one| one.id);
     let mut rewritten = vec![false; unsent.len()];
     let mut added = Vec::new();
-    for (item, waiting) in told {
-        match unite(&unsent, item, &waiting)? {
+    for (item, entry) in entries {
+        match merge_into(&unsent, item, &entry)? {
             Some((index, body)) => {
                 unsent[index].body = body;
                 rewritten[index] = true;
             }
-            None => added.push((item, waiting)),
+            None => added.push((item, entry)),
         }
     }
     let rewritten = unsent.into_iter().zip(rewritten).filter(|(_, is_rewritten)| *is_rewritten);
-    Ok(Coalesced { rewritten: rewritten.map(|(unsent, _)| unsent).collect(), added })
+    Ok(CoalescedWebhooks { rewritten: rewritten.map(|(unsent, _)| unsent).collect(), added })
 }
 
-/// Which unsent webhook takes a new one in, and its body then.
-fn unite(unsent: &[Unsent], item: &ItemId, new: &Waiting) -> Result<Option<(usize, String)>> {
+/// Returns the index of the unsent webhook that a new one is merged into, and its new body.
+fn merge_into(
+    unsent: &[UnsentWebhook],
+    item: &ItemId,
+    new: &OutboxEntry,
+) -> Result<Option<(usize, String)>> {
     let Some(url) = new.coalesces_at() else { return Ok(None) };
     let Ok(new_webhook) = px_types::decode::<Webhook>(new.body.as_bytes()) else {
         return Ok(None);
     };
-    let same = |one: &Unsent| {
+    let same = |one: &UnsentWebhook| {
         one.item_id == *item && one.application_id == new.application_id && one.url == url
     };
     for (index, earlier) in unsent.iter().enumerate().rev().filter(|(_, one)| same(one)) {
         let Ok(webhook) = px_types::decode::<Webhook>(earlier.body.as_bytes()) else { continue };
-        if let Some(event) = united(&webhook.event, &new_webhook.event) {
-            let mut united = new_webhook;
-            united.event = event;
-            return Ok(Some((index, written(&united)?)));
+        if let Some(event) = merged_event(&webhook.event, &new_webhook.event) {
+            let mut merged = new_webhook;
+            merged.event = event;
+            return Ok(Some((index, to_json(&merged)?)));
         }
         if is_health(&webhook.event) && is_health(&new_webhook.event) {
-            // An error, a repair and an error again stay in this order.
+            // The order of an error, a repair and another error must be preserved.
             return Ok(None);
         }
     }
     Ok(None)
 }
 
-/// Returns the one event in place of two of the same code, or `None` if both must be sent.
-fn united(earlier: &WebhookEvent, new: &WebhookEvent) -> Option<WebhookEvent> {
+/// Returns one event in place of two of the same code, or `None` if both must be sent.
+fn merged_event(earlier: &WebhookEvent, new: &WebhookEvent) -> Option<WebhookEvent> {
     use WebhookEvent as E;
     Some(match (earlier, new) {
         (E::InitialUpdate(earlier), E::InitialUpdate(new)) => E::InitialUpdate(sum(earlier, new)),
@@ -135,12 +139,12 @@ mod tests {
         ItemId::new("i").unwrap()
     }
 
-    fn waiting(event: WebhookEvent) -> Waiting {
+    fn entry(event: WebhookEvent) -> OutboxEntry {
         let webhook = Webhook::new(item(), Environment::Sandbox, event);
-        Waiting {
+        OutboxEntry {
             application_id: ApplicationId::new("app").unwrap(),
             to: Destination::Url("https://app.example/".to_owned()),
-            body: written(&webhook).unwrap(),
+            body: to_json(&webhook).unwrap(),
             secret: false,
         }
     }
@@ -159,29 +163,29 @@ mod tests {
         WebhookEvent::TransactionsRemoved(RemovedTransactions::new(ids))
     }
 
-    /// An outbox in which everything waits; of those with a token, their number.
+    /// An outbox of unsent webhooks, and the number of those with a token.
     #[derive(Default)]
-    struct Outbox(Vec<Unsent>, usize);
+    struct Outbox(Vec<UnsentWebhook>, usize);
 
     impl Outbox {
-        fn put(&mut self, waiting: Waiting) {
+        fn put(&mut self, entry: OutboxEntry) {
             let item = item();
-            let Coalesced { rewritten, added } =
-                coalesce(self.0.clone(), [(&item, waiting)]).unwrap();
+            let CoalescedWebhooks { rewritten, added } =
+                coalesce(self.0.clone(), [(&item, entry)]).unwrap();
             for one in rewritten {
                 let index = self.0.iter().position(|known| known.id == one.id).unwrap();
                 self.0[index] = one;
             }
-            for (item, waiting) in added {
-                // The stores do not hand out one with a token as unsent.
-                if waiting.secret {
+            for (item, entry) in added {
+                // Stores never return a webhook with a token as unsent.
+                if entry.secret {
                     self.1 += 1;
                     continue;
                 }
                 let id = i64::try_from(self.0.len()).unwrap();
-                let url = waiting.to.url().unwrap_or_default().to_owned();
-                let (item_id, application_id) = (item.clone(), waiting.application_id);
-                self.0.push(Unsent { id, item_id, application_id, url, body: waiting.body });
+                let url = entry.to.url().unwrap_or_default().to_owned();
+                let (item_id, application_id) = (item.clone(), entry.application_id);
+                self.0.push(UnsentWebhook { id, item_id, application_id, url, body: entry.body });
             }
         }
 
@@ -202,7 +206,7 @@ mod tests {
             removed(&["b", "c"]),
             WebhookEvent::SyncUpdatesAvailable(SyncUpdates::new(true, true)),
         ] {
-            outbox.put(waiting(event));
+            outbox.put(entry(event));
         }
         assert_eq!(
             outbox.events(),
@@ -218,7 +222,7 @@ mod tests {
     fn an_error_after_a_repair_comes_after_it() {
         let mut outbox = Outbox::default();
         for event in [fault(), fault(), WebhookEvent::LoginRepaired, added(1), fault(), fault()] {
-            outbox.put(waiting(event));
+            outbox.put(entry(event));
         }
         let expected = [fault(), WebhookEvent::LoginRepaired, added(1), fault()];
         assert_eq!(outbox.events(), expected);
@@ -230,13 +234,13 @@ mod tests {
         let other = ApplicationId::new("other").unwrap();
         let partner = Destination::Partner(InstitutionId::new("ins").unwrap());
         let elsewhere = Destination::Url("https://app.example/new".to_owned());
-        let plain = waiting(added(1));
+        let plain = entry(added(1));
         for one in [
-            Waiting { application_id: other, ..plain.clone() },
-            Waiting { to: elsewhere, ..plain.clone() },
-            Waiting { secret: true, ..plain.clone() },
-            Waiting { to: partner, ..plain.clone() },
-            waiting(WebhookEvent::HistoricalUpdate(NewTransactions::new(1_u64))),
+            OutboxEntry { application_id: other, ..plain.clone() },
+            OutboxEntry { to: elsewhere, ..plain.clone() },
+            OutboxEntry { secret: true, ..plain.clone() },
+            OutboxEntry { to: partner, ..plain.clone() },
+            entry(WebhookEvent::HistoricalUpdate(NewTransactions::new(1_u64))),
             plain,
         ] {
             outbox.put(one);
@@ -245,9 +249,9 @@ mod tests {
         let many: Vec<_> = (0..MAX_REMOVED).map(|n| n.to_string()).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         let mut outbox = Outbox::default();
-        outbox.put(waiting(removed(&many)));
-        outbox.put(waiting(removed(&["one more"])));
-        assert_eq!(outbox.0.len(), 2, "a body stays small");
+        outbox.put(entry(removed(&many)));
+        outbox.put(entry(removed(&["one more"])));
+        assert_eq!(outbox.0.len(), 2, "the size of a body is limited");
     }
 
     proptest! {
@@ -258,8 +262,8 @@ mod tests {
             let mut outbox = Outbox::default();
             let (mut count, mut gone) = (0, std::collections::BTreeSet::new());
             for (new, ids) in &all {
-                outbox.put(waiting(added(*new)));
-                outbox.put(waiting(removed(&ids.iter().map(String::as_str).collect::<Vec<_>>())));
+                outbox.put(entry(added(*new)));
+                outbox.put(entry(removed(&ids.iter().map(String::as_str).collect::<Vec<_>>())));
                 count += new;
                 gone.extend(ids.iter().cloned());
             }

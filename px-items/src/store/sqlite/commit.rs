@@ -1,23 +1,25 @@
-//! A commit: all of it in one transaction, and a statement for each kind of row, not for each row.
+//! Commits: one transaction, with one statement for each kind of row.
 
 use super::{
-    SqliteStore, queues, review,
+    SqliteStore,
+    group_commit::JobSize,
+    queues, review,
     row::{self, Failure, Result, days, hex, micros},
-    shared::Size,
 };
 use crate::{
     connection::Connection,
     merge::AccountStanding,
-    store::{AccountsWrite, Commit, StoreError, StoreErrorKind, StoreOptions, Then, rules},
+    store::{AccountsWrite, Commit, LeaseOutcome, StoreError, StoreErrorKind, StoreOptions, rules},
 };
 use futures_util::FutureExt as _;
 use px_types::{AccountId, ItemId, TransactionId};
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
 use std::collections::BTreeMap;
 
-/// The Item's row comes first: when the fence is not the present one, nothing follows.
-/// `?6`: the lease goes on until then. Else it ends: `?7` when the Item is due, `?8` not before,
-/// `?9` the notifications seen, `?10` whether it rests whatever was notified, `?11` now.
+/// Updates the Item's row. It comes first: if the fencing token is outdated, nothing else is
+/// written. With `?6` the lease continues until then. Otherwise it ends: `?7` is the due time, `?8`
+/// the earliest time of the next update, `?9` the number of notifications seen, `?10` whether the
+/// Item is not scheduled regardless of notifications, and `?11` the present time.
 pub(super) const ITEM: &str = "
 UPDATE items SET
     state = ?3,
@@ -58,7 +60,7 @@ INSERT INTO securities (item_id, security_id, body)
 SELECT ?1, key, value FROM json_each(?2) WHERE true
 ON CONFLICT (item_id, security_id) DO UPDATE SET body = excluded.body";
 
-/// With a bare `removed_at` SQLite would read through all dates of the Item.
+/// With a bare `removed_at` SQLite would scan all dates of the Item.
 pub(super) const REMOVE: &str = "
 UPDATE transactions SET removed_at = ?3, body = NULL, changed_seq = ?4
 WHERE item_id = ?1 AND transaction_id IN (SELECT value FROM json_each(?2))
@@ -86,19 +88,20 @@ ON CONFLICT (item_id, transaction_id) DO UPDATE SET
     read_at = excluded.read_at,
     body = excluded.body,
     removed_at = NULL,
-    -- One that was gone is added again.
+    -- A removed row is added again.
     added_seq = iif(removed_at IS NULL, added_seq, excluded.added_seq),
-    -- Another id of the partner's is no change of what applications read.
+    -- A change of the partner's id does not change what applications read.
     changed_seq = iif(removed_at IS NULL AND digest = excluded.digest, changed_seq,
         excluded.changed_seq)";
 
 impl SqliteStore {
     pub(super) async fn store(&self, commit: Commit) -> Result<()> {
-        // What can be made ready is, before the one writer is held.
+        // Rows are prepared before the only writer is occupied.
         let rows = Rows::of(&commit)?;
         let (size, options) = (rows.size(), self.options.clone());
-        let written =
-            self.line.write(&self.writer, size, move |tx| write(tx, options, commit, rows).boxed());
+        let written = self
+            .write_queue
+            .write(&self.writer, size, move |tx| write(tx, options, commit, rows).boxed());
         written.await
     }
 }
@@ -113,8 +116,8 @@ async fn write(
     let accounts = commit.accounts.as_ref().unwrap_or(&none);
     let seq = write_item(tx, &commit, rows.change()).await?;
     let item = &commit.item_id;
-    if accounts.is_taken_in() {
-        take_in(tx, item, accounts).await?;
+    if accounts.extends_connections() {
+        extend_connections(tx, item, accounts).await?;
     }
     write_accounts(tx, item, accounts).await?;
     write_securities(tx, &commit, accounts).await?;
@@ -123,26 +126,26 @@ async fn write(
     if let Some(version) = commit.refused_tokens {
         drop_tokens(tx, item, version).await?;
     }
-    if !commit.news.is_silent() {
+    if !commit.changes.is_empty() {
         let connections = connections(&mut *tx, item).await?;
-        let told = rules::compose(&commit.news, (item, &options.environment), &connections)?;
-        let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
-        queues::put(tx, &*options.vault, &told, commit.now).await?;
+        let entries = rules::compose(&commit.changes, (item, &options.environment), &connections)?;
+        let entries: Vec<_> = entries.into_iter().map(|webhook| (item, webhook)).collect();
+        queues::put(tx, &*options.vault, &entries, commit.now).await?;
     }
     Ok(())
 }
 
-/// Writes the Item's row; its number of changes from then on.
+/// Writes the Item's row. Returns its new number of changes.
 async fn write_item(tx: &mut SqliteConnection, commit: &Commit, changes: bool) -> Result<i64> {
-    let (lease, due_at, not_before, seen) = match commit.then {
-        Then::Keep { lease_until } => (Some(lease_until), None, None, 0),
-        Then::Release { due_at, not_before, seen } => (None, due_at, not_before, seen),
+    let (lease, due_at, not_before, seen) = match commit.lease {
+        LeaseOutcome::Keep { lease_until } => (Some(lease_until), None, None, 0),
+        LeaseOutcome::Release { due_at, not_before, seen } => (None, due_at, not_before, seen),
     };
     let row = sqlx::query(ITEM)
         .bind(commit.item_id.as_str())
         .bind(commit.fence.0)
         .bind(commit.state.as_str())
-        .bind(row::record_text(&commit.life)?)
+        .bind(row::record_text(&commit.sync_state)?)
         .bind(i64::from(changes))
         .bind(lease.map(micros))
         .bind(due_at.map(micros))
@@ -157,16 +160,20 @@ async fn write_item(tx: &mut SqliteConnection, commit: &Commit, changes: bool) -
     Ok(row.try_get("change_seq")?)
 }
 
-/// Stores what new accounts change in connections. That is judged by the accounts there were, so
-/// it comes before they are written.
-async fn take_in(tx: &mut SqliteConnection, item: &ItemId, accounts: &AccountsWrite) -> Result<()> {
+/// Updates the connections that new accounts affect. This depends on the earlier accounts, so it
+/// comes before the accounts are written.
+async fn extend_connections(
+    tx: &mut SqliteConnection,
+    item: &ItemId,
+    accounts: &AccountsWrite,
+) -> Result<()> {
     let sql = "SELECT account_id FROM accounts WHERE item_id = ?1 AND standing <> ?2";
     let query = sqlx::query(sql).bind(item.as_str()).bind(AccountStanding::Held.as_str());
     let rows = query.fetch_all(&mut *tx).await?;
     let present = rows.iter().map(|row| row::parsed(row, "account_id"));
     let present = present.collect::<Result<Vec<AccountId>>>()?;
     let mut connections = connections(&mut *tx, item).await?;
-    for connection in rules::take_in(&mut connections, accounts, &present) {
+    for connection in rules::extend_connections(&mut connections, accounts, &present) {
         write_connection(tx, item, &connection).await?;
     }
     Ok(())
@@ -213,11 +220,11 @@ async fn write_securities(
     Ok(())
 }
 
-/// So many transactions go in by one statement. While one runs, SQLite keeps the pages in memory
-/// that it would need to take it back.
+/// Number of transactions that one statement writes. While it runs, SQLite keeps in memory the
+/// pages that a rollback needs.
 const ROWS: usize = 500;
 
-/// Transactions as JSON arrays, in the order of their ids.
+/// Transactions as JSON arrays, ordered by id.
 struct Rows {
     written: Vec<String>,
     removed: Option<String>,
@@ -225,7 +232,7 @@ struct Rows {
 
 impl Rows {
     fn of(commit: &Commit) -> Result<Self> {
-        // An id counts once, the last time that it is named.
+        // If an id occurs several times, the last one counts.
         let merged = &commit.transactions;
         let writes: BTreeMap<&TransactionId, _> =
             merged.writes.iter().map(|write| (&write.known.id, write)).collect();
@@ -246,7 +253,7 @@ impl Rows {
                 row::text(&write.row)?,
             ));
         }
-        // What is removed and written is there.
+        // A transaction that is both removed and written exists afterwards.
         let removed = merged.removed.iter().map(|(_, id)| id);
         let removed: Vec<_> = removed.filter(|id| !writes.contains_key(id)).collect();
         let text = |empty: bool, text: Result<String>| (!empty).then_some(text).transpose();
@@ -256,8 +263,8 @@ impl Rows {
         })
     }
 
-    fn size(&self) -> Size {
-        if self.written.len() > 1 { Size::Large } else { Size::Small }
+    fn size(&self) -> JobSize {
+        if self.written.len() > 1 { JobSize::Large } else { JobSize::Small }
     }
 
     fn change(&self) -> bool {
@@ -278,8 +285,8 @@ impl Rows {
     }
 }
 
-/// The partner refused tokens of that version. When they are others by now, the user authorized
-/// again meanwhile, and nothing is lost.
+/// Deletes tokens of a version that the partner refused. Fails if the Item has other tokens,
+/// because then the user authorized again meanwhile.
 async fn drop_tokens(tx: &mut SqliteConnection, item: &ItemId, version: u64) -> Result<()> {
     let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
                access_mac = NULL, refresh_mac = NULL WHERE item_id = ?1 AND version = ?2";
@@ -294,7 +301,7 @@ async fn drop_tokens(tx: &mut SqliteConnection, item: &ItemId, version: u64) -> 
     Ok(())
 }
 
-/// The connections of an Item that this version can read, by application.
+/// Returns the connections of an Item that this version can read, ordered by application.
 pub(super) async fn connections(
     executor: impl SqliteExecutor<'_>,
     item: &ItemId,

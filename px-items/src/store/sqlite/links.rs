@@ -1,4 +1,4 @@
-//! Who is connected. What a link makes of an Item is decided in `rules`; here it is stored.
+//! Connections. `rules` decides the effects of a link; this module stores them.
 
 use super::{
     SqliteStore, commit, purge, queues,
@@ -8,14 +8,14 @@ use super::{
 use crate::{
     connection::Connection,
     item::State,
-    life::Life,
     merge::KnownAccount,
     store::{
-        AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink, StoreError,
-        StoreErrorKind, Unlinked,
+        AccessDigest, Changed, ConnectionChange, Disconnection, Linked, NewHolder, NewLink,
+        StoreError, StoreErrorKind, Unlinked,
         digests::DigestKey,
-        rules::{self, Joined, Place, Tell, Tokens},
+        rules::{self, HistoryNotice, ItemContext, JoinOutcome, TokenChoice},
     },
+    sync_state::SyncState,
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
@@ -23,12 +23,13 @@ use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, UserId, webhook:
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::BTreeMap;
 
-/// Tables with nothing but rows of Items; the Item's own row goes last.
+/// Deletes an Item's rows from the tables that contain nothing else. The Item's own row is deleted
+/// last.
 const DATA: [&str; 11] = [
     "DELETE FROM access WHERE item_id = ?1",
     "DELETE FROM connections WHERE item_id = ?1",
     "DELETE FROM tokens WHERE item_id = ?1",
-    // What its partner is to be told goes out all the same.
+    // Messages to the partner are sent even though the Item is removed.
     "DELETE FROM outbox WHERE item_id = ?1 AND institution_id IS NULL",
     "DELETE FROM activities WHERE item_id = ?1",
     "DELETE FROM reads WHERE item_id = ?1",
@@ -39,12 +40,12 @@ const DATA: [&str; 11] = [
     "DELETE FROM securities WHERE item_id = ?1",
 ];
 
-/// What a change has to know of an Item that is there.
+/// The data of an existing Item that a change depends on.
 struct Present {
     institution: InstitutionId,
     user: UserId,
     state: State,
-    life: Life,
+    sync_state: SyncState,
     epochs: u64,
     connections: Vec<Connection>,
     known: Vec<KnownAccount>,
@@ -56,7 +57,7 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         if let Some(tokens) = &new.tokens {
             let digests = key.of(&new.institution_id, tokens);
-            tokens::take_out(&mut tx, new, &digests).await?;
+            tokens::cancel_revocations(&mut tx, new, &digests).await?;
         }
         let linked = match find_key(&mut tx, new).await? {
             None => self.create(&mut tx, new, key).await?,
@@ -92,7 +93,7 @@ impl SqliteStore {
             .bind(new.user_id.as_str())
             .bind(micros(new.now))
             .bind(State::Created.as_str())
-            .bind(row::text(&Life::default())?)
+            .bind(row::text(&SyncState::default())?)
             .bind(i64::from(connection.is_some()))
             .bind(connection.as_ref().is_some_and(Connection::needs_transactions))
             .execute(&mut *tx)
@@ -103,16 +104,16 @@ impl SqliteStore {
         }
         let digests = key.of(&new.institution_id, tokens);
         tokens::put(tx, &*self.options.vault, item, (tokens, &digests)).await?;
-        let place = Place {
+        let context = ItemContext {
             item,
             institution: &new.institution_id,
             user: &new.user_id,
             known: &[],
             environment: &self.options.environment,
         };
-        let traces = rules::of_link(new, place, (connection.as_ref(), true))?;
-        self.leave_traces(tx, (item, false), traces, new.now).await?;
-        give_link(tx, item, new).await?;
+        let effects = rules::link_effects(new, context, (connection.as_ref(), true))?;
+        self.write_side_effects(tx, (item, false), effects, new.now).await?;
+        set_link_access(tx, item, new).await?;
         Ok(Linked::new(item.clone(), true, false))
     }
 
@@ -126,32 +127,33 @@ impl SqliteStore {
         let Some(present) = present(tx, item).await? else { return Err(Failure::corrupt("key")) };
         let listed = present.known.iter().filter(|known| known.is_present());
         let listed: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
-        let which = rules::which_tokens(present.state, new, &present.connections, &listed);
+        let which = rules::choose_tokens(present.state, new, &present.connections, &listed);
         if let Some(tokens) = &new.tokens {
-            self.choose_tokens(tx, (item, which), tokens, (new, key)).await?;
+            self.apply_token_choice(tx, (item, which), tokens, (new, key)).await?;
         }
         let connections = (present.connections.as_slice(), present.epochs);
-        let joined = rules::join(present.place(), connections, &present.known, new)?;
-        let link = (joined.connection.as_ref(), joined.fresh);
-        let traces = rules::of_link(new, present.at(item, &self.options.environment), link)?;
-        give_link(tx, item, new).await?;
-        self.join_as(tx, item, &joined, new.now).await?;
-        self.leave_traces(tx, (item, false), traces, new.now).await?;
+        let joined = rules::join(present.state_and_life(), connections, &present.known, new)?;
+        let link = (joined.connection.as_ref(), joined.is_new);
+        let effects =
+            rules::link_effects(new, present.context(item, &self.options.environment), link)?;
+        set_link_access(tx, item, new).await?;
+        self.store_join(tx, item, &joined, new.now).await?;
+        self.write_side_effects(tx, (item, false), effects, new.now).await?;
         Ok(Linked::new(item.clone(), false, joined.repaired))
     }
 
-    /// Stores the new tokens, or leaves the old ones; what is spent then is to be revoked.
-    async fn choose_tokens(
+    /// Stores the new tokens or keeps the old ones, and queues the unused ones for revocation.
+    async fn apply_token_choice(
         &self,
         tx: &mut SqliteConnection,
-        (item, which): (&ItemId, Tokens),
+        (item, which): (&ItemId, TokenChoice),
         tokens: &TokenSet,
         (new, key): (&NewLink, &DigestKey),
     ) -> Result<()> {
         let vault = &*self.options.vault;
         let old = match tokens::stored(&mut *tx, vault, item).await {
             Ok(old) => old.map(|(old, _)| old),
-            // Their key is lost. A user who authorizes again is not turned away for it.
+            // Their key is lost. This must not prevent a user from authorizing again.
             Err(Failure::Store(error)) if error.kind() == StoreErrorKind::Corrupt => {
                 row::unreadable("tokens", item, error);
                 None
@@ -159,24 +161,24 @@ impl SqliteStore {
             Err(failure) => return Err(failure),
         };
         let spent = match which {
-            Tokens::New => {
+            TokenChoice::New => {
                 let digests = key.of(&new.institution_id, tokens);
                 tokens::put(tx, vault, item, (tokens, &digests)).await?;
                 let sql =
                     "UPDATE items SET cycle_tokens = 0, refresh_begun_at = NULL WHERE item_id = ?1";
                 sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
-                old.filter(|old| rules::outlived(old, tokens))
+                old.filter(|old| rules::is_revocable(old, tokens))
             }
-            Tokens::Old => {
-                let other = old.is_none_or(|kept| rules::outlived(tokens, &kept));
+            TokenChoice::Old => {
+                let other = old.is_none_or(|old| rules::is_revocable(tokens, &old));
                 other.then(|| tokens.clone())
             }
-            Tokens::OldAlone => None,
+            TokenChoice::OldOnly => None,
         };
         if let Some(spent) = spent {
             let digests = key.of(&new.institution_id, &spent);
-            let place = (item, &new.institution_id, &new.user_id);
-            tokens::revoke(tx, vault, place, (&spent, &digests), new.now).await?;
+            let ids = (item, &new.institution_id, &new.user_id);
+            tokens::revoke(tx, vault, ids, (&spent, &digests), new.now).await?;
         }
         Ok(())
     }
@@ -188,25 +190,25 @@ impl SqliteStore {
             return Ok(Changed::NotConnected);
         };
         let connections = (present.connections.as_slice(), present.epochs);
-        let changed = rules::change(change, present.place(), connections, &present.known);
+        let changed = rules::change(change, present.state_and_life(), connections, &present.known);
         let (old, joined) = match changed {
             Ok(changed) => changed,
             Err(refused) => return Ok(refused),
         };
-        let place = present.at(item, &self.options.environment);
-        let traces = rules::of_change(change, place, (&old, &joined))?;
-        self.join_as(&mut tx, item, &joined, change.now).await?;
-        self.leave_traces(&mut tx, (item, false), traces, change.now).await?;
+        let context = present.context(item, &self.options.environment);
+        let effects = rules::change_effects(change, context, (&old, &joined))?;
+        self.store_join(&mut tx, item, &joined, change.now).await?;
+        self.write_side_effects(&mut tx, (item, false), effects, change.now).await?;
         tx.commit().await?;
         Ok(Changed::Done)
     }
 
-    /// Stores what a link or a change of a connection makes of an Item, and tells it.
-    async fn join_as(
+    /// Stores the outcome of a link or a change of a connection, and queues the webhooks about it.
+    async fn store_join(
         &self,
         tx: &mut SqliteConnection,
         item: &ItemId,
-        joined: &Joined,
+        joined: &JoinOutcome,
         now: DateTime<Utc>,
     ) -> Result<()> {
         if let Some(connection) = &joined.connection {
@@ -228,36 +230,37 @@ impl SqliteStore {
             .bind(micros(now))
             .execute(&mut *tx)
             .await?;
-        let counts = match joined.tell {
-            Tell::Nothing => BTreeMap::new(),
-            Tell::Recent | Tell::All => counts(tx, item).await?,
+        let counts = match joined.history_notice {
+            HistoryNotice::None => BTreeMap::new(),
+            HistoryNotice::Recent | HistoryNotice::All => counts(tx, item).await?,
         };
-        let place = (item, &self.options.environment);
-        let told = joined.webhooks(place, &connections, counts)?;
-        let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
-        queues::put(tx, &*self.options.vault, &told, now).await
+        let context = (item, &self.options.environment);
+        let entries = joined.webhooks(context, &connections, counts)?;
+        let entries: Vec<_> = entries.into_iter().map(|webhook| (item, webhook)).collect();
+        queues::put(tx, &*self.options.vault, &entries, now).await
     }
 
-    /// Takes a holder off. Returns also whether the Item has rows left that are to be deleted.
-    pub(super) async fn disconnect(&self, leave: &Leave) -> Result<(Unlinked, bool)> {
+    /// Disconnects an application or the partner. Also returns whether rows of the Item remain to
+    /// be deleted.
+    pub(super) async fn disconnect(&self, leave: &Disconnection) -> Result<(Unlinked, bool)> {
         let mut tx = self.begin().await?;
         let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
         let Some(present) = present(&mut tx, item).await? else {
             return Ok((Unlinked::NotConnected, false));
         };
-        if !take_away(&mut tx, item, holder).await? {
+        if !delete_connection(&mut tx, item, holder).await? {
             return Ok((Unlinked::NotConnected, false));
         }
         let (theirs, others): (Vec<_>, Vec<_>) =
             present.connections.iter().partition(|one| Some(&one.application_id) == holder);
-        let place = present.at(item, &self.options.environment);
-        let traces = rules::of_leave(leave, place, theirs.first().copied())?;
-        // Some may be unreadable, and count all the same.
+        let context = present.context(item, &self.options.environment);
+        let effects = rules::leave_effects(leave, context, theirs.first().copied())?;
+        // Connections that cannot be read count as well.
         let left = count_connections(&mut tx, item).await?;
         let (gone, mut more) = (left == 0, false);
         if gone {
-            let place = (item, &present.institution, &present.user);
-            more = self.remove(&mut tx, place, leave.now).await?;
+            let ids = (item, &present.institution, &present.user);
+            more = self.remove(&mut tx, ids, leave.now).await?;
         } else {
             let unreadable = left > others.len();
             let needs = unreadable || others.iter().any(|one| one.needs_transactions());
@@ -269,7 +272,7 @@ impl SqliteStore {
             query.bind(holder.map(ApplicationId::as_str)).execute(&mut *tx).await?;
             end_access(&mut tx, item, holder).await?;
         }
-        self.leave_traces(&mut tx, (item, gone), traces, leave.now).await?;
+        self.write_side_effects(&mut tx, (item, gone), effects, leave.now).await?;
         tx.commit().await?;
         Ok((if gone { Unlinked::ItemRemoved } else { Unlinked::OthersStay }, more))
     }
@@ -281,7 +284,7 @@ impl SqliteStore {
         new: &AccessDigest,
     ) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let given = give(&mut tx, item, holder, new).await?;
+        let given = set_access(&mut tx, item, holder, new).await?;
         tx.commit().await?;
         Ok(given)
     }
@@ -312,7 +315,8 @@ impl SqliteStore {
     }
 }
 
-/// The Item of a user. `None`: there was none, and now the key leads to the new one.
+/// Returns the Item of a user. Returns `None` if there was none; then the key refers to the new
+/// one.
 async fn find_key(tx: &mut SqliteConnection, new: &NewLink) -> Result<Option<ItemId>> {
     let (institution, user) = (new.institution_id.as_str(), new.user_id.as_str());
     let sql = "INSERT INTO item_keys (institution_id, user_id, item_id) VALUES (?1, ?2, ?3) \
@@ -327,13 +331,13 @@ async fn find_key(tx: &mut SqliteConnection, new: &NewLink) -> Result<Option<Ite
 }
 
 impl Present {
-    fn place(&self) -> (State, &Life) {
-        (self.state, &self.life)
+    fn state_and_life(&self) -> (State, &SyncState) {
+        (self.state, &self.sync_state)
     }
 
-    fn at<'a>(&'a self, item: &'a ItemId, environment: &'a Environment) -> Place<'a> {
+    fn context<'a>(&'a self, item: &'a ItemId, environment: &'a Environment) -> ItemContext<'a> {
         let (institution, user, known) = (&self.institution, &self.user, &self.known);
-        Place { item, institution, user, known, environment }
+        ItemContext { item, institution, user, known, environment }
     }
 }
 
@@ -346,14 +350,14 @@ async fn present(tx: &mut SqliteConnection, item: &ItemId) -> Result<Option<Pres
         institution: row::parsed(&row, "institution_id")?,
         user: row::parsed(&row, "user_id")?,
         state,
-        life: row::record(&row, "life")?,
+        sync_state: row::record(&row, "life")?,
         epochs: row.try_get::<i64, _>("epochs")?.unsigned_abs(),
         connections: commit::connections(&mut *tx, item).await?,
         known: known(tx, item).await?,
     }))
 }
 
-/// All accounts of an Item.
+/// Returns all accounts of an Item.
 async fn known(tx: &mut SqliteConnection, item: &ItemId) -> Result<Vec<KnownAccount>> {
     let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = ?1 \
                ORDER BY account_id";
@@ -361,8 +365,8 @@ async fn known(tx: &mut SqliteConnection, item: &ItemId) -> Result<Vec<KnownAcco
     rows.iter().map(row::account).collect()
 }
 
-/// Takes a holder's connection away. `false`: it was not connected.
-async fn take_away(
+/// Deletes a connection. Returns `false` if it does not exist.
+async fn delete_connection(
     tx: &mut SqliteConnection,
     item: &ItemId,
     holder: Option<&ApplicationId>,
@@ -376,15 +380,15 @@ async fn take_away(
     Ok(sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?.is_some())
 }
 
-/// How many connections there are, those that this version cannot read too.
+/// Returns the number of connections, including those that this version cannot read.
 async fn count_connections(tx: &mut SqliteConnection, item: &ItemId) -> Result<usize> {
     let sql = "SELECT count(*) FROM connections WHERE item_id = ?1";
     let count: i64 = sqlx::query_scalar(sql).bind(item.as_str()).fetch_one(tx).await?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Gives a holder that links its token, if it gets one.
-async fn give_link(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> Result<()> {
+/// Sets the access token of the application or partner that links, if the link brings one.
+async fn set_link_access(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> Result<()> {
     match &new.access {
         Some(access) => {
             put_access(tx, (item, &new.institution_id), new.application(), access).await
@@ -393,8 +397,9 @@ async fn give_link(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> R
     }
 }
 
-/// Gives a holder of an Item its token. `false`: it is not connected, or there is no such Item.
-pub(super) async fn give(
+/// Sets an access token. Returns `false` if the application is not connected or the Item does not
+/// exist.
+pub(super) async fn set_access(
     tx: &mut SqliteConnection,
     item: &ItemId,
     holder: Option<&ApplicationId>,
@@ -409,7 +414,7 @@ pub(super) async fn give(
     Ok(true)
 }
 
-/// Gives a holder its token, and ends its earlier one.
+/// Sets an access token. The earlier one becomes invalid.
 async fn put_access(
     tx: &mut SqliteConnection,
     (item, institution): (&ItemId, &InstitutionId),
@@ -440,7 +445,7 @@ async fn end_access(
     Ok(())
 }
 
-/// How many transactions each account has.
+/// Returns the number of transactions of each account.
 async fn counts(tx: &mut SqliteConnection, item: &ItemId) -> Result<BTreeMap<AccountId, u64>> {
     let sql = "SELECT account_id, count(*) AS rows FROM transactions \
                WHERE item_id = ?1 AND removed_at IS NULL GROUP BY account_id";

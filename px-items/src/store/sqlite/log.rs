@@ -1,11 +1,11 @@
-//! What was done and read.
+//! The activity log and read times.
 
 use super::{
     SqliteStore, queues,
     row::{self, Failure, Result, micros, rows_of},
     tickets,
 };
-use crate::store::{DataKind, DataRead, rules::Traces};
+use crate::store::{DataKind, DataRead, rules::SideEffects};
 use chrono::{DateTime, Utc};
 use px_types::{ActivityId, ItemId, model::activity::Activity};
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -17,7 +17,7 @@ SELECT ?1, ifnull(max(number), 0) + 1, ?2, ?3 FROM activities WHERE item_id = ?1
 pub(super) const ACTIVITIES: &str = "
 SELECT body FROM activities WHERE item_id = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3";
 
-/// Items that are gone are passed over.
+/// Records read times. Removed Items are skipped.
 const NOTE: &str = "
 INSERT INTO reads (item_id, application_id, kind, read_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1)
@@ -26,22 +26,23 @@ ON CONFLICT (item_id, application_id, kind)
     DO UPDATE SET read_at = max(read_at, excluded.read_at)";
 
 impl SqliteStore {
-    /// Stores what a change leaves behind. Of an Item that is gone, only what goes out.
-    pub(super) async fn leave_traces(
+    /// Stores the side effects of a change. If the Item was removed, only outgoing messages and the
+    /// ticket.
+    pub(super) async fn write_side_effects(
         &self,
         tx: &mut SqliteConnection,
         (item, gone): (&ItemId, bool),
-        traces: Traces,
+        effects: SideEffects,
         now: DateTime<Utc>,
     ) -> Result<()> {
         let vault = &*self.options.vault;
-        if let Some(activity) = traces.activity.filter(|_| !gone) {
+        if let Some(activity) = effects.activity.filter(|_| !gone) {
             let query = sqlx::query(ADD).bind(item.as_str()).bind(activity.id.as_str());
             query.bind(row::text(&activity)?).execute(&mut *tx).await?;
         }
-        let told: Vec<_> = traces.waiting.into_iter().map(|waiting| (item, waiting)).collect();
-        queues::put(tx, vault, &told, now).await?;
-        match &traces.ticket {
+        let entries: Vec<_> = effects.entries.into_iter().map(|entry| (item, entry)).collect();
+        queues::put(tx, vault, &entries, now).await?;
+        match &effects.ticket {
             Some(ticket) => tickets::put(tx, vault, ticket).await,
             None => Ok(()),
         }
@@ -76,7 +77,7 @@ impl SqliteStore {
             (read.item_id.as_str(), read.application_id.as_str(), kind, micros(read.at))
         });
         let rows = row::text(&rows.collect::<Vec<_>>())?;
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         sqlx::query(NOTE).bind(rows).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! What all processes know of a partner, and its permits.
+//! Shared state of partners, and permits.
 
 use super::{
     SqliteStore,
@@ -13,7 +13,7 @@ use sqlx::SqliteConnection;
 impl SqliteStore {
     pub(super) async fn lease(&self, lease: &PermitLease) -> Result<PermitShare> {
         let institution = lease.institution_id.as_str();
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let state = state(&mut tx, institution).await?;
         let sql = "DELETE FROM partner_permits WHERE institution_id = ?1 AND leased_until <= ?2";
         sqlx::query(sql).bind(institution).bind(micros(lease.now)).execute(&mut *tx).await?;
@@ -39,9 +39,9 @@ impl SqliteStore {
         Ok(PermitShare { granted, others, state })
     }
 
-    pub(super) async fn note_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+    pub(super) async fn write_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
         let institution = update.institution_id.as_str();
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let mut state = state(&mut tx, institution).await?;
         let may_probe = state.apply(update);
         let sql = "INSERT INTO partners (institution_id, state) VALUES (?1, ?2) \

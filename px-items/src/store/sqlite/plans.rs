@@ -1,7 +1,7 @@
-//! How SQLite finds rows: every statement of the daily round by an index, and none by a scan.
+//! Query plans: every statement of normal operation finds its rows by an index, without a scan.
 //!
-//! That is why an update costs no more when an Item has a hundred times the history, nor a claim
-//! when there are a million Items.
+//! Therefore an update does not cost more for an Item with a long history, nor a claim in a store
+//! with a million Items.
 
 use super::{SqliteStore, commit, log, queues, reads, tickets, work};
 use crate::{store::StoreOptions, vault::FileKeys};
@@ -10,8 +10,8 @@ use px_types::webhook::Environment;
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;
 
-/// Each statement, and the steps to its rows of Items; steps through what was handed in are left
-/// out.
+/// Each statement with the steps by which it finds rows of tables. Steps over JSON parameters are
+/// left out.
 const PLANS: [(&str, &[&str]); 24] = [
     (work::DUE, &["items USING INDEX items_by_wake (wake_at<?)"]),
     (work::TAKE, &["items USING COVERING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
@@ -34,7 +34,7 @@ const PLANS: [(&str, &[&str]); 24] = [
             "t USING COVERING INDEX transactions_by_partner (item_id=? AND partner_id=?)",
         ],
     ),
-    (work::ASK, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
+    (work::REQUEST_UPDATES, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
     (work::REVOKE, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
     (work::CONNECTIONS, &["connections USING PRIMARY KEY (item_id=?)"]),
     (commit::ITEM, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
@@ -92,7 +92,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
         let scans = steps.iter().filter(own).any(|step| step.starts_with("SCAN "));
         let searches = steps.iter().filter(own).filter_map(|step| step.strip_prefix("SEARCH "));
         let sorted = steps.iter().any(|step| step.starts_with("USE TEMP B-TREE FOR ORDER BY"));
-        // These are sorted when they are there, and are no more than what is answered.
+        // These sort the rows that they found, which are no more than they return.
         let sorts = [work::KNOWN, work::TAKEN, work::CONNECTIONS].contains(&sql);
         if scans || !searches.eq(expected.iter().copied()) || sorted != sorts {
             faults.push(format!("{sql}\n{steps:#?}"));

@@ -1,4 +1,4 @@
-//! Deletion in batches: of large Items, and of what no one can read any more.
+//! Deletion in batches: of large removed Items, and of rows that are no longer readable.
 
 use super::{
     SqliteStore,
@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use px_types::ItemId;
 use sqlx::SqliteConnection;
 
-/// The most transactions that one statement deletes: the one writer waits for it.
+/// Maximum number of transactions that one statement deletes, because the only writer waits for it.
 pub(super) const BATCH: usize = 2_000;
 
-/// Part of a large Item that was removed.
+/// Deletes part of a large Item that was removed.
 pub(super) const LEFTOVER: &str = "
 DELETE FROM transactions WHERE rowid IN (
     SELECT rowid FROM transactions WHERE item_id = ?1 LIMIT ?2
@@ -24,17 +24,20 @@ DELETE FROM transactions WHERE rowid IN (
 )";
 
 impl SqliteStore {
-    /// Deletes what a removed Item has left, batch after batch. What it does not get to is
-    /// deleted by [`Store::purge`](crate::store::Store::purge).
+    /// Deletes the remaining rows of a removed Item in batches.
+    /// [`Store::purge`](crate::store::Store::purge) deletes what this call does not reach.
     pub(super) async fn clear_leftovers(&self, item: &ItemId) {
         loop {
-            let deleted =
-                limited!(self.options, self.options.call_timeout, self.clear_leftover(item, BATCH));
+            let deleted = with_timeout!(
+                self.options,
+                self.options.call_timeout,
+                self.clear_leftover(item, BATCH)
+            );
             match deleted {
                 Ok(deleted) if deleted < BATCH as u64 => return,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%item, %error, "the rest of a removed Item is deleted later");
+                    tracing::warn!(%item, %error, "data of a removed Item could not be deleted; this is retried later");
                     return;
                 }
             }
@@ -42,7 +45,7 @@ impl SqliteStore {
     }
 
     async fn clear_leftover(&self, item: &ItemId, limit: usize) -> Result<u64> {
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let deleted = leftovers(&mut tx, item, limit).await?;
         tx.commit().await?;
         Ok(deleted)
@@ -59,13 +62,13 @@ impl SqliteStore {
         if let Some(item) = item.and_then(|item| item.parse().ok()) {
             return self.clear_leftover(&item, limit).await.map(|deleted| deleted.max(1));
         }
-        // Most looks find nothing: they need no lock.
+        // Most polls find nothing and need no write lock.
         let sql = "SELECT 1 FROM transactions WHERE removed_at < ?1 LIMIT 1";
-        let look = sqlx::query(sql).bind(micros(removed_before));
-        if look.fetch_optional(&self.readers).await?.is_none() {
+        let poll = sqlx::query(sql).bind(micros(removed_before));
+        if poll.fetch_optional(&self.readers).await?.is_none() {
             return Ok(0);
         }
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let query = sqlx::query(REMOVED).bind(micros(removed_before)).bind(rows_of(limit));
         let deleted = query.execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
@@ -73,7 +76,7 @@ impl SqliteStore {
     }
 }
 
-/// Deletes rows of an Item that was removed, and its note once there is nothing left.
+/// Deletes rows of a removed Item. Deletes the record of the removal once no rows are left.
 async fn leftovers(tx: &mut SqliteConnection, item: &ItemId, limit: usize) -> Result<u64> {
     let query = sqlx::query(LEFTOVER).bind(item.as_str()).bind(rows_of(limit));
     let deleted = query.execute(&mut *tx).await?.rows_affected();
@@ -95,7 +98,7 @@ pub(super) async fn begin(tx: &mut SqliteConnection, item: &ItemId) -> Result<bo
     Ok(more)
 }
 
-/// Deletes what an earlier Item of the same id left.
+/// Deletes rows that an earlier Item with the same id left.
 pub(super) async fn end(tx: &mut SqliteConnection, item: &ItemId) -> Result<()> {
     let sql = "DELETE FROM leftovers WHERE item_id = ?1";
     let found = sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?.rows_affected();

@@ -1,4 +1,4 @@
-//! What waits to be sent: webhooks, and tokens to be revoked.
+//! Queues: webhooks, and tokens to be revoked.
 
 use super::{
     SqliteStore,
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     store::{
         Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
-        rules::{Coalesced, Unsent, Waiting, coalesce},
+        rules::{CoalescedWebhooks, OutboxEntry, UnsentWebhook, coalesce},
     },
     vault::Envelope,
 };
@@ -17,7 +17,7 @@ use px_types::ItemId;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeSet;
 
-/// The numbers are given in the order of the rows, which is that of sending.
+/// Numbers are assigned in the order of the rows, which is the order of sending.
 const PUT: &str = "
 INSERT INTO outbox (
     item_id, application_id, url, institution_id, body, key_id, sealed, attempt, created_at, due_at
@@ -26,7 +26,7 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
     unhex(value ->> 6), 0, ?2, ?2
 FROM json_each(?1) ORDER BY key";
 
-/// The webhooks that take others in.
+/// Reads the webhooks that new ones can be merged into.
 pub(super) const UNSENT: &str = "
 SELECT o.id, o.item_id, o.application_id, o.url, o.body
 FROM json_each(?1) AS new CROSS JOIN outbox o
@@ -46,7 +46,7 @@ pub(super) const TAKE_WEBHOOKS: &str = "
 UPDATE outbox SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))";
 
-/// Gives rows of a queue back, as if they had not been taken.
+/// Returns rows to a queue as if they had not been claimed.
 macro_rules! give_back {
     ($queue:literal) => {
         concat!(
@@ -81,7 +81,7 @@ const TAKE_REVOCATIONS: &str = "
 UPDATE revocations SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))";
 
-/// The statements of a queue, and what is in it.
+/// The statements of a queue, and the name of its messages.
 struct Queue {
     due: &'static str,
     take: &'static str,
@@ -89,16 +89,16 @@ struct Queue {
     what: &'static str,
 }
 
-/// Puts things into the outbox, in the order in which they are sent; those that wait take in what
-/// becomes one with them.
+/// Adds entries to the outbox in the order of sending. Entries are merged into unsent ones where
+/// possible.
 pub(super) async fn put(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
-    told: &[(&ItemId, Waiting)],
+    entries: &[(&ItemId, OutboxEntry)],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let unsent = unsent(tx, told).await?;
-    let Coalesced { rewritten, added } = coalesce(unsent, told.iter().cloned())?;
+    let unsent = unsent(tx, entries).await?;
+    let CoalescedWebhooks { rewritten, added } = coalesce(unsent, entries.iter().cloned())?;
     if !rewritten.is_empty() {
         let rows: Vec<_> = rewritten.iter().map(|one| (one.id, one.body.as_str())).collect();
         sqlx::query(REWRITE).bind(row::text(&rows)?).execute(&mut *tx).await?;
@@ -107,17 +107,17 @@ pub(super) async fn put(
         return Ok(());
     }
     let mut rows = Vec::with_capacity(added.len());
-    for (item, waiting) in &added {
-        let sealed = match waiting.secret {
-            true => Some(sealed::seal(vault, waiting.body.as_bytes(), &sealed::of_outbox(item))?),
+    for (item, entry) in &added {
+        let sealed = match entry.secret {
+            true => Some(sealed::seal(vault, entry.body.as_bytes(), &sealed::of_outbox(item))?),
             false => None,
         };
         rows.push((
             item.as_str(),
-            waiting.application_id.as_str(),
-            waiting.to.url(),
-            waiting.to.partner(),
-            sealed.is_none().then_some(waiting.body.as_str()),
+            entry.application_id.as_str(),
+            entry.to.url(),
+            entry.to.partner(),
+            sealed.is_none().then_some(entry.body.as_str()),
             sealed.as_ref().map(|sealed| sealed.key_id.clone()),
             sealed.as_ref().map(|sealed| row::hex(&sealed.bytes)),
         ));
@@ -127,18 +127,21 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// The webhooks that wait for the same applications about the same Items.
-async fn unsent(tx: &mut SqliteConnection, told: &[(&ItemId, Waiting)]) -> Result<Vec<Unsent>> {
-    let places = told.iter().filter_map(|(item, waiting)| {
-        Some((item.as_str(), waiting.application_id.as_str(), waiting.coalesces_at()?))
+/// Reads the unsent webhooks to the same applications about the same Items.
+async fn unsent(
+    tx: &mut SqliteConnection,
+    entries: &[(&ItemId, OutboxEntry)],
+) -> Result<Vec<UnsentWebhook>> {
+    let keys = entries.iter().filter_map(|(item, entry)| {
+        Some((item.as_str(), entry.application_id.as_str(), entry.coalesces_at()?))
     });
-    let places: BTreeSet<_> = places.collect();
-    if places.is_empty() {
+    let keys: BTreeSet<_> = keys.collect();
+    if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query(UNSENT).bind(row::text(&places)?).fetch_all(&mut *tx).await?;
+    let rows = sqlx::query(UNSENT).bind(row::text(&keys)?).fetch_all(&mut *tx).await?;
     let unsent = rows.iter().map(|row| {
-        Ok(Unsent {
+        Ok(UnsentWebhook {
             id: row.try_get("id")?,
             item_id: row::parsed(row, "item_id")?,
             application_id: row::parsed(row, "application_id")?,
@@ -181,8 +184,8 @@ impl SqliteStore {
         self.take(queue, (now, lease_until), limit, |row| self.revocation(row)).await
     }
 
-    /// Takes what is due. What cannot be read (its key is lost) is given back for an hour, and
-    /// others are taken for it.
+    /// Claims due messages. A message that cannot be read, because its key is lost, is returned for
+    /// an hour, and another one is claimed instead.
     async fn take<T>(
         &self,
         queue: Queue,
@@ -190,12 +193,12 @@ impl SqliteStore {
         limit: usize,
         read: impl Fn(&SqliteRow) -> Result<T>,
     ) -> Result<Vec<T>> {
-        // Most looks find nothing: they need no lock.
-        let look = sqlx::query(queue.due).bind(micros(now)).bind(rows_of(limit.min(1)));
-        if look.fetch_optional(&self.readers).await?.is_none() {
+        // Most polls find nothing and need no write lock.
+        let poll = sqlx::query(queue.due).bind(micros(now)).bind(rows_of(limit.min(1)));
+        if poll.fetch_optional(&self.readers).await?.is_none() {
             return Ok(Vec::new());
         }
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let mut taken = Vec::new();
         while taken.len() < limit {
             let wanted = limit - taken.len();
@@ -255,7 +258,7 @@ impl SqliteStore {
     ) -> Result<()> {
         let rows = webhooks.iter().map(|(w, due_at)| (w.id, w.attempt, micros(*due_at)));
         let rows = row::text(&rows.collect::<Vec<_>>())?;
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         sqlx::query(RETURN_WEBHOOKS).bind(rows).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -283,9 +286,9 @@ impl SqliteStore {
     fn revocation(&self, row: &SqliteRow) -> Result<Revocation> {
         let item: ItemId = row::parsed(row, "item_id")?;
         let opened = tokens::open(&*self.options.vault, &item, row)?;
-        let place = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
+        let ids = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
         let created_at = row::moment(row, "created_at")?;
-        Ok(Revocation::new(row.try_get("id")?, place, opened, row.try_get("attempt")?, created_at))
+        Ok(Revocation::new(row.try_get("id")?, ids, opened, row.try_get("attempt")?, created_at))
     }
 }
 
@@ -303,13 +306,7 @@ fn webhook(vault: &dyn Envelope, row: &SqliteRow) -> Result<QueuedWebhook> {
             text.to_owned()
         }
     };
-    let place = (item, row::parsed(row, "application_id")?);
+    let ids = (item, row::parsed(row, "application_id")?);
     let created_at = row::moment(row, "created_at")?;
-    Ok(QueuedWebhook::new(
-        row.try_get("id")?,
-        place,
-        (to, body),
-        created_at,
-        row.try_get("attempt")?,
-    ))
+    Ok(QueuedWebhook::new(row.try_get("id")?, ids, (to, body), created_at, row.try_get("attempt")?))
 }

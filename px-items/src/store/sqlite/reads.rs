@@ -1,4 +1,4 @@
-//! Reading: data, pages, changes, and the Items at a glance.
+//! Reads: data, pages, changes, and the overview.
 
 use super::{
     SqliteStore,
@@ -19,7 +19,8 @@ use px_types::{
 };
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-/// Rows and count are read in one transaction, so that both are of the same moment.
+/// Counts the rows of a window. Rows and count are read in one transaction, so that both show the
+/// same state.
 pub(super) const TOTAL: &str = "
 SELECT count(*) AS total FROM transactions
 WHERE item_id = ?1 AND removed_at IS NULL AND date BETWEEN ?2 AND ?3
@@ -36,11 +37,12 @@ pub(super) const CHANGES: &str = "
 SELECT transaction_id, account_id, first_seq, added_seq, changed_seq, body FROM transactions
 WHERE item_id = ?1 AND (changed_seq, transaction_id) > (?2, ?3)
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))
-    -- What came and went since the base is nothing to the reader.
+    -- A reader does not need rows that were added and removed since the base.
     AND (removed_at IS NULL OR first_seq <= ?6)
 ORDER BY changed_seq, transaction_id LIMIT ?5";
 
-/// Alone, the minimum is the first entry of an index; beside a count it is a walk through all.
+/// A separate statement, because the minimum alone is the first entry of an index. Together with a
+/// count it would be a scan of all entries.
 pub(super) const OLDEST_WEBHOOK: &str = "SELECT min(created_at) AS since FROM outbox";
 
 impl SqliteStore {
@@ -61,7 +63,7 @@ impl SqliteStore {
         after: Option<&ItemId>,
         limit: usize,
     ) -> Result<Vec<ListedItem>> {
-        // No id is empty, so all come after that.
+        // No id is empty, so all ids are greater.
         let sql = concat!(
             "SELECT ",
             item_columns!(),
@@ -141,7 +143,8 @@ impl SqliteStore {
         item: &ItemId,
         query: &ChangeQuery,
     ) -> Result<ChangePage> {
-        // "After all of number n" is "after nothing of number n + 1": no id is empty.
+        // "After all changes of number n" equals "after an empty id of number n + 1", because no id
+        // is empty.
         let (seq, id) = match &query.after {
             (seq, Some(id)) => (*seq, id.as_str()),
             (seq, None) => (seq.saturating_add(1), ""),
@@ -197,8 +200,8 @@ fn access(row: &SqliteRow) -> Result<Access> {
     Ok(Access::new(row::parsed(row, "item_id")?, row::parsed(row, "institution_id")?, application))
 }
 
-/// What happened to a row, for a reader who knows what there was at `base`; `None` when such a
-/// reader never had it.
+/// Returns the change for a reader with the state of `base`, or `None` if such a reader never had
+/// the transaction.
 fn change(row: &SqliteRow, base: i64) -> Result<Option<ChangeRow>> {
     let is_after = |column| row.try_get::<i64, _>(column).map(|seq| seq > base);
     let there = row.try_get::<Option<&str>, _>("body")?.is_some();
@@ -215,7 +218,7 @@ fn change(row: &SqliteRow, base: i64) -> Result<Option<ChangeRow>> {
     Ok(Some(ChangeRow::Removed(account, id)))
 }
 
-/// Accounts as a JSON array.
+/// Returns the accounts as a JSON array.
 fn account_ids(accounts: Option<&[AccountId]>) -> Result<Option<String>> {
     accounts.map(|accounts| row::text(&accounts)).transpose()
 }

@@ -56,7 +56,7 @@ const COUNT: &str = "
 INSERT INTO updates (institution_id, hour, updates) VALUES (?1, ?2, ?3)
 ON CONFLICT (institution_id, hour) DO UPDATE SET updates = updates + excluded.updates";
 
-/// Writes what a commit changes of data on hold.
+/// Writes the changes of a commit to data on hold.
 pub(super) async fn write(tx: &mut SqliteConnection, commit: &Commit) -> Result<()> {
     let item = commit.item_id.as_str();
     if let Some(reviews) = &commit.reviews {
@@ -112,7 +112,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn add_updates(&self, counts: &[UpdateCount]) -> Result<()> {
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         for count in counts {
             let bank = count.institution_id.as_str();
             let updates = i64::try_from(count.updates).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! Rows, as what they mean; and what can go wrong between this store and its file.
+//! Conversion of rows, and failures of the database.
 
 use crate::{
     item::{Event, State, step},
@@ -6,7 +6,7 @@ use crate::{
     metrics,
     store::{
         Fence, ItemRecord, ListedItem, StoreError, StoreErrorKind, UnreadableItem,
-        carried::{self, Carries},
+        unknown_fields::{self, PreservesUnknownFields},
     },
 };
 use chrono::{DateTime, Utc};
@@ -17,8 +17,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// The columns of an Item, from `items AS i`.
 ///
-/// The oldest pending date is looked up and not kept, so that nothing has to keep it right; an
-/// index of the few that are pending answers it.
+/// The oldest pending date is computed and not stored, so that it cannot become inconsistent. An
+/// index of the few pending transactions makes it cheap.
 macro_rules! item_columns {
     () => {
         "i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, \
@@ -32,21 +32,27 @@ macro_rules! item_columns {
 }
 pub(super) use item_columns;
 
-/// What can go wrong.
+/// A failure of a call.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is said as it is.
+    /// An error that is returned as it is.
     Store(StoreError),
-    /// The database.
+    /// A failure of the database.
     Database(sqlx::Error),
 }
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
-    /// What is stored is not what this program stores.
+    /// Creates the failure of a stored value that cannot be read.
     pub(super) fn corrupt(what: &str) -> Self {
         let what = format!("a stored {what} cannot be read");
+        Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
+    }
+
+    /// Creates the failure of a value that cannot be serialized.
+    pub(super) fn unserializable(what: &str) -> Self {
+        let what = format!("a {what} cannot be serialized");
         Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
     }
 }
@@ -55,7 +61,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
-            // Says which column, and can say what was in it.
+            // Names the column only: sqlx's message can contain the value.
             Self::Database(sqlx::Error::ColumnDecode { index, .. }) => {
                 write!(f, "the stored column {index} cannot be read")
             }
@@ -80,21 +86,21 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Store(error) => error,
-            // A broken constraint does not get better by trying again. SQLite's messages name
-            // columns and never what is in them.
+            // A constraint violation is not resolved by a retry. SQLite's messages name columns and
+            // never contain values.
             Failure::Database(error @ sqlx::Error::Database(_))
                 if error.as_database_error().is_some_and(|e| e.is_check_violation()) =>
             {
-                let what = "the database refused what was to be stored";
+                let what = "the database refused a value that violates a constraint";
                 Self::new(StoreErrorKind::Corrupt, what).caused_by(error)
             }
-            // Says which column, and can say what was in it.
+            // Names the column only: sqlx's message can contain the value.
             Failure::Database(sqlx::Error::ColumnDecode { index, .. }) => {
                 let what = format!("the stored column {index} cannot be read");
                 Self::new(StoreErrorKind::Corrupt, what)
             }
             Failure::Database(error) => {
-                let what = "the database file cannot be used now; see that the disk has room and \
+                let what = "the database file cannot be used; check that the disk is not full and \
                             that no other program locks it";
                 Self::new(StoreErrorKind::Unavailable, what).caused_by(error)
             }
@@ -102,13 +108,13 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Says that a stored row cannot be read, by its id and never with what is in it.
+/// Logs that a stored row cannot be read, with its id but without its contents.
 pub(super) fn unreadable(what: &'static str, id: impl fmt::Display, why: impl fmt::Display) {
     tracing::error!(what, %id, %why, "a stored row cannot be read; it is left as it is");
     metrics::unreadable(what);
 }
 
-/// Reads rows one by one; those that cannot be read are left out.
+/// Reads rows one by one and skips those that cannot be read.
 pub(super) fn readable<T>(
     what: &'static str,
     id: impl fmt::Display,
@@ -125,7 +131,7 @@ pub(super) fn readable<T>(
     all
 }
 
-/// An Item of a list, readable or not.
+/// Reads an Item of a listing, readable or not.
 pub(super) fn listed(row: &SqliteRow) -> Result<ListedItem> {
     item(row).map(|record| ListedItem::Readable(Box::new(record))).or_else(|why| {
         let id = parsed(row, "item_id")?;
@@ -141,7 +147,7 @@ pub(super) fn item(row: &SqliteRow) -> Result<ItemRecord> {
         user_id: parsed(row, "user_id")?,
         created_at: moment(row, "created_at")?,
         state: State::from_name(state).ok_or_else(|| Failure::corrupt("state"))?,
-        life: record(row, "life")?,
+        sync_state: record(row, "life")?,
         fence: Fence(row.try_get("fence")?),
         due_at: moment_if_any(row, "due_at")?,
         leased_until: moment_if_any(row, "leased_until")?,
@@ -181,7 +187,7 @@ pub(super) fn known(row: &SqliteRow) -> Result<KnownTransaction> {
     })
 }
 
-/// A text that may have any character: SQLite's JSON ends one at a NUL.
+/// Reads a text that may contain any character. SQLite's JSON would truncate it at a NUL.
 fn utf8(row: &SqliteRow, column: &'static str) -> Result<String> {
     let bytes: &[u8] = row.try_get(column)?;
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::corrupt(column))
@@ -191,32 +197,35 @@ fn digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_bytes(bytes).ok_or_else(|| Failure::corrupt("digest"))
 }
 
-/// An id, an amount: what has a text of its own.
+/// Parses an id or an amount.
 pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T> {
     row.try_get::<&str, _>(column)?.parse().map_err(|_| Failure::corrupt(column))
 }
 
-/// A message. What serde says of a broken one is left out: it can quote it.
+/// Reads a message. serde's error is omitted, because it can quote the message.
 pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T> {
     serde_json::from_str(row.try_get(column)?).map_err(|_| Failure::corrupt(column))
 }
 
-/// A record of this program's, with what another version put there.
-pub(super) fn record<T: Carries>(row: &SqliteRow, column: &'static str) -> Result<T> {
-    carried::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
+/// Reads a record of this program, including fields that only another version knows.
+pub(super) fn record<T: PreservesUnknownFields>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<T> {
+    unknown_fields::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
 }
 
-/// A record of this program's as text.
-pub(super) fn record_text(record: &impl Carries) -> Result<String> {
-    carried::write(record).ok_or_else(|| Failure::corrupt("record (it was to be written)"))
+/// Serializes a record of this program.
+pub(super) fn record_text(record: &impl PreservesUnknownFields) -> Result<String> {
+    unknown_fields::write(record).ok_or_else(|| Failure::unserializable("record"))
 }
 
-/// A message as text.
+/// Serializes a message.
 pub(super) fn text(message: &impl Serialize) -> Result<String> {
-    serde_json::to_string(message).map_err(|_| Failure::corrupt("message (it was to be written)"))
+    serde_json::to_string(message).map_err(|_| Failure::unserializable("message"))
 }
 
-/// A moment as it is stored: microseconds. What is finer is cut off.
+/// Converts a time to its stored form: microseconds, truncated.
 pub(super) fn micros(moment: DateTime<Utc>) -> i64 {
     moment.timestamp_micros()
 }
@@ -235,7 +244,7 @@ pub(super) fn moment_if_any(
     }
 }
 
-/// A date as it is stored: days since 1970.
+/// Converts a date to its stored form: days since 1970.
 pub(super) fn days(date: Date) -> i64 {
     date.days_since(epoch())
 }
@@ -255,7 +264,7 @@ fn epoch() -> Date {
     DateTime::UNIX_EPOCH.date_naive().into()
 }
 
-/// The moves of an event, as a JSON object from the state before to the state after. The state
+/// Returns the state transitions of an event as a JSON object from state to state. The state
 /// machine decides them, not SQL.
 pub(super) fn moves(event: Event) -> Result<String> {
     let all = State::ALL.into_iter();
@@ -264,7 +273,7 @@ pub(super) fn moves(event: Event) -> Result<String> {
     text(&moves)
 }
 
-/// A number of rows as SQL counts them.
+/// Converts a limit to SQL.
 pub(super) fn rows_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -273,7 +282,7 @@ pub(super) fn count(row: &SqliteRow, column: &'static str) -> Result<u64> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| Failure::corrupt(column))
 }
 
-/// Bytes as they go through JSON, for SQLite's `unhex`.
+/// Encodes bytes for SQLite's `unhex`, because they pass through JSON.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);

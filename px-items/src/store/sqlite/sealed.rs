@@ -1,4 +1,4 @@
-//! What is sealed at rest: bound to the row that it belongs to, so that it opens nowhere else.
+//! Sealed values. Each is bound to its row, so that it cannot be opened elsewhere.
 
 use super::row::{Failure, Result, hex};
 use crate::{
@@ -9,12 +9,12 @@ use px_types::ItemId;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use zeroize::Zeroizing;
 
-/// What the body of a webhook is bound to.
+/// Returns the name that the body of a webhook is bound to.
 pub(super) fn of_outbox(item: &ItemId) -> String {
     format!("outbox/{item}")
 }
 
-/// What a ticket is bound to.
+/// Returns the name that a ticket is bound to.
 pub(super) fn of_ticket(digest: &TicketDigest) -> String {
     format!("ticket/{}", hex(&digest.0))
 }
@@ -23,7 +23,7 @@ pub(super) fn seal(vault: &dyn Envelope, plain: &[u8], bound_to: &str) -> Result
     vault.seal(plain, bound_to).map_err(locked)
 }
 
-/// Opens the `key_id` and `sealed` of a row.
+/// Opens the columns `key_id` and `sealed` of a row.
 pub(super) fn open(
     vault: &dyn Envelope,
     row: &SqliteRow,

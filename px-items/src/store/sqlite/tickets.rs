@@ -1,4 +1,4 @@
-//! One-time tokens.
+//! Tickets.
 
 use super::{
     SqliteStore, links,
@@ -26,11 +26,11 @@ DELETE FROM tickets WHERE digest IN (
     SELECT digest FROM tickets WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
 )";
 
-/// Names a ticket at a moment.
+/// The digest and kind of a ticket, and the present time.
 type Name<'a> = (&'a TicketDigest, TicketKind, DateTime<Utc>);
 
 impl SqliteStore {
-    pub(super) async fn keep_ticket(&self, ticket: &Ticket) -> Result<()> {
+    pub(super) async fn save_ticket(&self, ticket: &Ticket) -> Result<()> {
         let mut tx = self.begin().await?;
         put(&mut tx, &*self.options.vault, ticket).await?;
         tx.commit().await?;
@@ -71,9 +71,9 @@ impl SqliteStore {
         let Some(ticket) = self.find_ticket(&mut *tx, TAKE, name).await? else { return Ok(None) };
         let grant = serde_json::from_slice::<PublicGrant>(&ticket.payload);
         let grant = grant.map_err(|_| row::Failure::corrupt("ticket"))?;
-        // What is not committed is not taken.
+        // Without a commit the ticket is not taken.
         if grant.application_id != *application
-            || !links::give(&mut tx, &grant.item_id, Some(application), new).await?
+            || !links::set_access(&mut tx, &grant.item_id, Some(application), new).await?
         {
             return Ok(None);
         }
@@ -82,21 +82,21 @@ impl SqliteStore {
     }
 
     pub(super) async fn clear_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
-        // Most looks find nothing: they need no lock.
+        // Most polls find nothing and need no write lock.
         let sql = "SELECT 1 FROM tickets WHERE expires_at <= ?1 LIMIT 1";
-        let look = sqlx::query(sql).bind(micros(now)).fetch_optional(&self.readers).await?;
-        if look.is_none() {
+        let poll = sqlx::query(sql).bind(micros(now)).fetch_optional(&self.readers).await?;
+        if poll.is_none() {
             return Ok(0);
         }
         let query = sqlx::query(PURGE).bind(micros(now)).bind(rows_of(limit));
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let purged = query.execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         Ok(purged)
     }
 }
 
-/// Keeps a ticket, in the place of one of the same token.
+/// Stores a ticket. It replaces a ticket of the same token.
 pub(super) async fn put(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,

@@ -2,13 +2,13 @@
 
 use super::{
     SqliteStore,
+    group_commit::JobSize,
     row::{self, Failure, Result, micros},
     sealed,
-    shared::Size,
 };
 use crate::{
     store::{
-        LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
+        LostTokens, NewLink, RevocationDecision, RevocationStart, StoreError,
         digests::{DigestKey, KEY_NAME, MAX_TRIES, TokenDigests, key_name},
     },
     vault::{Envelope, Sealed},
@@ -34,11 +34,11 @@ impl SqliteStore {
         tokens: &TokenSet,
     ) -> Result<bool> {
         let sealed = seal(&*self.options.vault, item, tokens)?;
-        // Before the writer is taken: the key may have to be drawn.
+        // This comes before the writer is occupied, because the key may have to be created.
         self.digest_key().await?;
         let (key, tokens) = (Arc::clone(&self.digest_key), tokens.clone());
         let (item, version) = (item.clone(), i64::try_from(version).unwrap_or(-1));
-        let replaced = self.line.write(&self.writer, Size::Small, move |tx| {
+        let replaced = self.write_queue.write(&self.writer, JobSize::Small, move |tx| {
             async move {
                 let key = key.get().ok_or_else(|| Failure::corrupt("secret"))?;
                 replace(tx, (item, version), (&tokens, key), sealed).await
@@ -50,27 +50,27 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) async fn note_refresh(
+    pub(super) async fn record_refresh(
         &self,
         item: &ItemId,
         version: u64,
         begun_at: Option<DateTime<Utc>>,
     ) -> Result<bool> {
-        // With `?3` the earlier time stays; without it there is none.
+        // With `?3` an earlier time stays; without it the record is deleted.
         let sql = "UPDATE items SET refresh_begun_at = \
                    CASE WHEN ?3 IS NULL THEN NULL ELSE ifnull(refresh_begun_at, ?3) END \
                    WHERE item_id = ?1 AND EXISTS (SELECT 1 FROM tokens \
                    WHERE item_id = ?1 AND version = ?2 AND sealed IS NOT NULL)";
         let query = sqlx::query(sql).bind(item.as_str());
         let query = query.bind(i64::try_from(version).unwrap_or(-1)).bind(begun_at.map(micros));
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let noted = query.execute(&mut *tx).await?.rows_affected() > 0;
         tx.commit().await?;
         Ok(noted)
     }
 
-    /// The key of the digests of tokens, which is drawn when it is needed first. Not to be called
-    /// while the writer is held.
+    /// Returns the key of the token digests, which is created when it is first needed. Do not call
+    /// it while the writer is occupied.
     pub(super) async fn digest_key(&self) -> Result<&DigestKey> {
         self.digest_key.get_or_try_init(|| self.load_digest_key()).await
     }
@@ -94,7 +94,7 @@ impl SqliteStore {
             }
             let name = key_name(rows.len());
             let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), &name)?;
-            // Another program may be first; then its key is read.
+            // If another program was faster, its key is used.
             let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES (?1, ?2, ?3) \
                        ON CONFLICT DO NOTHING";
             let query = sqlx::query(sql).bind(name).bind(sealed.key_id).bind(sealed.bytes);
@@ -104,12 +104,17 @@ impl SqliteStore {
         }
     }
 
-    pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+    pub(super) async fn start_revocation(
+        &self,
+        start: RevocationStart<'_>,
+    ) -> Result<RevocationDecision> {
         let revocation = start.revocation;
         let mut tx = self.begin().await?;
         let sql = "SELECT access_mac, refresh_mac FROM revocations WHERE id = ?1 AND attempt = ?2";
         let query = sqlx::query(sql).bind(revocation.id).bind(revocation.attempt);
-        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(MayRevoke::Gone) };
+        let Some(row) = query.fetch_optional(&mut *tx).await? else {
+            return Ok(RevocationDecision::Gone);
+        };
         let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE access_mac = ?1) \
                    OR EXISTS (SELECT 1 FROM tokens WHERE refresh_mac = ?2) \
                    OR (?3 AND EXISTS (SELECT 1 FROM item_keys k \
@@ -133,7 +138,7 @@ impl SqliteStore {
             query.bind(start.ends_grant).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(if in_use { MayRevoke::InUse } else { MayRevoke::Yes })
+        Ok(if in_use { RevocationDecision::InUse } else { RevocationDecision::Yes })
     }
 
     pub(super) async fn queue_lost(&self, lost: &LostTokens) -> Result<bool> {
@@ -145,16 +150,16 @@ impl SqliteStore {
         if linked.is_some_and(|linked| linked.unsigned_abs() <= lost.version) {
             return Ok(false);
         }
-        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
-        revoke(&mut tx, &*self.options.vault, place, (&lost.tokens, &digests), lost.now).await?;
+        let ids = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        revoke(&mut tx, &*self.options.vault, ids, (&lost.tokens, &digests), lost.now).await?;
         tx.commit().await?;
         Ok(true)
     }
 }
 
-/// A link that brings tokens of a waiting revocation takes it out. One that is on the wire ends the
-/// link, which may try again.
-pub(super) async fn take_out(
+/// Deletes queued revocations of the tokens that a link brings. If one is being sent, the link
+/// fails and can be retried.
+pub(super) async fn cancel_revocations(
     tx: &mut SqliteConnection,
     new: &NewLink,
     digests: &TokenDigests,
@@ -206,7 +211,7 @@ async fn replace(
     Ok(true)
 }
 
-/// The tokens of an Item and their version; `None` when there are none.
+/// Returns the tokens of an Item and their version, or `None` if it has none.
 pub(super) async fn stored(
     executor: impl SqliteExecutor<'_>,
     vault: &dyn Envelope,
@@ -219,8 +224,8 @@ pub(super) async fn stored(
     Ok(Some((open(vault, item, &row)?, row.try_get::<i64, _>("version")?.unsigned_abs())))
 }
 
-/// Lets the tokens of an Item that is removed wait to be revoked, sealed as they are: their key
-/// need not be here.
+/// Queues the tokens of a removed Item for revocation. They stay sealed as they are, so their key
+/// is not needed here.
 pub(super) async fn revoke_stored(
     tx: &mut SqliteConnection,
     (item, institution, user): (&ItemId, &InstitutionId, &UserId),
@@ -235,7 +240,7 @@ pub(super) async fn revoke_stored(
     Ok(())
 }
 
-/// Puts new tokens in the place of whatever there is.
+/// Stores new tokens in place of the present ones.
 pub(super) async fn put(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
@@ -255,7 +260,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Deletes the tokens of some Items, a JSON array; their versions go on.
+/// Deletes the tokens of Items, and increments their versions. `items` is a JSON array.
 pub(super) async fn forget(tx: &mut SqliteConnection, items: &str) -> Result<()> {
     let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
                access_mac = NULL, refresh_mac = NULL WHERE item_id IN (SELECT value FROM json_each(?1))";
@@ -263,7 +268,7 @@ pub(super) async fn forget(tx: &mut SqliteConnection, items: &str) -> Result<()>
     Ok(())
 }
 
-/// Lets tokens wait to be revoked.
+/// Queues tokens for revocation.
 pub(super) async fn revoke(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
@@ -284,11 +289,11 @@ pub(super) async fn revoke(
 
 fn seal(vault: &dyn Envelope, item: &ItemId, tokens: &TokenSet) -> Result<Sealed> {
     let plain = serde_json::to_vec(tokens).map(Zeroizing::new);
-    let plain = plain.map_err(|_| Failure::corrupt("token set (it was to be written)"))?;
+    let plain = plain.map_err(|_| Failure::unserializable("token set"))?;
     sealed::seal(vault, &plain, item.as_str())
 }
 
-/// Opens the tokens of a row with `key_id` and `sealed`.
+/// Opens the tokens of a row with the columns `key_id` and `sealed`.
 pub(super) fn open(vault: &dyn Envelope, item: &ItemId, row: &SqliteRow) -> Result<TokenSet> {
     let plain = sealed::open(vault, row, item.as_str())?;
     serde_json::from_slice(&plain).map_err(|_| Failure::corrupt("token set"))

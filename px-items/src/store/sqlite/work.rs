@@ -1,4 +1,4 @@
-//! Claims, leases, notifications, and what a worker reads before it commits.
+//! Claims, leases, notifications, and reads of a worker before its commit.
 
 use super::{
     SqliteStore, queues,
@@ -12,7 +12,7 @@ use crate::{
     store::{
         AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome, UNREADABLE_REFRESH_RETENTION,
         UNREADABLE_RETRY,
-        rules::{self, Asked},
+        rules::{self, ItemRequest},
     },
 };
 use chrono::{DateTime, Utc};
@@ -32,7 +32,8 @@ WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= 
     AND state IN (SELECT key FROM json_each(?3))
 ORDER BY refresh_begun_at, item_id LIMIT ?2";
 
-/// `?2` has the moves. An Item in a state that it does not name is deferred to `?5`.
+/// Claims Items. `?2` contains the state transitions. An Item in a state without a transition is
+/// deferred to `?5`.
 pub(super) const TAKE: &str = "
 UPDATE items SET
     state = ifnull((SELECT value FROM json_each(?2) WHERE key = state), state),
@@ -63,12 +64,13 @@ FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS fence, value ->> 2 AS due_at
 WHERE items.item_id = given.item_id AND items.fence = given.fence
     AND items.leased_until IS NOT NULL AND state IN (SELECT key FROM json_each(?2))";
 
-/// `?2` is the moment before which a refresh must have begun.
+/// `?2` is the time before which the refresh must have begun.
 pub(super) const FORGET_REFRESHES: &str = "
 UPDATE items SET refresh_begun_at = NULL
 WHERE item_id IN (SELECT value FROM json_each(?1)) AND refresh_begun_at <= ?2";
 
-/// Each way by its own index: the dates of a window, the Item's own ids, and the partner's.
+/// Each branch uses its own index: the dates of a window, the Item's own ids, and the partner's
+/// ids.
 pub(super) const KNOWN: &str = "
 SELECT transaction_id, partner_id, account_id, amount, unit, transacted, settled, description,
     digest, read_at, removed_at
@@ -81,21 +83,22 @@ FROM transactions WHERE rowid IN (
     CROSS JOIN transactions AS t ON t.item_id = ?1 AND t.partner_id = id.value
 ) ORDER BY transaction_id";
 
-/// What a batch asks, but for revocations. `?3` are the states that rest.
-pub(super) const ASK: &str = "
+/// Applies the requests of a batch except revocations. `?3` are the states that need a new
+/// authorization.
+pub(super) const REQUEST_UPDATES: &str = "
 UPDATE items SET
     notified = notified + 1,
-    notified_since = coalesce(min(notified_since, asked.since), notified_since, asked.since),
-    -- One that lost its authorization has no tokens.
-    cycle_tokens = cycle_tokens OR (asked.cycle AND state NOT IN (SELECT value FROM json_each(?3))),
+    notified_since = coalesce(min(notified_since, requested.since), notified_since, requested.since),
+    -- An Item without authorization has no tokens.
+    cycle_tokens = cycle_tokens OR (requested.cycle AND state NOT IN (SELECT value FROM json_each(?3))),
     due_at = CASE
         WHEN leased_until IS NULL AND state NOT IN (SELECT value FROM json_each(?3))
         THEN min(ifnull(due_at, max(?2, ifnull(not_before, ?2))), max(?2, ifnull(not_before, ?2)))
         ELSE due_at
     END
 FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS since, value ->> 2 AS cycle
-    FROM json_each(?1)) AS asked
-WHERE items.item_id = asked.item_id";
+    FROM json_each(?1)) AS requested
+WHERE items.item_id = requested.item_id";
 
 pub(super) const REVOKE: &str = "
 UPDATE items SET state = (SELECT value FROM json_each(?2) WHERE key = state), fence = ?4,
@@ -105,7 +108,8 @@ WHERE item_id IN (SELECT value FROM json_each(?1))
     AND state IN (SELECT key FROM json_each(?2))
 RETURNING item_id";
 
-/// Of all Items at once: a batch of notifications holds the one writer while it asks.
+/// Reads the connections of all Items in one statement, because a batch of notifications occupies
+/// the only writer.
 pub(super) const CONNECTIONS: &str = "
 SELECT item_id, body FROM json_each(?1) AS named CROSS JOIN connections
     ON connections.item_id = named.value
@@ -118,13 +122,13 @@ impl SqliteStore {
         (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        // Most looks find nothing: they need no lock.
+        // Most polls find nothing and need no write lock.
         let mut reader = self.readers.acquire().await?;
         if due(&mut reader, due_items, now, limit.min(1)).await?.is_empty() {
             return Ok(Vec::new());
         }
         drop(reader);
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let mut taken = Vec::new();
         while taken.len() < limit {
             let wanted = limit - taken.len();
@@ -141,7 +145,7 @@ impl SqliteStore {
                 let query = sqlx::query(FORGET_REFRESHES).bind(row::text(&unread)?);
                 query.bind(begun_before).execute(&mut *tx).await?;
             }
-            // Due Items that cannot be read are deferred, so the next round has others before it.
+            // Due Items that cannot be read were deferred, so the next iteration finds others.
             if found < wanted || taken.len() - before == found || due_items != DUE {
                 break;
             }
@@ -156,7 +160,7 @@ impl SqliteStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let query = sqlx::query(FREE).bind(item.as_str()).bind(micros(now));
         let query = query.bind(moves(Event::Claimed)?);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(None) };
@@ -175,7 +179,7 @@ impl SqliteStore {
         let sql = "UPDATE items SET leased_until = ?3 \
                    WHERE item_id = ?1 AND fence = ?2 AND leased_until IS NOT NULL";
         let query = sqlx::query(sql).bind(item.as_str()).bind(fence.0).bind(micros(lease_until));
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         let prolonged = query.execute(&mut *tx).await?.rows_affected() > 0;
         tx.commit().await?;
         Ok(prolonged)
@@ -184,7 +188,7 @@ impl SqliteStore {
     pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
         let rows: Vec<_> =
             items.iter().map(|(item, fence, due)| (item.as_str(), fence.0, micros(*due))).collect();
-        let mut tx = self.begin_passing().await?;
+        let mut tx = self.begin_transient().await?;
         hand_back(&mut tx, &rows).await?;
         tx.commit().await?;
         Ok(())
@@ -209,13 +213,16 @@ impl SqliteStore {
     pub(super) async fn apply(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
         let mut tx = self.begin().await?;
         let items = items_of(&mut tx, batch).await?;
-        let asked = match rules::gather(batch, |digest| items.get(digest).cloned()) {
-            Ok(asked) => asked,
+        let requested = match rules::group_by_item(batch, |digest| items.get(digest).cloned()) {
+            Ok(requested) => requested,
             Err(index) => return Ok(NotifyOutcome::Unknown(index)),
         };
-        ask(&mut tx, &asked, batch.now).await?;
-        let revoked: Vec<_> =
-            asked.iter().filter(|(_, asked)| asked.revoked).map(|(item, _)| item).collect();
+        apply_requests(&mut tx, &requested, batch.now).await?;
+        let revoked: Vec<_> = requested
+            .iter()
+            .filter(|(_, requested)| requested.revoked)
+            .map(|(item, _)| item)
+            .collect();
         if !revoked.is_empty() {
             self.revoke_all(&mut tx, &revoked, batch.now).await?;
         }
@@ -223,7 +230,8 @@ impl SqliteStore {
         Ok(NotifyOutcome::Applied)
     }
 
-    /// The partner ended these: tokens go, workers are late, applications are told.
+    /// Ends the authorization of Items after the partner revoked their tokens: deletes tokens,
+    /// invalidates leases, and notifies applications.
     async fn revoke_all(
         &self,
         tx: &mut SqliteConnection,
@@ -231,7 +239,8 @@ impl SqliteStore {
         now: DateTime<Utc>,
     ) -> Result<()> {
         let query = sqlx::query(REVOKE).bind(row::text(&items)?).bind(moves(Event::Refused)?);
-        let query = query.bind(resting()?).bind(rules::new_fence(&*self.options.random).0);
+        let query =
+            query.bind(login_required_states()?).bind(rules::new_fence(&*self.options.random).0);
         let rows = query.fetch_all(&mut *tx).await?;
         let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
         let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
@@ -239,18 +248,18 @@ impl SqliteStore {
         let ids = row::text(&lost)?;
         tokens::forget(tx, &ids).await?;
         let mut connections = connections_of(tx, &ids).await?;
-        let mut told = Vec::new();
+        let mut entries = Vec::new();
         for item in &lost {
             let connections = connections.remove(item).unwrap_or_default();
-            let place = (item, &self.options.environment);
-            let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
-            told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
+            let context = (item, &self.options.environment);
+            let webhooks = rules::compose(&rules::revoked(), context, &connections)?;
+            entries.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
         }
-        queues::put(tx, &*self.options.vault, &told, now).await
+        queues::put(tx, &*self.options.vault, &entries, now).await
     }
 }
 
-/// Items by one of the statements that find them, with whether a lease of each ran out.
+/// Finds Items by one of the claim statements. The flag tells whether a lease has expired.
 async fn due(
     connection: &mut SqliteConnection,
     statement: &'static str,
@@ -266,7 +275,7 @@ fn named(row: &SqliteRow) -> Result<(String, bool)> {
     Ok((row.try_get("item_id")?, row.try_get("took_over")?))
 }
 
-/// Takes Items. Those that cannot be read are deferred.
+/// Claims Items. Those that cannot be read are deferred.
 async fn take(
     tx: &mut SqliteConnection,
     items: &[(String, bool)],
@@ -311,7 +320,7 @@ async fn hand_back(tx: &mut SqliteConnection, rows: &[(&str, i64, i64)]) -> Resu
     Ok(())
 }
 
-/// Whose the tokens are that this partner names.
+/// Returns the Items that own the access tokens in a batch, if they belong to its partner.
 async fn items_of(
     tx: &mut SqliteConnection,
     batch: &NotifyBatch,
@@ -329,19 +338,24 @@ async fn items_of(
     Ok(items)
 }
 
-async fn ask(
+async fn apply_requests(
     tx: &mut SqliteConnection,
-    asked: &BTreeMap<ItemId, Asked>,
+    requested: &BTreeMap<ItemId, ItemRequest>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let rows = asked.iter().filter(|(_, asked)| !asked.revoked);
-    let rows = rows.map(|(item, asked)| (item, asked.since.map(days), asked.cycle));
+    let rows = requested.iter().filter(|(_, requested)| !requested.revoked);
+    let rows = rows.map(|(item, requested)| (item, requested.since.map(days), requested.cycle));
     let rows = row::text(&rows.collect::<Vec<_>>())?;
-    sqlx::query(ASK).bind(rows).bind(micros(now)).bind(resting()?).execute(tx).await?;
+    sqlx::query(REQUEST_UPDATES)
+        .bind(rows)
+        .bind(micros(now))
+        .bind(login_required_states()?)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
-/// The connections of Items, a JSON array, by application.
+/// Returns the connections of Items, ordered by application. `items` is a JSON array.
 async fn connections_of(
     tx: &mut SqliteConnection,
     items: &str,
@@ -357,8 +371,9 @@ async fn connections_of(
     Ok(all)
 }
 
-/// The states in which an Item rests until its user authorizes again, a JSON array.
-fn resting() -> Result<String> {
+/// Returns the states in which an Item is not scheduled until its user authorizes again, as a JSON
+/// array.
+fn login_required_states() -> Result<String> {
     let all = State::ALL.into_iter();
     row::text(&all.filter(|s| s.login_required()).map(State::as_str).collect::<Vec<_>>())
 }

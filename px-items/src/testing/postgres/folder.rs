@@ -1,7 +1,7 @@
-//! The folder of a server, and what is done about folders that were left behind.
+//! Folder of a server, and cleanup of abandoned folders.
 //!
-//! Whoever uses a folder holds a lock on a file in it. The system lets go of the lock when
-//! the process ends, so a folder whose lock can be had is nobody's.
+//! The owner of a folder has a lock on a file in it. The operating system releases the lock when
+//! the process ends, so a folder with a free lock is abandoned.
 
 use super::{
     StartError,
@@ -20,7 +20,7 @@ use std::{
 const PREFIX: &str = "px-postgres-";
 const LOCK: &str = "in-use";
 
-/// The folder of a server.
+/// Folder of a server.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -29,12 +29,13 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder that only the server's user can look into.
+    /// Creates a folder that only the server's user can read.
     pub(super) fn make() -> Result<Self, StartError> {
         let path = env::temp_dir().join(format!("{PREFIX}{}", secret()));
         DirBuilder::new().mode(0o700).create(&path)?;
         let user = User::instead_of_root(&path)?;
-        // The lock gets its name when it is held: before, nobody takes the folder for left.
+        // The lock file is renamed once it is locked, so that the folder never looks abandoned
+        // before.
         let unnamed = path.join("lock");
         let lock = File::create_new(&unnamed)?;
         lock.lock()?;
@@ -53,7 +54,7 @@ impl Folder {
         self.path.join("data")
     }
 
-    /// Makes the files of a server that has one role with a password.
+    /// Creates the files of a server that has one role with a password.
     pub(super) fn fill(
         &self,
         machine: &Machine,
@@ -67,7 +68,7 @@ impl Folder {
             user.gets(&file)?;
         }
         let mut initdb = self.command(&machine.program("initdb"));
-        // The password goes over loopback in the clear; scram would cost each connection of a
+        // The password is sent over loopback in the clear. Scram would cost each connection of a
         // test thousands of hashes.
         initdb.args(["--username", role, "--auth", "password", "--no-sync", "--locale", "C"]);
         initdb.args(["--encoding", "UTF8", "--pwfile"]).arg(&file).arg("-D").arg(self.data());
@@ -75,14 +76,14 @@ impl Folder {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(StartError::new(format!("initdb failed: {said}")))
+        let output = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(StartError::new(format!("initdb failed: {output}")))
     }
 
-    /// A command that runs as the server's user.
+    /// Returns a command that runs as the server's user.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // The present folder may be closed to that user.
+        // The current folder may not be accessible to that user.
         command.current_dir("/");
         if let Some(user) = self.user {
             user.runs(&mut command);
@@ -92,27 +93,28 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    /// The guard deletes the folder; this is for when no guard got to run.
+    /// Deletes the folder if no guard did.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Deletes folders of which the owner is gone.
+/// Deletes abandoned folders.
 ///
-/// Should a server still run in one, because its guard was killed too, it ends by itself:
-/// PostgreSQL looks once a minute whether its folder is still there.
-pub(super) fn sweep() {
+/// If a server still runs in one because its guard was killed too, it stops by itself: PostgreSQL
+/// checks once a minute whether its folder still exists.
+pub(super) fn delete_abandoned() {
     for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        // What cannot be opened is another user's, what cannot be deleted a guard's at work.
-        if ours && is_left(&entry.path()) {
+        // A folder that cannot be opened is another user's. One that cannot be deleted is being
+        // deleted by a guard.
+        if ours && is_abandoned(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-fn is_left(folder: &Path) -> bool {
+fn is_abandoned(folder: &Path) -> bool {
     File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
@@ -123,9 +125,9 @@ mod tests {
     #[test]
     fn a_folder_is_left_when_its_owner_is_gone_and_not_before() {
         let folder = Folder::make().unwrap();
-        assert!(!is_left(folder.path()));
+        assert!(!is_abandoned(folder.path()));
         let abandoned = Folder::make().unwrap();
         abandoned._lock.unlock().unwrap();
-        assert!(is_left(abandoned.path()));
+        assert!(is_abandoned(abandoned.path()));
     }
 }

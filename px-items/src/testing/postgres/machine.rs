@@ -1,4 +1,4 @@
-//! What the machine offers: PostgreSQL's programs, and an ordinary user to run them as.
+//! PostgreSQL's programs on this machine, and an ordinary user to run them as.
 
 use std::{
     cmp::Reverse,
@@ -11,18 +11,18 @@ use std::{
     process::Command,
 };
 
-/// Where Debian and its like keep versions side by side.
+/// Folder of parallel versions on Debian and its derivatives.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
-/// Users that a server of root's is run as, the better one first.
+/// Users that run the server if this process runs as root, in order of preference.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 
-/// Where PostgreSQL's programs are.
+/// Folder of PostgreSQL's programs.
 #[derive(Debug)]
 pub(super) struct Machine(PathBuf);
 
 impl Machine {
-    /// Looks in PATH, then for the newest version that is installed aside.
+    /// Searches PATH, then the newest parallel version.
     pub(super) fn find() -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         let aside = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
@@ -47,8 +47,8 @@ pub(super) struct User {
 }
 
 impl User {
-    /// Whom the server runs as: `None` is whoever this process runs as, who just made `folder`.
-    /// PostgreSQL refuses to run as root.
+    /// Returns the user that runs the server, or `None` for the user of this process, who just
+    /// created `folder`. PostgreSQL refuses to run as root.
     pub(super) fn instead_of_root(folder: &Path) -> io::Result<Option<Self>> {
         if fs::metadata(folder)?.uid() != 0 {
             return Ok(None);
@@ -76,21 +76,21 @@ impl User {
         chown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// Lets a command run as this user; the standard library drops root's other groups too.
+    /// Makes a command run as this user. The standard library drops root's other groups too.
     pub(super) fn runs(self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
     }
 }
 
-/// The folder of the programs, if all are there. Links are followed: to its own files,
-/// PostgreSQL finds the way from where its programs really are.
+/// Returns the folder of the programs, if all exist. Links are resolved, because PostgreSQL finds
+/// its own files relative to the actual location of its programs.
 fn complete(folder: &Path) -> Option<PathBuf> {
     let initdb = folder.join("initdb").canonicalize().ok()?;
     let folder = initdb.parent()?;
     folder.join("postgres").is_file().then(|| folder.to_owned())
 }
 
-/// `15`, `9.6` as numbers, for comparison.
+/// Parses `15` or `9.6` as numbers, for comparison.
 fn version(folder: &Path) -> Vec<u32> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     name.split('.').map_while(|part| part.parse().ok()).collect()

@@ -1,43 +1,43 @@
-//! Whether an endpoint is called: one that keeps failing is called less. Pure.
+//! Circuit breaker of an endpoint that keeps failing. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// So many failures in a row open the circuit.
-const FAILURES: u32 = 5;
-/// How long it is open at first.
-const OPEN: TimeDelta = TimeDelta::seconds(30);
-/// It doubles with every probe that fails, up to this.
-const LONGEST: TimeDelta = TimeDelta::minutes(15);
+/// Number of consecutive failures that open the circuit.
+const FAILURE_THRESHOLD: u32 = 5;
+/// First time that the circuit stays open.
+const OPEN_TIME_MIN: TimeDelta = TimeDelta::seconds(30);
+/// Maximum time that the circuit stays open. Each failed probe doubles the time.
+const OPEN_TIME_MAX: TimeDelta = TimeDelta::minutes(15);
 
-/// What is known of an endpoint in this process.
+/// State of an endpoint in this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Circuit {
-    /// In a row.
+    /// Number of consecutive failures.
     failures: u32,
-    open: Option<Open>,
+    open: Option<OpenCircuit>,
     last_failure_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Open {
+struct OpenCircuit {
     until: DateTime<Utc>,
     length: TimeDelta,
     probing: bool,
 }
 
-/// Whether a call may be made.
+/// Decision whether a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permit {
-    /// It may; when the circuit is open this is the one probe.
+    /// The call may be made. If the circuit is open, this is the one probe.
     Go,
-    /// A probe is under way; what it finds decides.
+    /// A probe is under way, and its outcome decides.
     Wait,
-    /// Not before that.
+    /// No call may be made before that time.
     NotBefore(DateTime<Utc>),
 }
 
 impl Circuit {
-    /// Whether a call may be made now.
+    /// Returns whether a call may be made now.
     pub(super) fn permit(&self, now: DateTime<Utc>) -> Permit {
         match &self.open {
             None => Permit::Go,
@@ -47,43 +47,44 @@ impl Circuit {
         }
     }
 
-    /// A call begins that was permitted.
+    /// Records the start of a permitted call.
     pub(super) fn begin(&mut self) {
         if let Some(open) = &mut self.open {
             open.probing = true;
         }
     }
 
-    /// A call was answered as it should be.
+    /// Records a successful call.
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// A call failed. `asked` is until when the endpoint wants to be left alone.
-    pub(super) fn failed(&mut self, now: DateTime<Utc>, asked: Option<DateTime<Utc>>) {
+    /// Records a failed call. `retry_at` is the earliest time at which the endpoint wants to be
+    /// called.
+    pub(super) fn failed(&mut self, now: DateTime<Utc>, retry_at: Option<DateTime<Utc>>) {
         self.failures = self.failures.saturating_add(1);
         self.last_failure_at = Some(now);
         let length = match &self.open {
-            Some(open) if open.probing => (open.length * 2).min(LONGEST),
-            // A call that was under way when others opened it.
+            Some(open) if open.probing => (open.length * 2).min(OPEN_TIME_MAX),
+            // The call was under way when others opened the circuit.
             Some(open) => open.length,
-            None if self.failures >= FAILURES || asked.is_some() => OPEN,
+            None if self.failures >= FAILURE_THRESHOLD || retry_at.is_some() => OPEN_TIME_MIN,
             None => return,
         };
-        let until = (now + length).max(asked.unwrap_or(now));
+        let until = (now + length).max(retry_at.unwrap_or(now));
         let before = self.open.as_ref().filter(|open| !open.probing).map(|open| open.until);
-        let until = before.map_or(until, |before| before.max(asked.unwrap_or(before)));
-        self.open = Some(Open { until, length, probing: false });
+        let until = before.map_or(until, |before| before.max(retry_at.unwrap_or(before)));
+        self.open = Some(OpenCircuit { until, length, probing: false });
     }
 
-    /// A call was permitted and not made.
+    /// Records that a permitted call was not made.
     pub(super) fn abandoned(&mut self) {
         if let Some(open) = &mut self.open {
             open.probing = false;
         }
     }
 
-    /// Whether there is nothing left to know: it never failed, or so long ago that it is forgotten.
+    /// Returns whether the state can be dropped: the endpoint never failed, or not for 5 hours.
     pub(super) fn is_forgotten(&self, now: DateTime<Utc>) -> bool {
         let long_ago = |at: DateTime<Utc>| now - at > TimeDelta::hours(5);
         let probing = self.open.as_ref().is_some_and(|open| open.probing);
@@ -101,7 +102,7 @@ mod tests {
 
     fn opened() -> Circuit {
         let mut circuit = Circuit::default();
-        for _ in 0..FAILURES {
+        for _ in 0..FAILURE_THRESHOLD {
             assert_eq!(circuit.permit(at(0)), Permit::Go);
             circuit.begin();
             circuit.failed(at(0), None);

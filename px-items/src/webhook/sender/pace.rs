@@ -1,66 +1,66 @@
-//! How long a webhook would wait at its endpoint's lane. Pure.
+//! Estimate of the waiting time in an endpoint's lane. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What an endpoint is thought to take before it answered once.
-const UNKNOWN: TimeDelta = TimeDelta::milliseconds(50);
-/// Who would wait longer than that waits in the outbox and not at the lane.
-const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(5);
-/// A webhook is put off by no more than that.
-const LONGEST_PUT_OFF: TimeDelta = TimeDelta::minutes(1);
+/// Assumed duration of a request to an endpoint before its first response.
+const ASSUMED_DURATION: TimeDelta = TimeDelta::milliseconds(50);
+/// Maximum waiting time in a lane. Webhooks that would wait longer wait in the outbox.
+const MAX_LANE_WAIT: TimeDelta = TimeDelta::seconds(5);
+/// Maximum deferral of a webhook.
+const MAX_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
 
-/// How fast an endpoint answers.
+/// Speed of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Pace {
     average: Option<TimeDelta>,
-    /// When the calls that are under way began.
+    /// Start times of the requests under way.
     begun: Vec<DateTime<Utc>>,
-    /// How many were put off for want of room, less those answered since.
-    put_off: i32,
+    /// Number of deferred webhooks, less the requests that ended since.
+    deferral: i32,
 }
 
 impl Pace {
-    /// How many calls are under way.
+    /// Returns the number of requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.begun.len()
     }
 
-    /// A call begins.
+    /// Records the start of a request.
     pub(super) fn began(&mut self, now: DateTime<Utc>) {
         self.begun.push(now);
     }
 
-    /// A call that began then has ended, well or not.
+    /// Records the end of a request, successful or not.
     pub(super) fn ended(&mut self, began: DateTime<Utc>, now: DateTime<Utc>) {
         if let Some(place) = self.begun.iter().position(|begun| *begun == began) {
             self.begun.swap_remove(place);
         }
         let took = (now - began).max(TimeDelta::milliseconds(1));
         self.average = Some(self.average.map_or(took, |average| (average * 3 + took) / 4));
-        self.put_off = (self.put_off - 1).max(0);
+        self.deferral = (self.deferral - 1).max(0);
     }
 
-    /// Finds a place for one more webhook: `None` is at the lane, where so many wait already;
-    /// else it is put off by that much. Those that are put off get a place one after the other.
-    pub(super) fn put_off(
+    /// Admits one more webhook to a lane with `waiting` others: returns `None`, or the time by
+    /// which it is deferred. Deferred webhooks get consecutive slots.
+    pub(super) fn deferral(
         &mut self,
         waiting: usize,
         lanes: usize,
         now: DateTime<Utc>,
     ) -> Option<TimeDelta> {
-        // A few may wait always: what is slow is not to stand idle.
-        if waiting < lanes || self.wait(waiting, lanes, now) <= LONGEST_WAIT {
+        // A few may always wait, so that a slow endpoint is never idle.
+        if waiting < lanes || self.wait(waiting, lanes, now) <= MAX_LANE_WAIT {
             return None;
         }
-        self.put_off = self.put_off.saturating_add(1);
-        let ahead = usize::try_from(self.put_off).unwrap_or_default();
-        Some(self.wait(waiting + ahead, lanes, now).min(LONGEST_PUT_OFF))
+        self.deferral = self.deferral.saturating_add(1);
+        let ahead = usize::try_from(self.deferral).unwrap_or_default();
+        Some(self.wait(waiting + ahead, lanes, now).min(MAX_DEFERRAL))
     }
 
-    /// How long it takes until so many have been sent.
+    /// Returns the time until a number of webhooks have been sent.
     fn wait(&self, waiting: usize, lanes: usize, now: DateTime<Utc>) -> TimeDelta {
-        let average = self.average.unwrap_or(UNKNOWN);
-        // A call that has no answer yet takes at least as long as it did.
+        let average = self.average.unwrap_or(ASSUMED_DURATION);
+        // A request without a response takes at least as long as it has taken so far.
         let slowest = self.begun.iter().min().map_or(average, |begun| (now - *begun).max(average));
         let rounds = i32::try_from(waiting.div_ceil(lanes.max(1))).unwrap_or(i32::MAX);
         slowest.checked_mul(rounds).unwrap_or(TimeDelta::MAX)
@@ -75,9 +75,9 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
     }
 
-    /// How many find a place at once, when no answer comes.
+    /// Returns how many webhooks are admitted at once if no response comes.
     fn places(pace: &mut Pace, now: DateTime<Utc>) -> usize {
-        (0..).find(|waiting| pace.put_off(*waiting, 4, now).is_some()).unwrap()
+        (0..).find(|waiting| pace.deferral(*waiting, 4, now).is_some()).unwrap()
     }
 
     fn of(millis: i64) -> Pace {
@@ -109,7 +109,7 @@ mod tests {
     fn those_put_off_come_one_after_the_other_within_a_minute() {
         let mut pace = of(8_000);
         let waits: Vec<_> =
-            (0..60).map(|_| pace.put_off(4, 4, at(0)).unwrap().num_seconds()).collect();
+            (0..60).map(|_| pace.deferral(4, 4, at(0)).unwrap().num_seconds()).collect();
         assert_eq!(waits[..9], [16, 16, 16, 16, 24, 24, 24, 24, 32]);
         assert!(waits.is_sorted() && waits[59] == 60);
     }

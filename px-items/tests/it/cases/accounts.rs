@@ -1,6 +1,6 @@
-//! Cases 9 and 44: accounts that come under other ids, or do not come at all.
+//! Cases 9 and 44: accounts that come under other ids, or are missing.
 
-use crate::kept::{Kept, Row as _, account, days, id as kept_id, posted};
+use crate::row_store::{Row as _, RowStore, account, days, id as other_id, posted};
 use chrono::TimeDelta;
 use px_items::merge::{
     Absences, AccountIds, AccountStanding, KnownAccount, MergedAccounts, RemapError, accept,
@@ -17,7 +17,7 @@ fn listed(id: &str, mask: &str) -> Value {
     })
 }
 
-fn answer(accounts: &[Value]) -> UserAccountInfoResponse {
+fn response(accounts: &[Value]) -> UserAccountInfoResponse {
     serde_json::from_value(json!({
         "user_identity_id": "i", "identities": [{"id": "i", "name": "Ada"}],
         "securities": [], "accounts": accounts,
@@ -25,26 +25,26 @@ fn answer(accounts: &[Value]) -> UserAccountInfoResponse {
     .unwrap()
 }
 
-/// Takes an answer in, and checks that the same one again changes nothing more, but that what
-/// it lacks is judged anew.
+/// Applies a response. Checks that the same response again changes nothing, except that what it
+/// lacks is judged again.
 fn take(known: &mut Vec<KnownAccount>, accounts: &[Value]) -> MergedAccounts {
     let absences = absences(known);
-    let merged = merge_accounts(known, answer(accounts), &absences);
+    let merged = merge_accounts(known, response(accounts), &absences);
     *known = updated(std::mem::take(known), &merged.writes);
-    let again = merge_accounts(known, answer(accounts), &self::absences(known));
+    let again = merge_accounts(known, response(accounts), &self::absences(known));
     let judged = |known: &KnownAccount| known.standing == AccountStanding::Closed;
     assert!(again.writes.iter().all(|write| judged(&write.known) && !write.new));
     merged
 }
 
-/// All that are missing have been so for six hours.
+/// Returns absences in which every missing account has been missing for six hours.
 fn absences(known: &[KnownAccount]) -> Absences {
-    let now = crate::kept::hour(6);
+    let now = crate::row_store::hour(6);
     let first = Absences::new([].into(), now - TimeDelta::hours(6), TimeDelta::hours(6));
     Absences::new(first.of(known), now, TimeDelta::hours(6))
 }
 
-/// Each account as the Item has it: own id, the partner's, standing.
+/// Returns each account of the Item: own id, the partner's id, standing.
 fn standings(known: &[KnownAccount]) -> Vec<String> {
     let text = |known: &KnownAccount| {
         format!("{} {} {}", known.account.id, known.partner_id, known.standing.as_str())
@@ -66,35 +66,36 @@ fn case_44_an_account_is_closed_by_a_second_complete_answer_only_and_kept() {
     assert_eq!(merged.writes.len(), 1);
     assert_eq!(standings(&known), ["a a missing", "b b listed"]);
     assert_eq!(known[0].account.status, AccountStatus::Active);
-    assert!(AccountIds::of(&known).silent().contains(&account("a")));
-    // An answer that has it makes it what it was.
+    assert!(AccountIds::of(&known).unlisted().contains(&account("a")));
+    // A response that lists it restores it.
     take(&mut known, &[listed("a", "1111"), listed("b", "2222")]);
     assert_eq!(standings(&known), ["a a listed", "b b listed"]);
-    assert!(AccountIds::of(&known).silent().is_empty());
-    // Two answers without it close it; a third changes nothing.
+    assert!(AccountIds::of(&known).unlisted().is_empty());
+    // Two responses without it close it; a third one changes nothing.
     for writes in [1, 1, 0] {
         assert_eq!(take(&mut known, &[listed("b", "2222")]).writes.len(), writes);
     }
     assert_eq!(standings(&known), ["a a closed", "b b listed"]);
     assert_eq!(known[0].account.status, AccountStatus::Closed);
-    assert!(AccountIds::of(&known).silent().contains(&account("a")));
+    assert!(AccountIds::of(&known).unlisted().contains(&account("a")));
     // It comes back as the same account.
     let merged = take(&mut known, &[listed("a", "1111"), listed("b", "2222")]);
     assert_eq!((merged.writes.len(), merged.writes[0].new), (1, false));
     assert_eq!(known[0].account.status, AccountStatus::Active);
 }
 
-/// What the partner does not speak of has not vanished; what it does speak of is taken.
+/// Rows of accounts that the partner does not list have not vanished; those of listed accounts are
+/// read.
 #[test]
 fn case_44_rows_of_an_account_that_is_missing_stay() {
     let rows = [posted("t1", "1.00", "x").of("a"), posted("t2", "2.00", "y").of("b")];
-    let mut kept = Kept::with(rows);
+    let mut store = RowStore::with(rows);
     let mut known = first();
     take(&mut known, &[listed("b", "2222")]);
-    kept.silent = AccountIds::of(&known).silent().clone();
-    let merged = kept.read(days(0, 30), [posted("t3", "3.00", "z").of("a")], 10);
-    assert_eq!(merged.removed, [(account("b"), kept_id("t2"))]);
-    assert_eq!(kept.seen(), ["t1 1.00 x posted", "t3 3.00 z posted"]);
+    store.unlisted = AccountIds::of(&known).unlisted().clone();
+    let merged = store.read(days(0, 30), [posted("t3", "3.00", "z").of("a")], 10);
+    assert_eq!(merged.removed, [(account("b"), other_id("t2"))]);
+    assert_eq!(store.seen(), ["t1 1.00 x posted", "t3 3.00 z posted"]);
 }
 
 #[test]
@@ -126,13 +127,13 @@ fn case_09_an_account_under_a_new_id_is_held_until_someone_decides() {
     for _ in 0..3 {
         let merged = take(&mut known, &both);
         assert!(merged.ids_changed && merged.writes.iter().all(|write| !write.new));
-        // What it looks like is not closed meanwhile.
+        // The account that it resembles is not closed meanwhile.
         assert_eq!(standings(&known), ["a a missing", "b b listed", "a2 a2 held"]);
     }
-    // Its transactions may be there already: they are not taken.
+    // Its transactions may be stored already: they are not imported.
     let ids = AccountIds::of(&known);
     assert_eq!(ids.translate(vec![posted("t", "1.00", "x").of("a2")]), []);
-    // A re-map makes the two one, under the id that applications know.
+    // A remap merges the two, under the id that applications know.
     let remapped = remap(&known, &account("a"), &account("a2")).unwrap();
     assert_eq!(remapped.forgotten, [account("a2")]);
     known.retain(|known| !remapped.forgotten.contains(&known.account.id));
@@ -142,7 +143,8 @@ fn case_09_an_account_under_a_new_id_is_held_until_someone_decides() {
     assert!(!merged.ids_changed && merged.writes.is_empty());
     let rows = AccountIds::of(&known).translate(vec![posted("t", "1.00", "x").of("a2")]);
     assert_eq!(rows[0].account_id, account("a"));
-    // The id that the partner gave first is another account's now: it gets one of its own.
+    // The id that the partner gave first belongs to another account now, which gets an id of its
+    // own.
     take(&mut known, &[listed("a2", "1111"), listed("b", "2222"), listed("a", "3333")]);
     let new = &known[2];
     assert_eq!(new.partner_id, account("a"));
@@ -163,7 +165,7 @@ fn case_09_a_held_account_is_accepted_as_its_own() {
     assert_eq!(standings(&known), ["a a closed", "b b listed", "a2 a2 listed"]);
 }
 
-/// Both are listed at once: then they were two all along.
+/// If both are listed at once, they are two accounts.
 #[test]
 fn case_09_a_held_account_is_new_once_the_other_is_listed_beside_it() {
     let mut known = first();
@@ -176,7 +178,7 @@ fn case_09_a_held_account_is_new_once_the_other_is_listed_beside_it() {
     assert_eq!(new.len(), 1);
 }
 
-/// The partner takes its new ids back: the Item goes on, and what was held is of no account.
+/// The partner returns to the old ids: the Item continues, and the accounts on hold are dropped.
 #[test]
 fn case_09_ids_that_go_back_need_nobody() {
     let mut known = first();
@@ -192,13 +194,14 @@ fn case_09_an_account_that_looks_like_no_missing_one_is_new() {
     savings["subtype"] = "savings".into();
     let mut euros = listed("e", "1111");
     euros["currency"] = "EUR".into();
-    // The one of that mask is listed; the others differ from the one that is missing.
+    // The account with that mask is listed; the others differ from the missing one.
     let merged = take(&mut known, &[listed("a", "1111"), listed("twin", "1111"), savings, euros]);
     assert!(!merged.ids_changed);
     assert_eq!(merged.writes.iter().filter(|write| write.new).count(), 3);
 }
 
-/// Without a mask an account is known by name and owners; one that closed long ago is not.
+/// Without a mask an account is matched by name and owners; one that closed long ago is not
+/// matched.
 #[test]
 fn case_09_without_a_mask_the_name_tells() {
     let bare = |id: &str, name: &str| {
@@ -221,18 +224,18 @@ fn case_09_without_a_mask_the_name_tells() {
 #[test]
 fn case_09_what_cannot_be_one_account_is_refused() {
     let mut known = first();
-    let held = account("a2");
-    assert_eq!(remap(&known, &account("a"), &held), Err(RemapError::NotHeld(held.clone())));
-    assert_eq!(accept(&known, &account("a")), Err(RemapError::NotHeld(account("a"))));
+    let on_hold = account("a2");
+    assert_eq!(remap(&known, &account("a"), &on_hold), Err(RemapError::NotOnHold(on_hold.clone())));
+    assert_eq!(accept(&known, &account("a")), Err(RemapError::NotOnHold(account("a"))));
     take(&mut known, &[listed("a2", "1111"), listed("b", "2222")]);
-    assert_eq!(remap(&known, &account("z"), &held), Err(RemapError::Unknown(account("z"))));
-    assert_eq!(remap(&known, &account("b"), &held), Err(RemapError::StillListed(account("b"))));
+    assert_eq!(remap(&known, &account("z"), &on_hold), Err(RemapError::Unknown(account("z"))));
+    assert_eq!(remap(&known, &account("b"), &on_hold), Err(RemapError::StillListed(account("b"))));
     known[0].account.unit = px_types::Unit::iso("EUR").unwrap();
-    assert_eq!(remap(&known, &account("a"), &held), Err(RemapError::Unlike(account("a"))));
+    assert_eq!(remap(&known, &account("a"), &on_hold), Err(RemapError::Incompatible(account("a"))));
 }
 
 #[test]
-fn case_10_account_ids_are_told_apart_by_every_byte() {
+fn case_10_account_ids_are_compared_by_every_byte() {
     let ids = ["a", "A", "a ", " a", "aa", "á"];
     let accounts: Vec<_> =
         ids.iter().enumerate().map(|(n, id)| listed(id, &n.to_string())).collect();

@@ -1,4 +1,4 @@
-//! A bank behind a transport, which does what a test tells it.
+//! A scripted bank behind a transport.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,14 +15,14 @@ use std::{
     time::Duration,
 };
 
-/// A request, as a test looks at it.
+/// Recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// `user`, `transactions`, `token` or `revoke`.
     pub(crate) what: &'static str,
     pub(crate) token: String,
     pub(crate) query: BTreeMap<String, String>,
-    /// How many of this kind came before.
+    /// Number of earlier requests of this kind.
     pub(crate) of_kind: usize,
 }
 
@@ -36,26 +36,26 @@ impl Call {
     }
 }
 
-/// An answer.
+/// Response of the bank.
 pub(crate) type Reply = Result<Response<Bytes>, TransportError>;
 
-/// What a test makes of a call: an answer, or `None` for the bank's own.
+/// Script of a test: a response to a call, or `None` for the bank's own.
 type Script = Box<dyn FnMut(&Call, &mut Data) -> Option<Reply> + Send>;
 
-/// What the bank has.
+/// Data of the bank.
 pub(crate) struct Data {
     pub(crate) accounts: Vec<Value>,
     pub(crate) securities: Vec<Value>,
     pub(crate) rows: BTreeMap<TransactionId, Transaction>,
     pub(crate) by_cursor: bool,
-    /// Good access tokens, and the refresh tokens that give the next.
+    /// Valid access tokens, and the refresh tokens that return the next ones.
     pub(crate) access: Vec<String>,
     pub(crate) refresh: Vec<String>,
     pub(crate) revoked: Vec<String>,
     pub(crate) calls: Vec<Call>,
-    /// How many calls are under way, and how many there were at most.
+    /// Number of calls under way, and its maximum.
     pub(crate) under_way: (usize, usize),
-    /// How long each answer takes.
+    /// Duration of each response.
     pub(crate) slow: Duration,
     pairs: usize,
     script: Option<Script>,
@@ -87,7 +87,7 @@ impl Bank {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// From now on a test answers what it wants to.
+    /// Sets a script for the following calls.
     pub(crate) fn script(
         &self,
         script: impl FnMut(&Call, &mut Data) -> Option<Reply> + Send + 'static,
@@ -108,7 +108,7 @@ impl Bank {
         assert!(self.data().rows.remove(&id).is_some(), "{id} is not there");
     }
 
-    /// So many calls of a kind.
+    /// Returns the number of calls of a kind.
     pub(crate) fn count(&self, what: &str) -> usize {
         self.data().calls.iter().filter(|call| call.what == what).count()
     }
@@ -127,7 +127,7 @@ impl Bank {
             .unwrap()
     }
 
-    /// Tokens as the user's authorization gave them, good for 15 minutes or for ever.
+    /// Returns the tokens of the user's authorization, valid for 15 minutes or forever.
     pub(crate) fn tokens(&self, expire: bool) -> TokenSet {
         let data = self.data();
         let now = data.clock.now();
@@ -147,8 +147,8 @@ impl fmt::Debug for Bank {
 }
 
 impl Data {
-    /// The bank's own answer.
-    pub(crate) fn answer(&mut self, call: &Call) -> Reply {
+    /// Returns the bank's own response.
+    pub(crate) fn response(&mut self, call: &Call) -> Reply {
         match call.what {
             "token" => self.refresh(call),
             "revoke" => {
@@ -179,7 +179,7 @@ impl Data {
         }))
     }
 
-    /// Another good pair.
+    /// Creates another valid pair.
     pub(crate) fn next_pair(&mut self) -> (String, String) {
         self.pairs += 1;
         let (access, refresh) =
@@ -189,7 +189,7 @@ impl Data {
         (access, refresh)
     }
 
-    /// The rows of a window, in the contract's order.
+    /// Returns the rows of a window, in the contract's order.
     pub(crate) fn window(&self, call: &Call) -> Vec<Transaction> {
         let (start, end) = (call.date("start_date"), call.date("end_date"));
         let inside = |row: &&Transaction| (start..=end).contains(&row.date());
@@ -215,7 +215,7 @@ impl Data {
     }
 }
 
-/// The way to the bank.
+/// Transport to the bank.
 struct Transport(Arc<Bank>);
 
 #[async_trait::async_trait]
@@ -225,7 +225,7 @@ impl HttpTransport for Transport {
         request: Request<Bytes>,
         _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
-        // A call takes a while: whoever is cut off is cut off here, too.
+        // A call takes a while, and a cancelled caller is cancelled here, too.
         tokio::task::yield_now().await;
         let (slow, clock) = {
             let mut data = self.0.data();
@@ -243,7 +243,7 @@ impl HttpTransport for Transport {
             data.calls.push(call.clone());
             let mut script = data.script.take();
             let scripted = script.as_mut().and_then(|script| script(&call, &mut data));
-            let reply = scripted.unwrap_or_else(|| data.answer(&call));
+            let reply = scripted.unwrap_or_else(|| data.response(&call));
             if data.script.is_none() {
                 data.script = script;
             }
@@ -304,7 +304,7 @@ pub(crate) fn refusal(status: u16, id: &str) -> Reply {
         .unwrap())
 }
 
-/// 429 or 503 with `Retry-After`.
+/// Returns 429 or 503 with `Retry-After`.
 pub(crate) fn wait(status: u16, seconds: u64) -> Reply {
     let mut reply = refusal(status, "wait").unwrap();
     reply.headers_mut().insert("retry-after", seconds.into());
@@ -312,7 +312,7 @@ pub(crate) fn wait(status: u16, seconds: u64) -> Reply {
 }
 
 pub(crate) fn cut() -> Reply {
-    Err(TransportError::new(TransportErrorKind::Cut, "the answer was cut off"))
+    Err(TransportError::new(TransportErrorKind::Truncated, "the response was cut off"))
 }
 
 pub(crate) fn account(id: &str, name: &str) -> Value {

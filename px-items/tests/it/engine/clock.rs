@@ -1,4 +1,4 @@
-//! Machines whose clocks are wrong.
+//! Machines with wrong clocks.
 
 use super::{
     bank::row,
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// A clock whose calendar is set apart from its steady time.
+/// A clock with a calendar that can differ from its steady time.
 #[derive(Clone, Debug)]
 pub(crate) struct WrongClock {
     right: Arc<dyn Clock>,
@@ -54,7 +54,7 @@ impl Clock for WrongClock {
     }
 }
 
-/// A machine of a world, with a clock of its own.
+/// Returns the engine of a machine with its own clock.
 fn machine(world: &World, ahead: TimeDelta) -> (Engine, WrongClock) {
     let clock = WrongClock::new(Arc::clone(&world.clock) as _, ahead);
     let partner = Partner::new(world.bank.client(Arc::new(clock.clone())));
@@ -82,17 +82,17 @@ async fn a_machine_works_on_nothing_while_its_clock_is_wrong() {
         let item = world.link().await;
         world.pass(TimeDelta::minutes(1)).await;
         let (engine, clock) = machine(&world, ahead);
-        assert_eq!(engine.work_off().await, 0, "{ahead}");
+        assert_eq!(engine.run_due().await, 0, "{ahead}");
         let error = engine.update(&item).await.unwrap_err();
         assert_eq!(error.kind(), EngineErrorKind::WrongClock);
         let stop = Arc::clone(&world.clock);
         engine.run(2, async move { stop.sleep(seconds(60)).await }).await;
         assert_eq!(world.record(&item).await.fence.0, 0);
         assert_eq!(world.bank.data().calls.len(), 0);
-        // It is noticed that it was set right.
+        // The engine notices that the clock was corrected.
         clock.set_ahead(ahead.signum_seconds(5));
         world.pass(TimeDelta::seconds(11)).await;
-        assert_eq!(engine.work_off().await, 1, "{ahead}");
+        assert_eq!(engine.run_due().await, 1, "{ahead}");
         world.assert_equal(&item).await;
     }
 }
@@ -102,13 +102,13 @@ trait Signum {
 }
 
 impl Signum for TimeDelta {
-    /// So many seconds, with the same sign.
+    /// Returns a number of seconds with the same sign.
     fn signum_seconds(self, seconds: i64) -> TimeDelta {
         TimeDelta::seconds(self.num_milliseconds().signum() * seconds)
     }
 }
 
-/// A machine whose clock is set a day ahead while it works, and that dies, leaves its Item for a
+/// A machine dies after its clock was set a day ahead during the work. It blocks its Item for one
 /// lease and no longer.
 #[tokio::test(start_paused = true)]
 async fn an_item_of_a_machine_that_is_a_day_ahead_and_dies_is_free_after_a_lease() {
@@ -120,23 +120,23 @@ async fn an_item_of_a_machine_that_is_a_day_ahead_and_dies_is_free_after_a_lease
     let dies = async {
         world.pass(TimeDelta::seconds(5)).await;
         clock.set_ahead(TimeDelta::days(1));
-        // Two times it prolongs its lease by the wrong clock.
+        // It renews its lease twice by the wrong clock.
         world.pass(TimeDelta::seconds(10)).await;
     };
     tokio::select! {
-        _ = engine.work_off() => panic!("the bank is slow"),
+        _ = engine.run_due() => panic!("the bank is slow"),
         () = dies => {}
     }
     let left = world.record(&item).await.leased_until.unwrap() - world.now();
     assert!(left <= TimeDelta::seconds(20), "{left}");
     world.bank.data().slow = seconds(0);
     world.pass(TimeDelta::seconds(21)).await;
-    world.another_engine().work_off().await;
+    world.another_engine().run_due().await;
     assert_eq!(world.record(&item).await.state, State::Idle);
     world.assert_equal(&item).await;
 }
 
-/// What was read while the clock was set is given back, and another machine reads it again.
+/// Data that was read while the clock was set is discarded, and another machine reads it again.
 #[tokio::test(start_paused = true)]
 async fn a_step_during_work_stores_nothing_and_costs_no_later_change() {
     for ahead in [TimeDelta::days(3), TimeDelta::days(-3), TimeDelta::seconds(6)] {
@@ -151,20 +151,24 @@ async fn a_step_during_work_stores_nothing_and_costs_no_later_change() {
             step.set_ahead(ahead);
             None
         });
-        assert_eq!(engine.work_off().await, 1);
+        assert_eq!(engine.run_due().await, 1);
         let record = world.record(&item).await;
-        assert_eq!((record.life.fresh.accounts, record.leased_until), (None, None), "{ahead}");
+        assert_eq!(
+            (record.sync_state.fresh.accounts, record.leased_until),
+            (None, None),
+            "{ahead}"
+        );
         assert!(record.due_at.unwrap() <= world.now(), "{ahead}");
         assert!(world.stored(&item).await.is_empty());
         world.bank.behaves();
-        assert_eq!(world.another_engine().work_off().await, 1);
+        assert_eq!(world.another_engine().run_due().await, 1);
         world.assert_equal(&item).await;
-        // What the bank changes next is stored next.
+        // The next change at the bank is stored.
         world.bank.put(row("t-0", "2.00", world.days_ago(0)));
         world.bank.remove("t-1");
         world.bank.put(row("t-9", "3.00", world.days_ago(0)));
         world.pass(TimeDelta::hours(49)).await;
-        assert_eq!(world.another_engine().work_off().await, 1);
+        assert_eq!(world.another_engine().run_due().await, 1);
         world.assert_equal(&item).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A bank whose responses cannot be read whole: nothing is lost by that, and all can see it.
+//! A bank with partly unreadable responses: nothing is lost, and the faults are visible.
 
 use super::{
     bank::{Call, Data, Reply, account, ok, pending, refusal, row},
@@ -15,7 +15,7 @@ use px_items::{
 use px_types::{ItemId, TransactionId, model::item_health::ItemHealth};
 use serde_json::{Value, json};
 
-/// The bank's own response with something in it damaged.
+/// Returns the bank's own response with a damaged part.
 fn damaged(
     what: &str,
     call: &Call,
@@ -25,13 +25,13 @@ fn damaged(
     if call.what != what {
         return None;
     }
-    let response = data.answer(call).unwrap();
+    let response = data.response(call).unwrap();
     let mut body = serde_json::from_slice(response.body()).unwrap();
     damage(&mut body);
     Some(ok(&body))
 }
 
-/// The entry of an id in a list of a response.
+/// Finds the entry of an id in a list of a response.
 fn entry<'b>(body: &'b mut Value, list: &str, id: &str) -> Option<&'b mut Value> {
     body[list].as_array_mut().unwrap().iter_mut().find(|entry| entry["id"] == id)
 }
@@ -42,10 +42,10 @@ async fn with_rows(rows: &[(&str, u64)]) -> (World, ItemId) {
         world.bank.put(row(id, "1.00", world.days_ago(*days)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.record(&item).await.state, State::Idle);
     world.assert_equal(&item).await;
-    world.told().await;
+    world.queued_webhooks().await;
     (world, item)
 }
 
@@ -92,10 +92,10 @@ async fn a_row_that_was_set_aside_is_kept_and_the_others_go_on() {
     let text = issue.paths[0].text.clone().unwrap();
     assert!(text.ends_with("is an object; expected a decimal number (a string such as \"12.50\"); the element was set aside"),
         "{text}");
-    let told = world.told().await;
-    assert!(told.iter().all(|what| !what.ends_with("ERROR")), "{told:?}");
+    let webhooks = world.queued_webhooks().await;
+    assert!(webhooks.iter().all(|what| !what.ends_with("ERROR")), "{webhooks:?}");
 
-    // The partner mends it long after the row is older than any update.
+    // The partner fixes it long after the row is older than any update.
     for _ in 0..8 {
         next_update(&world, &item).await;
     }
@@ -106,7 +106,7 @@ async fn a_row_that_was_set_aside_is_kept_and_the_others_go_on() {
     assert_eq!(health_of(&world, &item).await, ItemHealth::new(HealthState::Healthy));
 }
 
-/// A row that was set aside under an unknown id may be a stored one, where ids change.
+/// A row that was set aside under an unknown id may be a stored one, at banks that change ids.
 #[tokio::test(start_paused = true)]
 async fn a_row_that_got_another_id_and_cannot_be_read_is_not_gone() {
     for is_pending in [true, false] {
@@ -124,10 +124,10 @@ async fn a_row_that_got_another_id_and_cannot_be_read_is_not_gone() {
         };
         put(0);
         let item = world.link().await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         let before: Vec<_> = world.stored(&item).await.into_keys().collect();
         assert_eq!(before.len(), 4);
-        world.told().await;
+        world.queued_webhooks().await;
         put(1);
         world.bank.script(|call, data| {
             damaged("transactions", call, data, |body| {
@@ -143,7 +143,7 @@ async fn a_row_that_got_another_id_and_cannot_be_read_is_not_gone() {
         world.engine.update(&item).await.unwrap();
         let now: Vec<_> = world.stored(&item).await.into_keys().collect();
         assert_eq!(now, before, "pending: {is_pending}");
-        assert_eq!(world.told().await, [] as [&str; 0]);
+        assert_eq!(world.queued_webhooks().await, [] as [&str; 0]);
     }
 }
 
@@ -181,7 +181,7 @@ async fn where_an_id_cannot_be_read_nothing_of_the_account_is_judged() {
     }
 }
 
-/// A bank that gives all rows other ids while one cannot be read: none is there twice.
+/// A bank gives all rows other ids while one cannot be read: no row is duplicated.
 #[tokio::test(start_paused = true)]
 async fn rows_under_other_ids_are_not_taken_for_new_while_one_has_no_id() {
     let (world, item) = with_rows(&[("t-1", 1), ("t-2", 2), ("t-3", 3), ("t-4", 3)]).await;
@@ -233,7 +233,7 @@ async fn an_account_that_cannot_be_read_keeps_what_it_has_and_is_not_closed() {
         let named: Vec<_> = issue.account_ids.iter().map(|id| id.as_str()).collect();
         assert_eq!(named, if id_too { vec![] } else { vec!["a-2"] });
 
-        // One that is really gone is closed, as ever.
+        // An account that is really missing is closed as usual.
         world.bank.behaves();
         world.bank.data().accounts.retain(|account| account["id"] != "a-2");
         next_update(&world, &item).await;
@@ -244,7 +244,7 @@ async fn an_account_that_cannot_be_read_keeps_what_it_has_and_is_not_closed() {
     }
 }
 
-/// Nobody sold everything because a list is null, and no account lost its numbers.
+/// A null list does not remove holdings, and no account loses its numbers.
 #[tokio::test(start_paused = true)]
 async fn lists_that_cannot_be_read_leave_what_is_stored() {
     let world = World::new();
@@ -270,7 +270,7 @@ async fn lists_that_cannot_be_read_leave_what_is_stored() {
         ]);
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let lists = async || -> Vec<Value> {
         let accounts = world.store.inner.accounts(&item).await.unwrap();
         let of = |at: usize, name: &str| {
@@ -284,7 +284,7 @@ async fn lists_that_cannot_be_read_leave_what_is_stored() {
         |body| body["accounts"][1]["holdings"] = Value::Null,
         |body| body["accounts"][1]["holdings"][1]["quantity"] = json!([]),
         |body| body["accounts"][0]["transfer_codes"] = Value::Null,
-        // A number of an account is never taken from a JSON number.
+        // An account number is never taken from a JSON number.
         |body| body["accounts"][0]["transfer_codes"][1]["account_number"] = json!(12345678),
     ];
     for (number, damage) in damages.into_iter().enumerate() {
@@ -292,7 +292,7 @@ async fn lists_that_cannot_be_read_leave_what_is_stored() {
         next_update(&world, &item).await;
         assert_eq!(lists().await, before, "{number}");
     }
-    // What can be read is taken, and what was really sold is gone.
+    // The readable part is imported, and a sold holding is removed.
     world.bank.script(move |call, data| {
         damaged("user", call, data, |body| {
             let list = &mut body["accounts"][1]["holdings"];
@@ -331,7 +331,8 @@ async fn an_identity_that_cannot_be_read_stays() {
     assert_eq!(names, ["Anna", "Bob"]);
 }
 
-/// A gateway that cannot serve long windows is not down. Others of the partner are told.
+/// A gateway that cannot serve long windows is not down. Other Items of the partner use the
+/// lengths.
 #[tokio::test(start_paused = true)]
 async fn a_window_that_fails_by_weight_gets_shorter_and_the_partner_is_not_down() {
     for status in [500, 502, 504, 503] {
@@ -345,30 +346,30 @@ async fn a_window_that_fails_by_weight_gets_shorter_and_the_partner_is_not_down(
             days.filter(|days| *days >= 20).map(|_| refusal(status, "too much"))
         });
         let item = world.link().await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         let record = world.record(&item).await;
-        assert_eq!((record.state, record.life.failures), (State::Idle, 0), "{status}");
+        assert_eq!((record.state, record.sync_state.failures), (State::Idle, 0), "{status}");
         world.assert_equal(&item).await;
         assert!(health::of(&record).issues.is_empty());
 
-        // Another Item does not find it out again.
+        // Another Item does not have to find it out again.
         world.bank.forget_calls();
         let tokens = world.bank.tokens(false);
         let products = [px_types::model::product::Product::Transactions];
         let other = world.link_as(("bank", "u-2"), "app-1", &products, tokens).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert_eq!(world.record(&other).await.state, State::Idle);
         let calls = world.bank.data().calls.clone();
         let longest = calls
             .iter()
             .filter(|call| call.what == "transactions")
             .map(|call| call.date("end_date").days_since(call.date("start_date")));
-        // The dates after today are requested as one window; there are none of these here.
+        // The dates after today are requested as one window; it is empty here.
         assert!(longest.max().unwrap() < 20, "{status}");
     }
 }
 
-/// An update's window is short. One failure is no sign of its weight, a second one is.
+/// An update's window is short. One failure does not mean that it is too heavy, a second one does.
 #[tokio::test(start_paused = true)]
 async fn an_update_that_fails_at_its_window_twice_reads_shorter_ones() {
     let (world, item) = with_rows(&[("t-1", 1)]).await;
@@ -379,12 +380,12 @@ async fn an_update_that_fails_at_its_window_twice_reads_shorter_ones() {
         days.filter(|days| *days >= 3).map(|_| refusal(500, "too much"))
     });
     world.pass(TimeDelta::hours(48)).await;
-    world.engine.work_off().await;
-    assert_eq!(world.record(&item).await.life.failures, 1);
+    world.engine.run_due().await;
+    assert_eq!(world.record(&item).await.sync_state.failures, 1);
     let due = world.record(&item).await.due_at.unwrap();
     world.pass(due - world.now()).await;
-    world.engine.work_off().await;
-    assert_eq!(world.record(&item).await.life.failures, 0);
+    world.engine.run_due().await;
+    assert_eq!(world.record(&item).await.sync_state.failures, 0);
     world.assert_equal(&item).await;
 }
 
@@ -443,13 +444,13 @@ async fn an_id_that_two_rows_of_a_response_have() {
         assert_eq!(issue.paths[0].path, "transactions[].id", "{issue:?}");
         assert_eq!(issue.paths[0].rule.as_deref(), Some("PX-AGG-010"));
     }
-    // Once the partner has mended it, each row is there once.
+    // Once the partner has fixed it, each row is stored once.
     world.bank.behaves();
     next_update(&world, &item).await;
     world.assert_equal(&item).await;
 }
 
-/// Two rows of one account under one id: no rule tells which of them it is. The error names it.
+/// Two rows of one account under one id: no rule can choose between them. The error names the id.
 #[tokio::test(start_paused = true)]
 async fn an_id_that_two_rows_of_an_account_have_is_named() {
     let (world, item) = with_rows(&[("t-1", 1), ("t-2", 1)]).await;
@@ -467,10 +468,10 @@ async fn an_id_that_two_rows_of_an_account_have_is_named() {
     assert!(what.contains("two transactions of one account came under the id t-2"), "{what}");
 }
 
-/// A message that cannot be read at all: the Item says so, to operators at once and to applications
-/// after three days, and what is stored stays.
+/// A message that cannot be read at all: the Item reports it to operators at once and to
+/// applications after three days, and the stored data stays.
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_read_at_all_is_told_after_three_days() {
+async fn a_message_that_cannot_be_read_at_all_is_reported_after_three_days() {
     for (what, body, place) in [
         ("user", json!([]), "user: "),
         ("user", json!({ "user_identity_id": "i-1" }), "user: "),
@@ -481,20 +482,20 @@ async fn a_message_that_cannot_be_read_at_all_is_told_after_three_days() {
         world.bank.script(move |call, _| (call.what == what).then(|| ok(&response)));
         world.pass(TimeDelta::hours(48)).await;
         let begun = world.now();
-        let mut told_after = None;
+        let mut notified_after = None;
         while world.now() - begun < TimeDelta::hours(100) {
-            world.engine.work_off().await;
-            if world.told().await.contains(&"app-1 ERROR".to_owned()) {
-                told_after.get_or_insert(world.now() - begun);
+            world.engine.run_due().await;
+            if world.queued_webhooks().await.contains(&"app-1 ERROR".to_owned()) {
+                notified_after.get_or_insert(world.now() - begun);
             }
             let health = health_of(&world, &item).await;
             assert_eq!(health.state, HealthState::Stalled, "operators see it at once");
             world.pass(TimeDelta::hours(1)).await;
         }
-        let told_after = told_after.expect("applications are told");
-        assert!(told_after >= TimeDelta::hours(72) && told_after <= TimeDelta::hours(85));
+        let notified_after = notified_after.expect("applications are notified");
+        assert!(notified_after >= TimeDelta::hours(72) && notified_after <= TimeDelta::hours(85));
         assert_eq!(world.stored(&item).await.len(), 1, "{body}");
-        let failure = world.record(&item).await.life.last_failure.unwrap();
+        let failure = world.record(&item).await.sync_state.last_failure.unwrap();
         assert!(failure.what.starts_with(place), "{}", failure.what);
         assert!(
             failure.what.contains("expected") || failure.what.contains("missing"),
@@ -503,7 +504,7 @@ async fn a_message_that_cannot_be_read_at_all_is_told_after_three_days() {
         );
         world.bank.behaves();
         world.pass(TimeDelta::hours(13)).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert!(health_of(&world, &item).await.issues.is_empty());
         world.assert_equal(&item).await;
     }

@@ -1,8 +1,8 @@
-//! Partners that are busy, down or slow: waits, budgets, circuits.
+//! Partners that are busy, down or slow: delays, budgets, circuits.
 
 use super::{
     bank::{Bank, refusal, row, wait},
-    world::{Notes, World, engine, seconds},
+    world::{EventLog, World, engine, seconds},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::oauth::TokenSet;
@@ -11,9 +11,11 @@ use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Outcome, Settings},
     item::State,
-    life::FailureKind,
-    partners::{Budget, FixedPartners, Partner},
-    store::{AccessDigest, NewHolder, NewLink, NotifyAsk, PostgresStore, Store, StoreOptions},
+    partners::{CallLimits, FixedPartners, Partner},
+    store::{
+        AccessDigest, NewHolder, NewLink, NotificationRequest, PostgresStore, Store, StoreOptions,
+    },
+    sync_state::FailureKind,
     vault::FileKeys,
 };
 use px_types::{ItemId, model::product::Product, webhook::Environment};
@@ -25,29 +27,29 @@ use std::{
     time::Duration,
 };
 
-/// Transient failures never gate the next attempt for good, however many there were.
+/// Transient failures never block the next attempt permanently, however many there were.
 #[tokio::test(start_paused = true)]
 async fn case_37_every_failure_has_a_next_attempt_and_success_clears_it() {
     for status in [400, 403, 404, 408, 429, 500, 502, 503] {
         let world = World::new();
         world.bank.put(row("t-1", "1.00", world.days_ago(1)));
         let item = world.link().await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         world.bank.script(move |_, _| Some(refusal(status, "no")));
         let mut waits = Vec::new();
         for attempt in 1..=40_u32 {
             let record = world.record(&item).await;
             assert!(world.stored(&item).await.len() == 1, "the last good data stay readable");
-            let due = record.due_at.expect("it is never without a next attempt");
+            let due = record.due_at.expect("there is always a next attempt");
             waits.push(due - world.now());
             world.pass((due - world.now()).max(TimeDelta::zero())).await;
-            world.engine.work_off().await;
+            world.engine.run_due().await;
             let record = world.record(&item).await;
-            // While the circuit is open some are put off, which is no attempt.
-            assert!(record.life.failures <= attempt);
+            // While the circuit is open some are deferred, which is no attempt.
+            assert!(record.sync_state.failures <= attempt);
             assert_eq!(record.state, State::Idle);
         }
-        assert!(world.record(&item).await.life.failures >= 5, "{status}");
+        assert!(world.record(&item).await.sync_state.failures >= 5, "{status}");
         assert!(waits[1..].iter().all(|wait| *wait <= TimeDelta::hours(13)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait >= TimeDelta::minutes(10)), "it is called less");
 
@@ -55,84 +57,85 @@ async fn case_37_every_failure_has_a_next_attempt_and_success_clears_it() {
         world.bank.put(row("t-2", "1.00", world.days_ago(0)));
         let due = world.record(&item).await.due_at.unwrap();
         world.pass((due - world.now()).max(TimeDelta::zero()) + TimeDelta::minutes(20)).await;
-        world.engine.work_off().await;
-        let life = world.record(&item).await.life;
-        assert_eq!((life.failures, life.last_failure), (0, None), "{status}");
+        world.engine.run_due().await;
+        let sync_state = world.record(&item).await.sync_state;
+        assert_eq!((sync_state.failures, sync_state.last_failure), (0, None), "{status}");
         world.assert_equal(&item).await;
     }
 }
 
-/// A notification brings the next attempt forward, though not again and again.
+/// A notification brings the next attempt forward, but not repeatedly.
 #[tokio::test(start_paused = true)]
 async fn a_notification_ends_a_back_off_early() {
     let world = World::new();
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.bank.script(|_, _| Some(refusal(403, "no")));
-    world.notify(NotifyAsk::Update { since: Some(world.days_ago(90)) }).await;
-    world.engine.work_off().await;
+    world.notify(NotificationRequest::Update { since: Some(world.days_ago(90)) }).await;
+    world.engine.run_due().await;
     let due = world.record(&item).await.due_at.unwrap();
     assert!(due >= world.now() + TimeDelta::minutes(10));
-    world.notify(NotifyAsk::Update { since: None }).await;
-    assert_eq!(world.engine.work_off().await, 0, "not at once");
+    world.notify(NotificationRequest::Update { since: None }).await;
+    assert_eq!(world.engine.run_due().await, 0, "not at once");
     world.pass(TimeDelta::minutes(1)).await;
     world.bank.behaves();
     world.bank.forget_calls();
-    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.engine.run_due().await, 1);
     let start = world.bank.data().calls[1..].iter().map(|call| call.date("start_date")).min();
     assert!(
         start.unwrap() <= world.days_ago(90),
-        "what was asked for before the failure is still owed"
+        "the dates that were notified before the failure are still to be read"
     );
-    assert_eq!(world.record(&item).await.life.owed_since, None);
+    assert_eq!(world.record(&item).await.sync_state.owed_since, None);
 }
 
-/// 429 is an outcome of its own: nothing moves on, and the next call is when the bank says.
+/// A window that fails with 429 or 503 stores nothing but the accounts, and the next call is at the
+/// time that the bank requests.
 #[tokio::test(start_paused = true)]
 async fn case_45_too_many_requests_moves_nothing_on_and_is_waited_for() {
     for (status, kind) in [(429, FailureKind::RateLimited), (503, FailureKind::Unavailable)] {
         let world = World::new();
         let item = world.link().await;
-        world.engine.work_off().await;
-        let before = world.record(&item).await.life.fresh;
+        world.engine.run_due().await;
+        let before = world.record(&item).await.sync_state.fresh;
         world.pass(TimeDelta::hours(48)).await;
         world.bank.put(row("t-1", "1.00", world.days_ago(1)));
         world.bank.script(move |call, _| (call.what == "transactions").then(|| wait(status, 7200)));
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         let record = world.record(&item).await;
-        assert_eq!(record.life.last_failure.as_ref().unwrap().kind, kind);
-        let fresh = record.life.fresh;
+        assert_eq!(record.sync_state.last_failure.as_ref().unwrap().kind, kind);
+        let fresh = record.sync_state.fresh;
         assert_eq!(fresh.transactions, before.transactions);
         assert!(fresh.accounts > before.accounts, "they were read, and are stored on their own");
-        let asked = world.now() + TimeDelta::hours(2);
-        assert_eq!(record.not_before, Some(asked));
-        let late = record.due_at.unwrap() - asked;
+        let requested_at = world.now() + TimeDelta::hours(2);
+        assert_eq!(record.not_before, Some(requested_at));
+        let late = record.due_at.unwrap() - requested_at;
         assert!((TimeDelta::zero()..=TimeDelta::minutes(1)).contains(&late), "{late}");
 
-        // No notification gets past that.
-        world.notify(NotifyAsk::Update { since: None }).await;
+        // No notification overrides that.
+        world.notify(NotificationRequest::Update { since: None }).await;
         world.pass(TimeDelta::minutes(119)).await;
         world.bank.forget_calls();
-        assert_eq!(world.engine.work_off().await, 0);
+        assert_eq!(world.engine.run_due().await, 0);
         world.pass(TimeDelta::minutes(2)).await;
         world.bank.behaves();
-        assert_eq!(world.engine.work_off().await, 1);
+        assert_eq!(world.engine.run_due().await, 1);
         world.assert_equal(&item).await;
     }
-    // A wait beyond all reason is kept to a day.
+    // An excessive delay is limited to a day.
     let world = World::new();
     let item = world.link().await;
     world.bank.script(|_, _| Some(wait(503, 90 * 86_400)));
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let due = world.record(&item).await.due_at.unwrap() - world.now();
     assert!(due <= TimeDelta::hours(24) + TimeDelta::minutes(1), "{due}");
 }
 
-/// A bank that bears few calls: an update is two of them, whatever the accounts; who is not
-/// alive costs none; and the calls are spread.
+/// A bank with a small budget: an update costs two calls, whatever the number of accounts; an Item
+/// without authorization costs none; and the calls are spread.
 #[tokio::test(start_paused = true)]
 async fn case_46_a_quota_is_not_burnt() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     (budget.per_second, budget.at_once) = (2, 1);
     let world = World::with(Settings::default(), budget);
     for number in 0..40 {
@@ -140,11 +143,11 @@ async fn case_46_a_quota_is_not_burnt() {
         world.bank.data().accounts.push(account);
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let dead = {
         let tokens = world.bank.tokens(false);
         let item = world.link_as(("bank", "u-2"), "app-1", &[Product::Identity], tokens).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         world.bank.script(|call, _| call.token.is_empty().then(|| refusal(500, "never")));
         item
     };
@@ -163,45 +166,45 @@ async fn case_46_a_quota_is_not_burnt() {
     assert!(took >= seconds(4) && took <= seconds(6), "{took:?}");
     world.pass(TimeDelta::days(3)).await;
     world.bank.forget_calls();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let reads = world.bank.count("user") + world.bank.count("transactions");
     assert_eq!(reads, 2, "the one that is dead is not called");
 }
 
-/// Each kind of data says how old it is: what is not read does not look fresh.
+/// Each kind of data has its own freshness: data that is not read does not become fresh.
 #[tokio::test(start_paused = true)]
 async fn case_47_data_that_are_not_read_do_not_look_fresh() {
     let world = World::new();
     let item = world.link().await;
     let first = world.now();
-    world.engine.work_off().await;
-    let fresh = world.record(&item).await.life.fresh;
+    world.engine.run_due().await;
+    let fresh = world.record(&item).await.sync_state.fresh;
     assert_eq!((fresh.accounts, fresh.transactions), (Some(first), Some(first)));
-    // The last user of transactions leaves: accounts go on, transactions do not.
+    // The last user of transactions leaves: accounts are updated, transactions are not.
     let tokens = world.bank.tokens(false);
     world.link_as(("bank", "u-1"), "app-2", &[Product::Identity], tokens).await;
     world.store.inner.unlink(&item, Some(&"app-1".parse().unwrap()), world.now()).await.unwrap();
     world.pass(TimeDelta::hours(48)).await;
     let second = world.now();
-    world.engine.work_off().await;
-    let fresh = world.record(&item).await.life.fresh;
+    world.engine.run_due().await;
+    let fresh = world.record(&item).await.sync_state.fresh;
     assert_eq!((fresh.accounts, fresh.identities), (Some(second), Some(second)));
     assert_eq!(fresh.transactions, Some(first));
-    // An update that fails makes nothing fresh, though it read the user.
+    // A failed update makes nothing fresh, although it read the user.
     world.bank.script(|call, _| (call.what == "user").then(|| refusal(500, "no")));
     world.pass(TimeDelta::hours(48)).await;
-    world.engine.work_off().await;
-    assert_eq!(world.record(&item).await.life.fresh, fresh);
+    world.engine.run_due().await;
+    assert_eq!(world.record(&item).await.sync_state.fresh, fresh);
 }
 
-/// A partner that fails is left alone, probed by one Item, and taken up again; the Items of
-/// another partner do not wait behind its own.
+/// A failing partner is not called, probed by one Item, and called again after its recovery; the
+/// Items of another partner are not delayed.
 #[tokio::test(start_paused = true)]
 async fn a_partner_that_is_down_is_probed_by_one_and_holds_up_nobody() {
     let world = World::new();
     let good = Bank::new(Arc::clone(&world.clock) as _);
-    let notes = Arc::new(Notes::default());
-    let budget = Budget::default();
+    let notes = Arc::new(EventLog::default());
+    let budget = CallLimits::default();
     let banks = [("bank", &world.bank, budget), ("good", &good, budget)];
     let engine = engine(&world.store, &world.clock, &banks, Settings::default(), &notes);
     world.bank.script(|_, _| Some(refusal(500, "down")));
@@ -211,20 +214,20 @@ async fn a_partner_that_is_down_is_probed_by_one_and_holds_up_nobody() {
     }
     let tokens = good.tokens(false);
     let item = world.link_as(("good", "well"), "app-1", &[Product::Identity], tokens).await;
-    engine.work_off().await;
+    engine.run_due().await;
     assert_eq!(world.record(&item).await.state, State::Idle);
     assert_eq!(world.bank.data().calls.len(), 5, "five failures open the circuit");
-    let put_off = |notes: &Notes| {
+    let deferrals = |notes: &EventLog| {
         let notes = notes.0.lock().unwrap();
-        notes.iter().filter(|event| matches!(event, Observed::PutOff { .. })).count()
+        notes.iter().filter(|event| matches!(event, Observed::Deferred { .. })).count()
     };
-    assert_eq!(put_off(&notes), 95);
+    assert_eq!(deferrals(&notes), 95);
 
-    // For an hour one call now and then.
+    // For an hour one call at times.
     let mut before = 5;
     for minute in 0..60 {
         world.pass(TimeDelta::minutes(1)).await;
-        engine.work_off().await;
+        engine.run_due().await;
         let calls = world.bank.data().calls.len();
         assert!(calls <= before + 1, "minute {minute}");
         before = calls;
@@ -234,7 +237,7 @@ async fn a_partner_that_is_down_is_probed_by_one_and_holds_up_nobody() {
     world.bank.behaves();
     for _ in 0..120 {
         world.pass(TimeDelta::minutes(1)).await;
-        engine.work_off().await;
+        engine.run_due().await;
     }
     for number in 0..100 {
         let item = format!("item-down-{number}").parse().unwrap();
@@ -242,16 +245,16 @@ async fn a_partner_that_is_down_is_probed_by_one_and_holds_up_nobody() {
     }
 }
 
-/// A crowd at one partner comes back one after the other: the store is asked for little more than
-/// there is work, the partner is never idle, and others do not wait behind it.
+/// Many Items of one partner return one after the other: the store gets few calls beyond the actual
+/// work, the partner is never idle, and other partners are not delayed.
 #[tokio::test(start_paused = true)]
 async fn a_crowd_at_one_partner_leaves_the_store_alone_and_holds_up_nobody() {
     let world = World::new();
     let good = Bank::new(Arc::clone(&world.clock) as _);
-    let notes = Arc::new(Notes::default());
-    let mut narrow = Budget::default();
+    let notes = Arc::new(EventLog::default());
+    let mut narrow = CallLimits::default();
     (narrow.per_second, narrow.at_once) = (2, 2);
-    let banks = [("bank", &world.bank, narrow), ("good", &good, Budget::default())];
+    let banks = [("bank", &world.bank, narrow), ("good", &good, CallLimits::default())];
     let engine = engine(&world.store, &world.clock, &banks, Settings::default(), &notes);
     for number in 0..2000 {
         let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
@@ -270,7 +273,7 @@ async fn a_crowd_at_one_partner_leaves_the_store_alone_and_holds_up_nobody() {
     engine.run(8, async move { stop.sleep(seconds(60)).await }).await;
 
     let notes = notes.0.lock().unwrap();
-    let put_off = notes.iter().filter(|event| matches!(event, Observed::PutOff { .. })).count();
+    let deferrals = notes.iter().filter(|event| matches!(event, Observed::Deferred { .. })).count();
     let mut ended = notes.iter().filter_map(|event| match event {
         Observed::Ended(report) => Some(&report.item_id),
         _ => None,
@@ -278,14 +281,15 @@ async fn a_crowd_at_one_partner_leaves_the_store_alone_and_holds_up_nobody() {
     let (place, done) = (ended.clone().position(|item| *item == other), ended.by_ref().count());
     assert!(place.is_some_and(|place| place < 10), "it waited behind the crowd: {place:?}");
     assert!((90..=130).contains(&done), "{done} of some 120 that the partner bears");
-    assert!(put_off < 3_000, "{put_off} put off");
+    assert!(deferrals < 3_000, "{deferrals} deferrals");
     assert!(claims.load(Ordering::Relaxed) < 600, "{claims:?} claims");
 }
 
-/// A partner that takes few at once gets few at once, and the others go on beside it.
+/// A partner with a low concurrency limit gets few Items at once, and the others are worked on
+/// beside it.
 #[tokio::test(start_paused = true)]
 async fn no_more_items_of_a_partner_at_once_than_it_bears() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     budget.at_once = 2;
     let world = World::with(Settings::default(), budget);
     for number in 0..12 {
@@ -314,7 +318,7 @@ async fn no_more_items_of_a_partner_at_once_than_it_bears() {
 /// lease ends.
 #[tokio::test(start_paused = true)]
 async fn no_more_items_of_a_partner_at_once_over_all_processes() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     budget.at_once = 2;
     let world = World::with(Settings::default(), budget);
     for number in 0..16 {
@@ -324,7 +328,7 @@ async fn no_more_items_of_a_partner_at_once_over_all_processes() {
     world.bank.data().slow = seconds(3);
     let banks = [("bank", &world.bank, budget)];
     let other = || engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
-    // One that was killed holds both for a lease.
+    // A killed process holds both for one lease.
     let killed = other();
     {
         let mut run = std::pin::pin!(killed.run(2, std::future::pending()));
@@ -353,7 +357,7 @@ async fn no_more_items_of_a_partner_at_once_over_all_processes() {
     assert_eq!((most, done), (2, 16));
 }
 
-/// Four processes on one PostgreSQL, as four machines have it.
+/// Four processes on one PostgreSQL, like four machines.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_processes_on_one_database_call_a_partner_one_at_a_time() {
     let Some(url) = px_items::testing::postgres::database().await else { return };
@@ -370,9 +374,9 @@ async fn four_processes_on_one_database_call_a_partner_one_at_a_time() {
     for number in 0..24 {
         link_to(&*first, number, bank.tokens(false), clock.now()).await;
     }
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     budget.at_once = 1;
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(EventLog::default());
     let mut machines = tokio::task::JoinSet::new();
     for seed in 0..4 {
         let mut partner = Partner::new(bank.client(Arc::clone(&clock) as _));
@@ -411,10 +415,10 @@ async fn link_to(store: &dyn Store, number: u8, tokens: TokenSet, now: DateTime<
     store.link(NewLink::new(user, item, tokens, holder, digest, now)).await.unwrap();
 }
 
-/// However many processes there are, a partner gets no more requests a second than it bears.
+/// The rate limit of a partner holds, however many processes there are.
 #[tokio::test(start_paused = true)]
 async fn all_processes_share_the_rate_limit_of_a_partner() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     (budget.per_second, budget.at_once) = (10, 8);
     let world = World::with(Settings::default(), budget);
     for number in 0..600 {
@@ -430,7 +434,7 @@ async fn all_processes_share_the_rate_limit_of_a_partner() {
     let banks = [("bank", &world.bank, budget)];
     let other = || engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
     let engines = [other(), other(), other(), other()];
-    // They start one after the other, and the last one goes on alone.
+    // They start one after the other, and the last one continues alone.
     let runs = engines.iter().zip(0..).map(|(engine, number)| {
         let clock = Arc::clone(&world.clock);
         async move {
@@ -442,7 +446,7 @@ async fn all_processes_share_the_rate_limit_of_a_partner() {
     });
     futures_util::future::join_all(runs).await;
     let times = times.lock().unwrap();
-    // A burst, and the two seconds in which a share may be out of date.
+    // A burst, and the two seconds during which a share may be outdated.
     let most = |span: u64| 10 * span + 8 + 20;
     for (at, begun) in times.iter().enumerate() {
         for span in [1, 5, 10, 30] {
@@ -454,7 +458,7 @@ async fn all_processes_share_the_rate_limit_of_a_partner() {
     assert!(times.len() >= 250, "{} requests in 50 s: the partner is idle", times.len());
 }
 
-/// Failures count over all processes, one of them probes, and what it finds out goes for all.
+/// Failures count over all processes, one of them probes, and its result counts for all.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_is_one_for_all_processes() {
     let world = World::new();
@@ -465,22 +469,22 @@ async fn a_circuit_is_one_for_all_processes() {
     world.bank.script(|_, _| Some(refusal(500, "down")));
     let engines = [world.another_engine(), world.another_engine(), world.another_engine()];
     let item = |number: usize| -> ItemId { format!("item-u-{number}").parse().unwrap() };
-    // Two failures here and two there do not open it, the fifth does.
+    // Two failures in one process and two in another do not open it, the fifth does.
     for (engine, number) in engines.iter().cycle().zip(0..4) {
         engine.update(&item(number)).await.unwrap();
     }
-    engines[1].work_off().await;
+    engines[1].run_due().await;
     assert_eq!(world.bank.data().calls.len(), 5);
     for engine in &engines {
         world.pass(TimeDelta::seconds(7)).await;
-        engine.work_off().await;
+        engine.run_due().await;
     }
     assert_eq!(world.bank.data().calls.len(), 5, "it is open for all of them");
     for minute in 0..30 {
         world.pass(TimeDelta::minutes(1)).await;
         let before = world.bank.data().calls.len();
         let [one, two, three] = &engines;
-        tokio::join!(one.work_off(), two.work_off(), three.work_off());
+        tokio::join!(one.run_due(), two.run_due(), three.run_due());
         let calls = world.bank.data().calls.len() - before;
         assert!(calls <= 1, "{calls} probes in minute {minute}");
     }
@@ -490,7 +494,7 @@ async fn a_circuit_is_one_for_all_processes() {
     for _ in 0..90 {
         world.pass(TimeDelta::minutes(1)).await;
         for engine in &engines {
-            engine.work_off().await;
+            engine.run_due().await;
         }
     }
     for number in 0..60 {
@@ -498,7 +502,7 @@ async fn a_circuit_is_one_for_all_processes() {
     }
 }
 
-/// How long a window may be is found out once for all processes.
+/// The possible window length is found out once for all processes.
 #[tokio::test(start_paused = true)]
 async fn a_refused_length_of_windows_is_learned_for_all_processes() {
     let world = World::new();
@@ -513,26 +517,29 @@ async fn a_refused_length_of_windows_is_learned_for_all_processes() {
         })
     });
     world.link().await;
-    world.another_engine().work_off().await;
+    world.another_engine().run_due().await;
     let first = refused.swap(0, Ordering::Relaxed);
     assert!(first > 0);
     let tokens = world.bank.tokens(false);
     world.link_as(("bank", "u-2"), "app-1", &[Product::Transactions], tokens).await;
-    world.another_engine().work_off().await;
-    assert_eq!(refused.swap(0, Ordering::Relaxed), 0, "another process asks for what is answered");
+    world.another_engine().run_due().await;
+    assert_eq!(
+        refused.swap(0, Ordering::Relaxed),
+        0,
+        "another process requests windows that are served"
+    );
     // Partners change: after a week it is tried again.
     world.pass(TimeDelta::days(8)).await;
     let tokens = world.bank.tokens(false);
     world.link_as(("bank", "u-3"), "app-1", &[Product::Transactions], tokens).await;
-    world.another_engine().work_off().await;
+    world.another_engine().run_due().await;
     assert!(refused.load(Ordering::Relaxed) > 0);
 }
 
-/// A crowd that needs long is not claimed and deferred all the time; what someone waits for comes
-/// back soon.
+/// A long queue is not claimed and deferred all the time; Items that are awaited return soon.
 #[tokio::test(start_paused = true)]
 async fn a_crowd_that_needs_long_comes_back_seldom() {
-    let mut narrow = Budget::default();
+    let mut narrow = CallLimits::default();
     (narrow.per_second, narrow.at_once) = (1, 1);
     let mut settings = Settings::default();
     settings.max_deferral_awaited = TimeDelta::minutes(1);
@@ -541,23 +548,23 @@ async fn a_crowd_that_needs_long_comes_back_seldom() {
         let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
         world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
     }
-    let banks = [("bank", &world.bank, Budget::default())];
+    let banks = [("bank", &world.bank, CallLimits::default())];
     let wide = engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
-    wide.work_off().await;
+    wide.run_due().await;
     world.pass(TimeDelta::hours(49)).await;
     world.notes.0.lock().unwrap().clear();
     let tokens = world.bank.tokens(false);
     let new = world.link_as(("bank", "new"), "app-1", &[Product::Identity], tokens).await;
     let stop = Arc::clone(&world.clock);
     world.engine.run(4, async move { stop.sleep(seconds(600)).await }).await;
-    let (put_off, done) = {
+    let (deferrals, done) = {
         let notes = world.notes.0.lock().unwrap();
-        let put_off = notes.iter().filter(|event| matches!(event, Observed::PutOff { .. }));
+        let deferrals = notes.iter().filter(|event| matches!(event, Observed::Deferred { .. }));
         let done = notes.iter().filter(|event| matches!(event, Observed::Ended(_)));
-        (put_off.count(), done.count())
+        (deferrals.count(), done.count())
     };
     assert!(done >= 400, "{done} of some 600 that the partner bears");
-    assert!(put_off <= 3_000, "{put_off} returns without room, of {done} that were worked on");
+    assert!(deferrals <= 3_000, "{deferrals} early returns, with {done} Items that were worked on");
     let record = world.record(&new).await;
     let wait = record.due_at.unwrap() - world.now();
     assert!(record.state == State::Idle || wait <= TimeDelta::minutes(1), "{wait}");

@@ -8,16 +8,16 @@ use chrono::TimeDelta;
 use px_items::{
     engine::Outcome,
     item::State,
-    life::{FailureKind, History, Suspicion},
+    sync_state::{FailureKind, History, Suspicion},
 };
 use serde_json::json;
 
-/// A bank with more rows in a week than a page takes, and an Item that is idle.
+/// Creates a bank with more rows in a week than fit on a page, and an idle Item.
 async fn busy(by_cursor: bool) -> (World, px_types::ItemId) {
     let world = World::new();
     world.bank.data().by_cursor = by_cursor;
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     for number in 0..1200 {
         let date = world.days_ago(number % 5);
         world.bank.put(row(&format!("t-{number:04}"), "1.00", date));
@@ -30,12 +30,12 @@ async fn busy(by_cursor: bool) -> (World, px_types::ItemId) {
 #[tokio::test(start_paused = true)]
 async fn case_14_rows_that_change_while_they_are_paged_are_read_again_and_deletions_seen() {
     let (world, item) = busy(false).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
     world.bank.forget_calls();
     let today = world.days_ago(1);
     world.bank.script(move |call, data| {
-        // Between the first page and the second, one comes and two go.
+        // Between the first page and the second, one row is added and two are removed.
         if call.what == "transactions" && call.of_kind == 1 {
             data.rows.remove("t-0003");
             data.rows.remove("t-0700");
@@ -46,7 +46,7 @@ async fn case_14_rows_that_change_while_they_are_paged_are_read_again_and_deleti
     });
     world.engine.update(&item).await.unwrap();
     world.assert_equal(&item).await;
-    // No cursor is ever stored: what was stored is whole windows.
+    // Cursors are never stored, only complete windows.
     assert_eq!(world.bank.count("transactions"), 2 + 3);
 }
 
@@ -57,7 +57,7 @@ async fn case_15_a_dead_cursor_begins_the_window_again_more_than_once_within_a_b
         let page = call.query.contains_key("cursor");
         (page && call.of_kind < 6).then(|| refusal(400, "cursor_expired"))
     });
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
 
     world.pass(TimeDelta::hours(48)).await;
@@ -67,8 +67,8 @@ async fn case_15_a_dead_cursor_begins_the_window_again_more_than_once_within_a_b
         call.query.contains_key("cursor").then(|| refusal(400, "cursor_expired"))
     });
     world.bank.forget_calls();
-    world.engine.work_off().await;
-    let failure = world.record(&item).await.life.last_failure.unwrap();
+    world.engine.run_due().await;
+    let failure = world.record(&item).await.sync_state.last_failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Moving, "{}", failure.what);
     assert_eq!(world.bank.count("transactions"), 8, "four readings, then it is left for later");
     assert_eq!(world.stored(&item).await, before, "half a window changes nothing");
@@ -79,12 +79,12 @@ async fn case_16_rows_that_shift_under_an_offset_are_neither_skipped_nor_doubled
     let (world, item) = busy(false).await;
     let today = world.days_ago(0);
     world.bank.script(move |call, data| {
-        // A row comes in front while the second page is on its way: the third repeats one.
+        // A row is inserted at the front while the second page is under way: the third repeats one.
         if call.what == "transactions" && call.of_kind == 1 {
             let new = row("a-first", "9.00", today);
             data.rows.insert(new.id.clone(), new);
         }
-        // One goes and one comes at once: `total` stays, a row is skipped.
+        // One row is removed and one added at once: `total` stays the same, and a row is skipped.
         if call.what == "transactions" && call.of_kind == 4 {
             data.rows.remove("a-first");
             let new = row("z-last", "9.00", today.minus_days(6));
@@ -92,7 +92,7 @@ async fn case_16_rows_that_shift_under_an_offset_are_neither_skipped_nor_doubled
         }
         None
     });
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
 }
 
@@ -106,8 +106,8 @@ async fn case_17_a_page_that_comes_for_ever_ends_with_an_error() {
         })
     });
     let before = world.stored(&item).await;
-    assert_eq!(world.engine.work_off().await, 1);
-    let failure = world.record(&item).await.life.last_failure.unwrap();
+    assert_eq!(world.engine.run_due().await, 1);
+    let failure = world.record(&item).await.sync_state.last_failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Invalid, "{}", failure.what);
     assert!(world.bank.count("transactions") < 20);
     assert_eq!(world.stored(&item).await, before);
@@ -131,7 +131,7 @@ async fn case_18_a_short_or_empty_page_with_a_cursor_is_not_the_end() {
         };
         Some(ok(&json!({ "total": rows.len(), "transactions": page, "next_cursor": next })))
     });
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
 }
 
@@ -139,11 +139,11 @@ async fn case_18_a_short_or_empty_page_with_a_cursor_is_not_the_end() {
 async fn case_19_more_rows_than_a_page_are_all_read_and_counted() {
     for by_cursor in [false, true] {
         let (world, item) = busy(by_cursor).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert_eq!(world.stored(&item).await.len(), 1200);
         world.assert_equal(&item).await;
     }
-    // A bank that counts more than it gives is not believed.
+    // A bank with a total above its number of rows is not trusted.
     let (world, item) = busy(false).await;
     world.bank.script(|call, data| {
         (call.what == "transactions").then(|| {
@@ -153,8 +153,11 @@ async fn case_19_more_rows_than_a_page_are_all_read_and_counted() {
             ok(&json!({ "total": 1200, "transactions": page }))
         })
     });
-    world.engine.work_off().await;
-    assert_eq!(world.record(&item).await.life.last_failure.unwrap().kind, FailureKind::Moving);
+    world.engine.run_due().await;
+    assert_eq!(
+        world.record(&item).await.sync_state.last_failure.unwrap().kind,
+        FailureKind::Moving
+    );
     assert!(world.stored(&item).await.is_empty());
 }
 
@@ -166,16 +169,17 @@ async fn case_20_a_page_that_fails_marks_the_update_and_keeps_what_was_whole() {
         world.bank.put(row(&format!("o-{number:04}"), "1.00", world.days_ago(40 + number % 50)));
     }
     let item = world.link().await;
-    // The second page of the second window is refused, with the partner's own word for it.
+    // The second page of the second window is refused with the partner's error id for too long
+    // windows.
     world.bank.script(|call, _| {
         (call.what == "transactions" && call.of_kind == 3).then(|| refusal(400, "bad_continuation"))
     });
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let record = world.record(&item).await;
     assert_eq!(record.state, State::Created);
-    assert!(matches!(record.life.history, History::Fetching { recent: true, .. }));
+    assert!(matches!(record.sync_state.history, History::Fetching { recent: true, .. }));
     assert_eq!(world.stored(&item).await.len(), 700, "the last 30 days were read whole and stay");
-    let failure = record.life.last_failure.clone().unwrap();
+    let failure = record.sync_state.last_failure.clone().unwrap();
     assert_eq!(failure.kind, FailureKind::Rejected);
     assert!(failure.what.contains("400 bad_continuation"), "{}", failure.what);
     let report = world.notes.reports().pop().unwrap();
@@ -183,9 +187,9 @@ async fn case_20_a_page_that_fails_marks_the_update_and_keeps_what_was_whole() {
 
     world.bank.behaves();
     world.pass(record.due_at.unwrap() - world.now()).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
-    assert_eq!(world.record(&item).await.life.last_failure, None, "success clears it");
+    assert_eq!(world.record(&item).await.sync_state.last_failure, None, "success clears it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,33 +214,33 @@ async fn case_22_a_refused_window_is_split_and_the_limit_is_remembered_for_the_p
     };
     limit(&world, 60);
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
-    assert_eq!(refused(&world, 60), 1, "it is asked for once, and never again");
+    assert_eq!(refused(&world, 60), 1, "it is requested once, and never again");
 
     // Another Item of the same partner has learned it already.
     world.bank.forget_calls();
     let tokens = world.bank.tokens(false);
     let transactions = [px_types::model::product::Product::Transactions];
     world.link_as(("bank", "u-2"), "app-1", &transactions, tokens).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(refused(&world, 60), 0);
 
-    // The partner takes still less, even less than an update asks for.
+    // The partner accepts still less, even less than an update requests.
     limit(&world, 2);
     world.bank.forget_calls();
     world.pass(TimeDelta::hours(48)).await;
     world.bank.put(row("new", "1.00", world.days_ago(3)));
-    assert_eq!(world.engine.work_off().await, 2);
+    assert_eq!(world.engine.run_due().await, 2);
     assert!(world.stored(&item).await.contains_key("new"));
     assert!(refused(&world, 2) <= 5);
 
-    // Not even a day: that is for people to look at, and it is tried again.
+    // Not even a day: an operator must look at it, and it is tried again.
     limit(&world, 0);
     world.pass(TimeDelta::hours(48)).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let record = world.record(&item).await;
-    assert_eq!(record.life.last_failure.unwrap().kind, FailureKind::Rejected);
+    assert_eq!(record.sync_state.last_failure.unwrap().kind, FailureKind::Rejected);
     assert!(record.due_at.is_some());
 }
 
@@ -244,12 +248,12 @@ async fn case_22_a_refused_window_is_split_and_the_limit_is_remembered_for_the_p
 async fn a_window_with_too_many_rows_is_split_before_it_is_read() {
     let mut settings = px_items::engine::Settings::default();
     settings.rows_at_once = 600;
-    let world = World::with(settings, px_items::partners::Budget::default());
+    let world = World::with(settings, px_items::partners::CallLimits::default());
     for number in 0..3000 {
         world.bank.put(row(&format!("t-{number:04}"), "1.00", world.days_ago(number % 60)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
     let commits = world.store.commits.lock().unwrap();
     assert!(commits.iter().all(|commit| commit.transactions.writes.len() <= 600));
@@ -257,10 +261,10 @@ async fn a_window_with_too_many_rows_is_split_before_it_is_read() {
 
 /// A bank's date is its own: ahead of the server's in Kiribati, behind it in Hawaii.
 #[tokio::test(start_paused = true)]
-async fn case_28_rows_of_a_bank_whose_date_is_another_are_not_missed() {
+async fn case_28_rows_of_a_bank_in_another_date_are_not_missed() {
     let world = World::new();
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     for hours in 0..72 {
         world.pass(TimeDelta::hours(1)).await;
         for (zone, offset) in [("east", 14), ("west", -12)] {
@@ -268,13 +272,13 @@ async fn case_28_rows_of_a_bank_whose_date_is_another_are_not_missed() {
             let id = format!("{zone}-{hours}");
             world.bank.put(row(&id, "1.00", there.date_naive().into()));
         }
-        world.notify(px_items::store::NotifyAsk::Update { since: None }).await;
-        world.engine.work_off().await;
+        world.notify(px_items::store::NotificationRequest::Update { since: None }).await;
+        world.engine.run_due().await;
         world.assert_equal(&item).await;
     }
 }
 
-/// Data that came under other ids is on hold; once it is right again, all goes on.
+/// Data under other ids is on hold. Once the bank is correct again, the updates continue.
 #[tokio::test(start_paused = true)]
 async fn changed_ids_are_flagged_and_cleared_when_they_are_right_again() {
     let world = World::new();
@@ -283,7 +287,7 @@ async fn changed_ids_are_flagged_and_cleared_when_they_are_right_again() {
         world.bank.put(row(&format!("t-{number}"), &amount, world.days_ago(number % 6)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let good = world.bank.data().rows.clone();
     let churned = good.values().map(|row| {
         let mut row = row.clone();
@@ -293,41 +297,41 @@ async fn changed_ids_are_flagged_and_cleared_when_they_are_right_again() {
     let churned = churned.collect();
     world.bank.data().rows = churned;
     let since = world.days_ago(300);
-    world.notify(px_items::store::NotifyAsk::Update { since: Some(since) }).await;
-    world.engine.work_off().await;
+    world.notify(px_items::store::NotificationRequest::Update { since: Some(since) }).await;
+    world.engine.run_due().await;
     let record = world.record(&item).await;
-    assert_eq!(record.life.suspicion, Some(Suspicion::TransactionIdsChanged));
+    assert_eq!(record.sync_state.suspicion, Some(Suspicion::TransactionIdsChanged));
     assert_eq!(world.stored(&item).await, good, "nothing was imported");
     assert_eq!(record.state, State::Idle);
     assert!(record.due_at.unwrap() >= world.now() + TimeDelta::hours(24), "it stays scheduled");
     assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::Suspicious);
-    let owed = record.life.owed_since.unwrap();
+    let owed = record.sync_state.owed_since.unwrap();
     assert!(since <= owed && owed <= world.days_ago(5), "what is on hold is looked at again");
 
     world.bank.data().rows = good;
     world.pass(TimeDelta::hours(48)).await;
     world.bank.forget_calls();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(&item).await;
     let calls = world.bank.data().calls.clone();
     let windows = calls.iter().filter(|call| call.what == "transactions");
     assert!(windows.map(|call| call.date("start_date")).min().unwrap() <= owed, "so it is");
-    let life = world.record(&item).await.life;
-    assert_eq!((life.suspicion, life.owed_since), (None, None));
+    let sync_state = world.record(&item).await.sync_state;
+    assert_eq!((sync_state.suspicion, sync_state.owed_since), (None, None));
 }
 
-/// An answer that is cut off, HTML or nonsense changes nothing.
+/// A response that is cut off, HTML or malformed changes nothing.
 #[tokio::test(start_paused = true)]
 async fn broken_answers_change_nothing_and_are_tried_again() {
     let (world, item) = busy(false).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let before = world.stored(&item).await;
     let html = || {
         let page = http::Response::builder().status(200).header("content-type", "text/html");
         Ok(page.body("<h1>Maintenance</h1>".into()).unwrap())
     };
     let nonsense = || ok(&json!({ "total": "many" }));
-    for (answer, kind) in [
+    for (response, kind) in [
         (Box::new(cut) as Box<dyn Fn() -> super::bank::Reply + Send>, FailureKind::Network),
         (Box::new(html), FailureKind::Invalid),
         (Box::new(nonsense), FailureKind::Invalid),
@@ -336,11 +340,13 @@ async fn broken_answers_change_nothing_and_are_tried_again() {
         for what in ["user", "transactions"] {
             let due = world.record(&item).await.due_at.unwrap();
             world.pass((due - world.now()).max(TimeDelta::zero())).await;
-            let mut answers = Vec::from([answer()]);
-            world.bank.script(move |call, _| (call.what == what).then(|| answers.pop()).flatten());
-            world.engine.work_off().await;
+            let mut responses = Vec::from([response()]);
+            world
+                .bank
+                .script(move |call, _| (call.what == what).then(|| responses.pop()).flatten());
+            world.engine.run_due().await;
             let record = world.record(&item).await;
-            assert_eq!(record.life.last_failure.unwrap().kind, kind, "{what}");
+            assert_eq!(record.sync_state.last_failure.unwrap().kind, kind, "{what}");
             assert_eq!(world.stored(&item).await, before);
         }
     }

@@ -1,4 +1,4 @@
-//! Data on hold: what goes on meanwhile, who decides, and how a decision is taken back.
+//! Data on hold: what continues meanwhile, who decides, and how a decision is taken back.
 
 use super::{
     bank::{account, ok, row},
@@ -8,10 +8,10 @@ use chrono::TimeDelta;
 use px_items::{
     health::{self, HealthState},
     items::{Items, ItemsErrorKind, ReviewScope},
-    life::Suspicion,
     merge::AccountStanding,
     review::Subject,
-    store::{Store, Verdict},
+    store::{DecisionOutcome, Store},
+    sync_state::Suspicion,
 };
 use px_types::{
     AccountId, ItemId, TransactionId,
@@ -28,7 +28,7 @@ fn items(world: &World) -> Items {
         .build()
 }
 
-/// Gives the rows with such ids others.
+/// Gives rows other ids with a prefix.
 fn renumber(world: &World, names: &[&str], prefix: &str) {
     let mut data = world.bank.data();
     for name in names {
@@ -43,12 +43,12 @@ async fn ids(world: &World, item: &ItemId) -> Vec<String> {
 }
 
 async fn suspicion(world: &World, item: &ItemId) -> Option<Suspicion> {
-    world.record(item).await.life.suspicion
+    world.record(item).await.sync_state.suspicion
 }
 
 async fn update(world: &World, days: i64) {
     world.pass(TimeDelta::days(days)).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
 }
 
 async fn audited(world: &World, item: &ItemId) -> usize {
@@ -56,14 +56,14 @@ async fn audited(world: &World, item: &ItemId) -> usize {
     log.iter().filter(|entry| entry.activity == ActivityType::DataReview).count()
 }
 
-/// An Item with three rows of this week and some that are older.
+/// Creates an Item with three rows of this week and some older ones.
 async fn with_three(world: &World) -> ItemId {
     for number in 0..3 {
         world.bank.put(row(&format!("t-{number}"), "3.10", world.days_ago(number + 1)));
         world.bank.put(row(&format!("old-{number}"), "7.30", world.days_ago(100 + number)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     item
 }
 
@@ -87,7 +87,7 @@ async fn three_rebooked_rows_do_not_stop_what_is_new_and_keep_their_ids_once_the
     assert_eq!((waits.len(), &waits[0].subject, waits[0].rows), (1, &Subject::Transactions, 3));
     assert_eq!(waits[0].decision, None);
 
-    // A day later nobody else has the same: the Item was rebooked.
+    // A day later no other Item is affected: the Item was rebooked.
     world.bank.put(row("new-2", "8.80", world.today().plus_days(2)));
     update(&world, 2).await;
     expected.insert(1, "new-2");
@@ -96,10 +96,10 @@ async fn three_rebooked_rows_do_not_stop_what_is_new_and_keep_their_ids_once_the
     assert_eq!(health::of(&world.record(&item).await).state, HealthState::Healthy);
     let decided = items(&world).reviews(None, None, 10).await.unwrap();
     let decision = decided[0].decision.as_ref().unwrap();
-    assert_eq!((decision.verdict, &*decision.by), (Verdict::Rebooked, "px"));
+    assert_eq!((decision.outcome, &*decision.by), (DecisionOutcome::Rebooked, "px"));
     assert_eq!(audited(&world, &item).await, 1);
 
-    // It goes on so, and is final with the next deep resync.
+    // It continues like that, and the decision is final with the next deep resync.
     update(&world, 2).await;
     assert_eq!(ids(&world, &item).await, expected);
     update(&world, 31).await;
@@ -126,9 +126,9 @@ async fn a_decision_of_the_program_is_taken_back_and_then_an_operator_decides() 
         assert_eq!(suspicion(&world, &item).await, Some(Suspicion::TransactionIdsChanged));
     }
     assert_eq!(audited(&world, &item).await, 2);
-    // They are others after all: the old ones go, the new ones come.
+    // They are new after all: the old ones are removed, the new ones are added.
     items.accept(&scope, BY).await.unwrap();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let after = ["old-0", "old-1", "old-2", "other-t-0", "other-t-1", "other-t-2"];
     assert_eq!(ids(&world, &item).await, after);
     assert_eq!(suspicion(&world, &item).await, None);
@@ -148,7 +148,7 @@ async fn an_edited_row_waits_for_the_deep_resync() {
         world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(1 + number % 5)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let before = ids(&world, &item).await;
     let names: Vec<_> = before.iter().map(String::as_str).collect();
     renumber(&world, &names, "other");
@@ -176,7 +176,7 @@ async fn many_items_at_once_are_a_migration_and_one_decision_is_for_all_of_them(
         let products = [Product::Transactions];
         linked.push(world.link_as(("bank", user), "app-1", &products, tokens).await);
     }
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     renumber(&world, &THREE, "other");
     for _ in 0..4 {
         update(&world, 2).await;
@@ -189,13 +189,13 @@ async fn many_items_at_once_are_a_migration_and_one_decision_is_for_all_of_them(
     let bank = ReviewScope::Institution("bank".parse().unwrap());
     let outcome = items.remap(&bank, BY).await.unwrap();
     assert_eq!((outcome.items, outcome.busy.len()), (4, 0));
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     for item in &linked {
         assert_eq!(ids(&world, item).await, ALL, "under the ids that applications know");
         assert_eq!(suspicion(&world, item).await, None);
         assert_eq!(audited(&world, item).await, 1);
     }
-    // One that is found later is decided on without anyone.
+    // An Item that is found later is decided without an operator.
     renumber(&world, &["other-t-0", "other-t-1", "other-t-2"], "third");
     world.store.count_updates(&[]).await.unwrap();
     update(&world, 1).await;
@@ -203,7 +203,7 @@ async fn many_items_at_once_are_a_migration_and_one_decision_is_for_all_of_them(
     update(&world, 2).await;
     assert_eq!(ids(&world, &linked[0]).await, ALL);
     assert_eq!(suspicion(&world, &linked[0]).await, None);
-    // And all of it can be taken back.
+    // All of it can be taken back.
     let outcome = items.undo(&bank, BY).await.unwrap();
     assert_eq!(outcome.items, 4);
     assert_eq!(suspicion(&world, &linked[3]).await, Some(Suspicion::TransactionIdsChanged));
@@ -217,11 +217,11 @@ async fn nothing_of_what_may_be_another_customers_is_taken_and_nothing_is_gone()
         world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let mine = world.bank.data().rows.clone();
     let before = world.stored(&item).await;
-    let fresh = world.record(&item).await.life.fresh;
-    // Another customer's transactions.
+    let fresh = world.record(&item).await.sync_state.fresh;
+    // Transactions of another customer.
     world.bank.data().rows.clear();
     for number in 0..15 {
         let amount = format!("{number}.99");
@@ -231,16 +231,16 @@ async fn nothing_of_what_may_be_another_customers_is_taken_and_nothing_is_gone()
     update(&world, 2).await;
     assert_eq!(world.stored(&item).await, before);
     assert_eq!(suspicion(&world, &item).await, Some(Suspicion::AnotherCustomer));
-    assert_eq!(world.record(&item).await.life.fresh, fresh, "nothing of it is fresh");
+    assert_eq!(world.record(&item).await.sync_state.fresh, fresh, "nothing of it is fresh");
     let accounts = world.store.accounts(&item).await.unwrap();
     assert!(accounts.iter().all(|known| known.account.current_balance.to_string() == "100.00"));
-    // The bank's own again: all goes on by itself.
+    // The bank's own data again: the updates continue by themselves.
     world.bank.data().rows = mine;
     update(&world, 2).await;
     assert_eq!(suspicion(&world, &item).await, None);
     world.assert_equal(&item).await;
 
-    // Another customer's accounts: the identity and every account are others.
+    // Accounts of another customer: the identity and every account differ.
     let accounts = world.store.accounts(&item).await.unwrap();
     world.bank.script(|call, _| {
         (call.what == "user").then(|| {
@@ -275,7 +275,7 @@ async fn an_operator_says_that_a_response_is_the_customers() {
         world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     let item = world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.bank.data().rows.clear();
     for number in 0..12 {
         let amount = format!("{number}.99");
@@ -284,7 +284,7 @@ async fn an_operator_says_that_a_response_is_the_customers() {
     update(&world, 2).await;
     assert_eq!(suspicion(&world, &item).await, Some(Suspicion::AnotherCustomer));
     items(&world).accept(&ReviewScope::Item(item.clone()), BY).await.unwrap();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(suspicion(&world, &item).await, None);
     world.assert_equal(&item).await;
 }
@@ -331,10 +331,10 @@ async fn a_rolled_over_deposit_is_released_after_a_week_and_its_rows_are_read() 
     }
     assert_eq!(standing(&world, &item, "a-3").await, Some(AccountStanding::Held));
     items(&world).remap(&ReviewScope::Item(item.clone()), BY).await.unwrap();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(standing(&world, &item, "a-3").await, None);
     assert_eq!(standing(&world, &item, "a-2").await, Some(AccountStanding::Listed));
-    // Its id is taken by the one that applications saw in the other account.
+    // Its id is taken by the row that applications saw in the other account.
     let stored = world.stored(&item).await;
     let interest = stored.values().find(|row| row.amount.to_string() == "-4.20").unwrap();
     assert_eq!(interest.account_id, "a-2".parse().unwrap());
@@ -343,7 +343,7 @@ async fn a_rolled_over_deposit_is_released_after_a_week_and_its_rows_are_read() 
 #[tokio::test(start_paused = true)]
 async fn an_account_that_has_a_row_of_the_one_it_resembles_waits_for_an_operator() {
     let world = World::new();
-    // Long ago, so that no update looks at it.
+    // Long ago, so that no update reads it.
     let mut interest = row("i-1", "-4.20", world.days_ago(400));
     interest.account_id = "a-2".parse().unwrap();
     world.bank.put(interest.clone());
@@ -358,7 +358,7 @@ async fn an_account_that_has_a_row_of_the_one_it_resembles_waits_for_an_operator
     assert_eq!(standing(&world, &item, "a-3").await, Some(AccountStanding::Held));
     assert_eq!(suspicion(&world, &item).await, Some(Suspicion::AccountIdsChanged));
     items(&world).accept(&ReviewScope::Item(item.clone()), BY).await.unwrap();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(standing(&world, &item, "a-3").await, Some(AccountStanding::Listed));
     assert!(ids(&world, &item).await.contains(&"i-2".to_owned()));
 }

@@ -1,17 +1,17 @@
-//! The rule for 401, in all its branches, and two refreshes at once.
+//! The rule for 401 in all its branches, and two refreshes at once.
 
 use super::{
     bank::{cut, ok, refusal, wait},
-    world::{Notes, World, engine, polls, seconds},
+    world::{EventLog, World, engine, polls, seconds},
 };
 use chrono::TimeDelta;
 use px_client::oauth::TokenSet;
 use px_items::{
     engine::{EngineErrorKind, Outcome, RestoreSettings, Settings},
     item::State,
-    life::FailureKind,
-    partners::Budget,
-    store::{NotifyAsk, Store as _, StoreErrorKind},
+    partners::CallLimits,
+    store::{NotificationRequest, Store as _, StoreErrorKind},
+    sync_state::FailureKind,
 };
 use px_types::{AccessToken, RefreshToken, model::product::Product};
 use std::sync::{
@@ -22,9 +22,9 @@ use std::sync::{
 async fn idle() -> (World, px_types::ItemId) {
     let world = World::new();
     let item = world.link_with_refresh().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.record(&item).await.state, State::Idle);
-    world.told().await;
+    world.queued_webhooks().await;
     world.bank.forget_calls();
     (world, item)
 }
@@ -46,7 +46,7 @@ async fn tokens_are_refreshed_before_they_expire_and_kept() {
     assert_eq!(world.bank.count("token"), 1, "the new ones are still good");
 }
 
-/// The bank ended the access token early: one refresh, and all is well.
+/// The bank ended the access token early: one refresh is sufficient.
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_refreshed_once() {
     let (world, item) = idle().await;
@@ -55,10 +55,10 @@ async fn a_refused_token_is_refreshed_once() {
     assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
     assert_eq!((world.bank.count("user"), world.bank.count("token")), (2, 1));
     assert_eq!(stored_access(&world, &item).await, "access-1");
-    assert_eq!(world.told().await, Vec::<String>::new());
+    assert_eq!(world.queued_webhooks().await, Vec::<String>::new());
 }
 
-/// In the middle of a window, too: it is read again from its first page.
+/// The same in the middle of a window: it is read again from its first page.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_ends_in_the_middle_of_a_window_is_refreshed() {
     let (world, item) = idle().await;
@@ -77,8 +77,8 @@ async fn a_token_that_ends_in_the_middle_of_a_window_is_refreshed() {
     world.assert_equal(&item).await;
 }
 
-/// The refreshed token is refused as well: the authorization is lost, and nothing is called
-/// any more until the user comes back.
+/// The refreshed token is refused as well: the authorization has ended, and nothing is called any
+/// more until the user comes back.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_refused_after_a_refresh_ends_the_authorization() {
     let (world, item) = idle().await;
@@ -89,22 +89,22 @@ async fn a_token_that_is_refused_after_a_refresh_ends_the_authorization() {
     let record = world.record(&item).await;
     assert_eq!((record.state, record.due_at), (State::IdleLoginRequired, None));
     assert_eq!(world.store.inner.tokens(&item).await.unwrap(), None, "the tokens are gone");
-    assert_eq!(world.told().await, ["app-1 ERROR"]);
+    assert_eq!(world.queued_webhooks().await, ["app-1 ERROR"]);
 
-    world.notify(NotifyAsk::Update { since: None }).await;
+    world.notify(NotificationRequest::Update { since: None }).await;
     world.pass(TimeDelta::days(10)).await;
     world.bank.forget_calls();
-    assert_eq!(world.engine.work_off().await, 0);
+    assert_eq!(world.engine.run_due().await, 0);
     let refused = world.engine.update(&item).await.unwrap_err();
     assert_eq!(refused.kind(), EngineErrorKind::LoginRequired);
     assert!(world.bank.data().calls.is_empty());
 
-    // A new authorization repairs it; what happened meanwhile is read.
+    // A new authorization repairs it, and the changes since are read.
     world.bank.behaves();
     world.bank.put(super::bank::row("t-1", "1.00", world.days_ago(9)));
     world.link_with_refresh().await;
-    assert_eq!(world.told().await, ["app-1 LOGIN_REPAIRED"]);
-    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.queued_webhooks().await, ["app-1 LOGIN_REPAIRED"]);
+    assert_eq!(world.engine.run_due().await, 1);
     assert_eq!(world.record(&item).await.state, State::Idle);
     world.assert_equal(&item).await;
 }
@@ -125,10 +125,10 @@ async fn a_refused_token_without_a_refresh_token_ends_the_authorization() {
     let world = World::new();
     let item = world.link().await;
     world.bank.data().access.clear();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.record(&item).await.state, State::CreatedLoginRequired);
     assert_eq!((world.bank.count("user"), world.bank.count("token")), (1, 0));
-    assert_eq!(world.told().await, ["app-1 ERROR"]);
+    assert_eq!(world.queued_webhooks().await, ["app-1 ERROR"]);
 }
 
 /// A refresh that fails for another reason than the grant proves nothing.
@@ -144,11 +144,11 @@ async fn a_refresh_that_fails_is_tried_again_and_loses_nothing() {
         assert_eq!(report.outcome, Outcome::Failed, "{reply}");
         let record = world.record(&item).await;
         assert_eq!(record.state, State::Idle);
-        assert_eq!(record.life.last_failure.unwrap().kind, kind, "{reply}");
+        assert_eq!(record.sync_state.last_failure.unwrap().kind, kind, "{reply}");
         world.bank.behaves();
         world.pass(record.due_at.unwrap() - world.now()).await;
-        assert_eq!(world.engine.work_off().await, 1);
-        assert_eq!(world.record(&item).await.life.failures, 0);
+        assert_eq!(world.engine.run_due().await, 1);
+        assert_eq!(world.record(&item).await.sync_state.failures, 0);
     }
 }
 
@@ -159,7 +159,7 @@ async fn case_33_tokens_that_another_process_refreshed_are_used() {
     let store = Arc::clone(&world.store);
     let (in_script, now) = (item.clone(), world.now());
     world.bank.script(move |call, data| {
-        // While the first call is on its way, the other one is done with its refresh.
+        // While the first call is under way, the other process completes its refresh.
         if call.what == "user" && call.of_kind == 0 {
             data.access.clear();
             data.refresh.clear();
@@ -177,7 +177,7 @@ async fn case_33_tokens_that_another_process_refreshed_are_used() {
     assert_eq!(stored_access(&world, &item).await, "access-1");
 }
 
-/// Two refreshes at once: the loser of the race uses the stored pair, and no one is sent away.
+/// Two refreshes at once: the loser of the race uses the stored pair, and no user has to sign in.
 #[tokio::test(start_paused = true)]
 async fn case_33_the_loser_of_a_refresh_race_uses_the_stored_pair() {
     for loser_is_refused in [false, true] {
@@ -189,7 +189,7 @@ async fn case_33_the_loser_of_a_refresh_race_uses_the_stored_pair() {
             if call.what != "token" || call.of_kind > 0 {
                 return None;
             }
-            // The winner's pair is stored before the loser's answer arrives.
+            // The winner's pair is stored before the loser's response arrives.
             let (access, refresh) = data.next_pair();
             let mut tokens = TokenSet::new(AccessToken::new(access), now);
             tokens.refresh_token = Some(RefreshToken::new(refresh));
@@ -198,7 +198,7 @@ async fn case_33_the_loser_of_a_refresh_race_uses_the_stored_pair() {
             if loser_is_refused {
                 return Some(refusal(400, "invalid_grant"));
             }
-            // A sibling, which the bank gives to a second use: it would be good, too.
+            // A sibling pair, which the bank returns for the second use, would be valid too.
             let reply = super::bank::ok(&serde_json::json!({
                 "access_token": "sibling", "refresh_token": "sibling-refresh",
                 "token_type": "Bearer", "expires_in": 900,
@@ -214,10 +214,10 @@ async fn case_33_the_loser_of_a_refresh_race_uses_the_stored_pair() {
 }
 
 /// The user authorized again while the old token was refused: nothing is lost, and the update
-/// goes on with the new one.
+/// continues with the new one.
 #[tokio::test(start_paused = true)]
 async fn a_new_authorization_wins_over_a_refusal_under_way() {
-    // Wherever it comes in.
+    // At every point of the update.
     let mut came_in = 0;
     for after in 0..200 {
         let (world, item) = idle().await;
@@ -242,21 +242,21 @@ async fn a_new_authorization_wins_over_a_refusal_under_way() {
         if after > came_in {
             break;
         }
-        // Refused before the user came, or not at all; never with the new tokens lost.
+        // Refused before the user came, or not at all; the new tokens are never lost.
         if report.outcome == Outcome::LoginRequired {
             world.bank.data().next_pair();
             world.link_with_refresh().await;
         }
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         let record = world.record(&item).await;
         assert_eq!(record.state, State::Idle, "after {after} polls: {:?}", report.outcome);
         assert!(world.store.inner.tokens(&item).await.unwrap().is_some());
-        assert_eq!(record.life.failures, 0);
+        assert_eq!(record.sync_state.failures, 0);
     }
     assert!(came_in > 5);
 }
 
-/// A refresh whose answer is lost is asked for once more with the old token.
+/// A refresh with a lost response is repeated with the old token.
 #[tokio::test(start_paused = true)]
 async fn case_34_a_lost_refresh_answer_loses_nothing() {
     let (world, item) = idle().await;
@@ -265,8 +265,8 @@ async fn case_34_a_lost_refresh_answer_loses_nothing() {
         if call.what != "token" || call.of_kind > 0 {
             return None;
         }
-        // The bank has rotated; the answer is cut off. The old token serves for 30 s more.
-        let _ = data.answer(call);
+        // The bank has rotated; the response is cut off. The old token is valid for 30 s more.
+        let _ = data.response(call);
         data.refresh.push("refresh-0".into());
         Some(cut())
     });
@@ -276,8 +276,8 @@ async fn case_34_a_lost_refresh_answer_loses_nothing() {
     assert_eq!(stored_access(&world, &item).await, "access-2", "saved before it is used");
 }
 
-/// The store is away when a new pair is to be kept. To give it up would be to lose the
-/// authorization: the bank no longer takes the refresh token that is stored.
+/// The store is unreachable when a new pair is to be saved. Discarding the pair would lose the
+/// authorization: the bank no longer accepts the stored refresh token.
 #[tokio::test(start_paused = true)]
 async fn case_34_a_pair_that_cannot_be_kept_at_once_is_kept_later() {
     let (world, item) = idle().await;
@@ -293,14 +293,14 @@ async fn case_34_a_pair_that_cannot_be_kept_at_once_is_kept_later() {
     assert_eq!(stored_access(&world, &item).await, "access-1");
 }
 
-/// A worker that dies with the new pair on its way: the next one is there within the 30 s in
-/// which the bank gives another pair for the old token.
+/// A worker dies with the new pair under way: the next one takes over within the 30 s in which the
+/// bank returns another pair for the old token.
 #[tokio::test(start_paused = true)]
 async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
     let (world, item) = idle().await;
     world.pass(TimeDelta::hours(48)).await;
     let first_use = world.now();
-    // A pair that cannot be kept now would be kept a little later, by a worker that lives.
+    // A living worker would save the pair a little later.
     world.store.fails(|what| match what {
         "save_tokens" => Some(StoreErrorKind::Corrupt),
         "commit" => Some(StoreErrorKind::Unavailable),
@@ -308,13 +308,13 @@ async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
     });
     world.bank.script(move |call, data| {
         if call.what == "token" && call.of_kind == 0 {
-            let reply = data.answer(call);
+            let reply = data.response(call);
             data.refresh.push("refresh-0".into());
             return Some(reply);
         }
         None
     });
-    assert!(!polls(world.engine.work_off(), 40).await || world.bank.count("token") > 0);
+    assert!(!polls(world.engine.run_due(), 40).await || world.bank.count("token") > 0);
     assert_eq!(world.bank.count("token"), 1);
     world.store.works();
     let stop = world.clock.clone();
@@ -328,23 +328,23 @@ async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
     assert_eq!(again, 2);
     let record = world.record(&item).await;
     assert_eq!(record.state, State::Idle);
-    let read = record.life.fresh.accounts.unwrap();
+    let read = record.sync_state.fresh.accounts.unwrap();
     assert!(read > first_use && read - first_use < TimeDelta::seconds(30));
 }
 
 #[tokio::test(start_paused = true)]
 async fn tokens_are_cycled_when_the_partner_asks_for_it() {
     let (world, item) = idle().await;
-    world.notify(NotifyAsk::Cycle).await;
-    assert_eq!(world.engine.work_off().await, 1);
+    world.notify(NotificationRequest::Cycle).await;
+    assert_eq!(world.engine.run_due().await, 1);
     assert_eq!(world.bank.count("token"), 1);
     assert_eq!(stored_access(&world, &item).await, "access-1");
     assert!(!world.record(&item).await.cycle_tokens);
 
-    // What cannot be cycled now is cycled later; the tokens that are there do until then.
-    world.notify(NotifyAsk::Cycle).await;
+    // Tokens that cannot be cycled now are cycled later; the present ones are used until then.
+    world.notify(NotificationRequest::Cycle).await;
     world.bank.script(|call, _| (call.what == "token").then(|| wait(503, 10)));
-    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.engine.run_due().await, 1);
     assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::Finished);
     assert!(world.record(&item).await.cycle_tokens);
     world.bank.behaves();
@@ -358,34 +358,34 @@ async fn tokens_of_an_item_that_is_gone_are_revoked_until_it_works() {
     world.store.inner.unlink(&item, Some(&"app-1".parse().unwrap()), world.now()).await.unwrap();
     world.bank.script(|call, _| (call.what == "revoke" && call.of_kind < 3).then(|| wait(503, 60)));
     for _ in 0..3 {
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert!(world.bank.data().revoked.is_empty());
         world.pass(TimeDelta::minutes(10)).await;
     }
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.bank.data().revoked, ["refresh-0"]);
     world.pass(TimeDelta::days(1)).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.bank.count("revoke"), 4, "and never again");
 
-    // A partner that never does it is asked for 30 days.
+    // A partner that never revokes is called for 30 days.
     let tokens = world.bank.tokens(true);
     let item = world.link_as(("bank", "u-2"), "app-1", &[Product::Identity], tokens).await;
     world.store.inner.unlink(&item, Some(&"app-1".parse().unwrap()), world.now()).await.unwrap();
     world.bank.script(|call, _| (call.what == "revoke").then(|| refusal(500, "no")));
     for _ in 0..31 * 24 {
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         world.pass(TimeDelta::hours(1)).await;
     }
-    let asked = world.bank.count("revoke");
-    assert!((50..1000).contains(&asked), "{asked}");
+    let requests = world.bank.count("revoke");
+    assert!((50..1000).contains(&requests), "{requests}");
     world.pass(TimeDelta::days(30)).await;
-    world.engine.work_off().await;
-    assert_eq!(world.bank.count("revoke"), asked);
+    world.engine.run_due().await;
+    assert_eq!(world.bank.count("revoke"), requests);
 }
 
-/// Refreshes a pair at the bank and stops the worker before it is stored: the store takes nothing
-/// more. Returns when the bank gave the pair.
+/// Refreshes a pair at the bank and stops the worker before it is stored: the store accepts nothing
+/// more. Returns the time of the bank's response.
 async fn cut_off_a_refresh(world: &World) -> chrono::DateTime<chrono::Utc> {
     world.store.fails(|what| match what {
         "save_tokens" => Some(StoreErrorKind::Corrupt),
@@ -394,14 +394,14 @@ async fn cut_off_a_refresh(world: &World) -> chrono::DateTime<chrono::Utc> {
     });
     world.bank.script(|call, data| {
         if call.what == "token" && call.of_kind == 0 {
-            let reply = data.answer(call);
-            // For a while the bank gives the pair once more.
+            let reply = data.response(call);
+            // For a while the bank returns the pair once more.
             data.refresh.push("refresh-0".into());
             return Some(reply);
         }
         None
     });
-    let mut work = Box::pin(world.engine.work_off());
+    let mut work = Box::pin(world.engine.run_due());
     while world.bank.count("token") == 0 {
         assert!(futures_util::poll!(work.as_mut()).is_pending());
         tokio::task::yield_now().await;
@@ -416,15 +416,16 @@ async fn cut_off_a_refresh(world: &World) -> chrono::DateTime<chrono::Utc> {
     given
 }
 
-/// A worker dies between the bank's rotation and the save, and a crowd at the same bank is due: the
-/// refresh is repeated within the bank's 30 s all the same, and the rest of the Item waits its turn.
+/// A worker dies between the bank's rotation and the save, while many Items of the same bank are
+/// due: the refresh is repeated within the bank's 30 s nevertheless, and the rest of the Item waits
+/// for its turn.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_was_cut_off_passes_a_crowd() {
-    let mut narrow = Budget::default();
+    let mut narrow = CallLimits::default();
     (narrow.per_second, narrow.at_once) = (1, 1);
     let world = World::with(Settings::default(), narrow);
     let victim = world.link_with_refresh().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.pass(TimeDelta::hours(48)).await;
     world.bank.forget_calls();
     let first_use = cut_off_a_refresh(&world).await;
@@ -433,7 +434,7 @@ async fn a_refresh_that_was_cut_off_passes_a_crowd() {
         world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
     }
     world.bank.data().slow = seconds(4);
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(EventLog::default());
     let banks = [("bank", &world.bank, narrow)];
     let second = engine(&world.store, &world.clock, &banks, Settings::default(), &notes);
     let stop = Arc::clone(&world.clock);
@@ -446,16 +447,16 @@ async fn a_refresh_that_was_cut_off_passes_a_crowd() {
     assert!(world.store.inner.tokens(&victim).await.unwrap().is_some());
     assert_eq!(stored_access(&world, &victim).await, "access-2");
     let done = notes.reports();
-    // The permit of the worker that died counts as used until its lease ends.
+    // The permit of the dead worker counts as used until its lease ends.
     assert!(!done.is_empty() && done.len() < 20, "the others went on beside it: {}", done.len());
 }
 
-/// A bank that keeps failing is not called for that either; afterwards the schedule decides.
+/// A failing bank is not called for that either; afterwards the schedule decides.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_was_cut_off_waits_for_an_open_circuit_and_not_for_ever() {
     let world = World::new();
     let item = world.link_with_refresh().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.pass(TimeDelta::hours(48)).await;
     world.bank.forget_calls();
     cut_off_a_refresh(&world).await;
@@ -465,17 +466,17 @@ async fn a_refresh_that_was_cut_off_waits_for_an_open_circuit_and_not_for_ever()
         let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
         world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
     }
-    second.work_off().await;
+    second.run_due().await;
     world.bank.forget_calls();
     world.pass(TimeDelta::seconds(21)).await;
-    second.work_off().await;
+    second.run_due().await;
     assert_eq!(world.bank.count("token"), 0, "the circuit is open");
     assert!(world.record(&item).await.refresh_begun_at.is_some());
     world.pass(TimeDelta::minutes(5)).await;
     world.bank.behaves();
-    second.work_off().await;
+    second.run_due().await;
     world.pass(TimeDelta::minutes(5)).await;
-    second.work_off().await;
+    second.run_due().await;
     assert_eq!(world.record(&item).await.refresh_begun_at, None);
     assert_eq!(world.record(&item).await.state, State::Idle);
 }
@@ -491,8 +492,8 @@ async fn a_refreshed_pair_that_loses_against_a_link_is_revoked() {
         if call.what != "token" || call.of_kind > 0 {
             return None;
         }
-        // While the new pair is on its way, the user authorizes again.
-        let reply = data.answer(call);
+        // While the new pair is under way, the user authorizes again.
+        let reply = data.response(call);
         data.access.push("linked".into());
         let tokens = TokenSet::new(AccessToken::new("linked"), now);
         let user = ("bank".parse().unwrap(), "u-1".parse().unwrap());
@@ -517,13 +518,13 @@ async fn a_refreshed_pair_that_loses_against_a_link_is_revoked() {
     let report = world.engine.update(&item).await.unwrap();
     assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
     assert_eq!(stored_access(&world, &item).await, "linked");
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let revoked = world.bank.data().revoked.clone();
     assert!(revoked.iter().any(|token| token.ends_with("-1")), "{revoked:?}");
 }
 
-/// After a restore the stored refresh tokens may be spent. Access tokens that are still good are used
-/// though they are about to expire, and what the bank refuses is refreshed slowly, one by one.
+/// After a restore the stored refresh tokens may be spent. Valid access tokens are used although
+/// they are about to expire, and the tokens that the bank refuses are refreshed slowly, one by one.
 #[tokio::test(start_paused = true)]
 async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
     for restored in [false, true] {
@@ -536,9 +537,9 @@ async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
         world.pass(TimeDelta::seconds(14 * 60 + 30)).await;
         let mut settings = Settings::default();
         settings.after_restore = restored.then(RestoreSettings::default);
-        let banks = [("bank", &world.bank, Budget::default())];
+        let banks = [("bank", &world.bank, CallLimits::default())];
         let engine = engine(&world.store, &world.clock, &banks, settings, &world.notes);
-        // Each refresh is answered, as by a bank that was not restored.
+        // Each refresh succeeds, as at a bank that was not restored.
         let refreshes = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&refreshes);
         world.bank.script(move |call, data| match call.what {
@@ -552,7 +553,7 @@ async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
             }
             _ => None,
         });
-        engine.work_off().await;
+        engine.run_due().await;
         let first = refreshes.load(Ordering::Relaxed);
         assert_eq!(first, if restored { 0 } else { 30 });
         assert_eq!(world.bank.count("user"), 30);
@@ -573,12 +574,12 @@ async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
         for user in &items {
             let item = format!("item-{user}").parse().unwrap();
             assert_eq!(world.record(&item).await.state, State::Idle, "{user}");
-            assert_eq!(world.record(&item).await.life.failures, 0);
+            assert_eq!(world.record(&item).await.sync_state.failures, 0);
         }
     }
 }
 
-/// A response of the token endpoint with tokens of its own.
+/// Returns a response of the token endpoint with given tokens.
 fn pair_of(access: &str, more: &serde_json::Value) -> super::bank::Reply {
     let mut body = serde_json::json!({
         "access_token": access, "refresh_token": format!("refresh-of-{access}"),
@@ -588,12 +589,12 @@ fn pair_of(access: &str, more: &serde_json::Value) -> super::bank::Reply {
     ok(&body)
 }
 
-/// Tokens of another user, or of another type, are stored and read nothing.
+/// Tokens of another user, or of another type, are stored and never used.
 #[tokio::test(start_paused = true)]
 async fn a_pair_that_is_not_the_users_is_kept_apart_and_reads_nothing() {
     use px_items::{
         health::{self, HealthIssueKind},
-        store::{KeptTokens, TicketDigest, TicketKind},
+        store::{TicketDigest, TicketKind, UnlinkedTokens},
     };
     for (more, defect) in [
         (serde_json::json!({ "user_id": "u-2" }), "another_user"),
@@ -603,7 +604,7 @@ async fn a_pair_that_is_not_the_users_is_kept_apart_and_reads_nothing() {
         world.pass(TimeDelta::minutes(20)).await;
         let before = world.store.inner.tokens(&item).await.unwrap();
         world.bank.script(move |call, _| (call.what == "token").then(|| pair_of("strange", &more)));
-        // The store is away for a moment, and nothing is lost by that.
+        // The store is unreachable for a moment, and nothing is lost.
         let mut times = 0;
         world.store.fails(move |what| {
             times += usize::from(what == "put_ticket");
@@ -620,26 +621,26 @@ async fn a_pair_that_is_not_the_users_is_kept_apart_and_reads_nothing() {
         let digest = TicketDigest(*px_core::Digest::of("strange").as_bytes());
         let later = world.now() + TimeDelta::days(80);
         let ticket = world.store.inner.ticket(&digest, TicketKind::Tokens, later).await.unwrap();
-        let kept: KeptTokens = serde_json::from_slice(&ticket.unwrap().payload).unwrap();
+        let kept: UnlinkedTokens = serde_json::from_slice(&ticket.unwrap().payload).unwrap();
         assert_eq!(kept.tokens.refresh_token.unwrap().expose(), "refresh-of-strange");
         assert_eq!((kept.item_id.as_ref(), kept.user_id.unwrap().as_str()), (Some(&item), "u-1"));
         assert_eq!(serde_json::to_value(kept.defect).unwrap(), defect);
         let health = health::of(&world.record(&item).await);
         assert_eq!(health.issue(&HealthIssueKind::TokensApart).unwrap().count, Some(1));
 
-        // Once the partner gives the user's own tokens, nothing of it is left.
+        // Once the partner returns the user's own tokens, no trace of the others remains.
         world.bank.behaves();
         let due = world.record(&item).await.due_at.unwrap();
         world.pass(due - world.now()).await;
-        assert_eq!(world.engine.work_off().await, 1);
+        assert_eq!(world.engine.run_due().await, 1);
         let record = world.record(&item).await;
         assert!(health::of(&record).issues.is_empty(), "{:?}", health::of(&record));
-        assert_eq!(record.life.refused_refresh, None);
+        assert_eq!(record.sync_state.refused_refresh, None);
     }
 }
 
-/// A refresh that is refused for another reason than the grant asks nobody to sign in, unless other
-/// Items of the partner are refreshed well for a day.
+/// A refresh that is refused for another reason than the grant does not require a sign-in, unless
+/// refreshes of other Items of the partner succeed for a day.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_only_one_item_is_refused_asks_the_user_after_a_day() {
     for (status, id) in [(400, "invalid_request"), (401, "invalid_client"), (403, "forbidden")] {
@@ -662,34 +663,37 @@ async fn a_refresh_that_only_one_item_is_refused_asks_the_user_after_a_day() {
                 let tokens = world.bank.tokens(true);
                 let products = [Product::Identity];
                 other = Some(world.link_as(("bank", "u-2"), "app-1", &products, tokens).await);
-                world.engine.work_off().await;
+                world.engine.run_due().await;
             }
             let begun = world.now();
-            let mut asked_after = None;
+            let mut sign_in_after = None;
             for _ in 0..60 {
                 world.pass(TimeDelta::hours(1)).await;
-                world.notify(NotifyAsk::Update { since: None }).await;
+                world.notify(NotificationRequest::Update { since: None }).await;
                 if let Some(other) = &other {
                     world.engine.update(other).await.unwrap();
                     assert_eq!(world.record(other).await.state, State::Idle);
                 }
-                world.engine.work_off().await;
+                world.engine.run_due().await;
                 let record = world.record(&item).await;
                 if record.state.login_required() {
-                    asked_after = Some(world.now() - begun);
+                    sign_in_after = Some(world.now() - begun);
                     break;
                 }
             }
             let calls = world.bank.data().calls.clone();
             let tries = calls.iter().filter(|call| call.token == "refresh-0").count();
             assert!(tries <= 2 * 60, "{tries} tries");
-            match asked_after {
+            match sign_in_after {
                 Some(after) => {
-                    assert!(others_do, "{status}: nobody is asked while nobody is refreshed");
+                    assert!(
+                        others_do,
+                        "{status}: no user has to sign in while no refresh succeeds"
+                    );
                     assert!(after >= TimeDelta::hours(24) && after <= TimeDelta::hours(30));
-                    assert!(world.told().await.contains(&"app-1 ERROR".to_owned()));
+                    assert!(world.queued_webhooks().await.contains(&"app-1 ERROR".to_owned()));
                 }
-                None => assert!(!others_do, "{status}: the user was never asked"),
+                None => assert!(!others_do, "{status}: the user never has to sign in"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Workers that are killed, stop, race and panic.
+//! Workers that are killed, shut down, race and panic.
 
 use super::{
     bank::row,
@@ -10,9 +10,9 @@ use px_items::{
     engine::{EngineErrorKind, Observed, Outcome, Settings},
     health::{self, HealthIssueKind},
     item::State,
-    life::{FailureKind, History},
-    partners::Budget,
-    store::{AccessDigest, NewHolder, NewLink, NotifyAsk, Store as _, StoreErrorKind},
+    partners::CallLimits,
+    store::{AccessDigest, NewHolder, NewLink, NotificationRequest, Store as _, StoreErrorKind},
+    sync_state::{FailureKind, History},
 };
 use px_types::{ItemId, model::product::Product};
 use std::sync::Arc;
@@ -23,15 +23,15 @@ fn fill(world: &World, step: u64) {
     }
 }
 
-/// How many of the webhooks of the initial fetch were told.
+/// Returns the numbers of milestone webhooks of the initial fetch.
 async fn milestones(world: &World) -> (usize, usize) {
-    let told = world.told().await;
-    let count = |code: &str| told.iter().filter(|told| told.ends_with(code)).count();
+    let webhooks = world.queued_webhooks().await;
+    let count = |code: &str| webhooks.iter().filter(|webhook| webhook.ends_with(code)).count();
     (count(" INITIAL_UPDATE"), count(" HISTORICAL_UPDATE"))
 }
 
 /// A kill between any two awaits of the initial fetch: rows and progress are stored together, so
-/// nothing is lost, nothing is doubled, and every milestone is told once.
+/// nothing is lost or duplicated, and applications are notified of every milestone once.
 #[tokio::test(start_paused = true)]
 async fn case_24_a_kill_at_any_await_of_the_initial_fetch_loses_and_doubles_nothing() {
     let mut kills = 0;
@@ -41,14 +41,14 @@ async fn case_24_a_kill_at_any_await_of_the_initial_fetch_loses_and_doubles_noth
         let item = world.link_with_refresh().await;
         // Tokens are due, too.
         world.pass(TimeDelta::minutes(20)).await;
-        let ended = polls(world.engine.work_off(), most).await;
+        let ended = polls(world.engine.run_due(), most).await;
         if ended {
             break;
         }
         kills += 1;
-        // What a refresh in flight was to bring arrives; its worker does not.
+        // The response to a refresh in flight arrives; its worker is gone.
         world.pass(TimeDelta::seconds(21)).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert_eq!(world.record(&item).await.state, State::Idle, "killed after {most} polls");
         world.assert_equal(&item).await;
         assert_eq!(milestones(&world).await, (1, 1), "killed after {most} polls");
@@ -64,37 +64,44 @@ async fn case_24_a_kill_at_any_await_of_an_update_loses_and_doubles_nothing() {
         let world = World::new();
         fill(&world, 61);
         let item = world.link().await;
-        world.engine.work_off().await;
-        world.told().await;
+        world.engine.run_due().await;
+        world.queued_webhooks().await;
         world.pass(TimeDelta::days(31)).await;
         world.bank.put(row("new", "3.00", world.days_ago(0)));
         world.bank.put(row("t-0", "3.00", world.days_ago(31)));
         world.bank.remove("t-61");
-        let ended = polls(world.engine.work_off(), most).await;
+        let ended = polls(world.engine.run_due(), most).await;
         if ended {
             break;
         }
         kills += 1;
         world.pass(TimeDelta::seconds(21)).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         let record = world.record(&item).await;
-        assert_eq!((record.state, record.life.deep), (State::Idle, None), "killed after {most}");
+        assert_eq!(
+            (record.state, record.sync_state.deep),
+            (State::Idle, None),
+            "killed after {most}"
+        );
         let mut bank = world.bank.data().rows.clone();
         let mut stored = world.stored(&item).await;
-        // Older than two years by now.
+        // Older than two years now.
         for old in ["t-671", "t-732"] {
             bank.remove(old);
             stored.remove(old);
         }
         assert_eq!(stored, bank, "killed after {most} polls");
-        let told = world.told().await;
-        assert!(told.contains(&"app-1 DEFAULT_UPDATE".into()), "killed after {most}: {told:?}");
-        assert!(told.contains(&"app-1 TRANSACTIONS_REMOVED".into()));
+        let webhooks = world.queued_webhooks().await;
+        assert!(
+            webhooks.contains(&"app-1 DEFAULT_UPDATE".into()),
+            "killed after {most}: {webhooks:?}"
+        );
+        assert!(webhooks.contains(&"app-1 TRANSACTIONS_REMOVED".into()));
     }
     assert!(kills > 30, "{kills} kills");
 }
 
-/// Two engines at once: each Item is served by one at a time, and no row comes twice.
+/// Two engines at once: each Item is served by one at a time, and no row is duplicated.
 #[tokio::test(start_paused = true)]
 async fn case_32_two_engines_share_the_items_and_no_row_comes_twice() {
     let world = World::new();
@@ -105,7 +112,7 @@ async fn case_32_two_engines_share_the_items_and_no_row_comes_twice() {
         items.push(world.link_as(("bank", &user), "app-1", &[Product::Transactions], tokens).await);
     }
     let other = world.another_engine();
-    let (one, two) = tokio::join!(world.engine.work_off(), other.work_off());
+    let (one, two) = tokio::join!(world.engine.run_due(), other.run_due());
     assert_eq!(one + two, 6);
     assert!(one > 0 && two > 0);
     for item in &items {
@@ -114,31 +121,31 @@ async fn case_32_two_engines_share_the_items_and_no_row_comes_twice() {
     }
     assert_eq!(world.bank.count("user"), 6);
 
-    // The same Item, asked for by both at once.
+    // Both update the same Item at once.
     let (one, two) = tokio::join!(world.engine.update(&items[0]), other.update(&items[0]));
     let busy = [one, two].into_iter().filter_map(Result::err).map(|error| error.kind());
     assert_eq!(busy.collect::<Vec<_>>(), [EngineErrorKind::Busy]);
 }
 
-/// A worker that died holds nothing for longer than its lease.
+/// A dead worker blocks its Item no longer than its lease.
 #[tokio::test(start_paused = true)]
-async fn case_35_an_item_whose_worker_died_is_taken_over() {
+async fn case_35_an_item_of_a_dead_worker_is_taken_over() {
     let world = World::new();
     fill(&world, 50);
     let item = world.link().await;
-    assert!(!polls(world.engine.work_off(), 50).await);
+    assert!(!polls(world.engine.run_due(), 50).await);
     assert!(world.record(&item).await.leased_until.is_some());
-    assert_eq!(world.another_engine().work_off().await, 0, "its lease still runs");
+    assert_eq!(world.another_engine().run_due().await, 0, "its lease still runs");
     world.pass(TimeDelta::seconds(21)).await;
-    assert_eq!(world.another_engine().work_off().await, 1);
+    assert_eq!(world.another_engine().run_due().await, 1);
     assert_eq!(world.record(&item).await.state, State::Idle);
     world.assert_equal(&item).await;
 }
 
-/// A lease goes on as long as its worker does, however slow the bank is.
+/// A lease is renewed as long as its worker works, however slow the bank is.
 #[tokio::test(start_paused = true)]
 async fn case_35_a_slow_worker_keeps_its_item() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     (budget.per_second, budget.at_once) = (1, 1);
     let mut settings = Settings::default();
     settings.plan.window_days = 7;
@@ -149,24 +156,24 @@ async fn case_35_a_slow_worker_keeps_its_item() {
     let look = async {
         for _ in 0..10 {
             world.clock.sleep(seconds(9)).await;
-            assert_eq!(other.work_off().await, 0);
+            assert_eq!(other.run_due().await, 0);
         }
     };
     // A hundred windows, one each second.
-    let (worked, ()) = tokio::join!(world.engine.work_off(), look);
+    let (worked, ()) = tokio::join!(world.engine.run_due(), look);
     assert_eq!(worked, 1);
     world.assert_equal(&item).await;
     assert!(world.now() - world.record(&item).await.created_at > TimeDelta::seconds(95));
 }
 
-/// A worker that comes back late changes nothing: its claim is no longer the present one.
+/// A worker that comes back late changes nothing: its claim is no longer the current one.
 #[tokio::test(start_paused = true)]
 async fn case_36_what_a_late_worker_stores_is_refused() {
     for most in (1..400).step_by(7) {
         let world = World::new();
         fill(&world, 50);
         let item = world.link().await;
-        let late = world.engine.work_off();
+        let late = world.engine.run_due();
         let mut late = std::pin::pin!(late);
         let mut ended = false;
         for _ in 0..most {
@@ -178,10 +185,10 @@ async fn case_36_what_a_late_worker_stores_is_refused() {
         if ended {
             break;
         }
-        // It stands still for longer than its lease; meanwhile another one does it all.
+        // It stands still for longer than its lease; meanwhile another worker does everything.
         world.pass(TimeDelta::seconds(21)).await;
         world.bank.remove("t-0");
-        assert_eq!(world.another_engine().work_off().await, 1, "after {most} polls");
+        assert_eq!(world.another_engine().run_due().await, 1, "after {most} polls");
         let record = world.record(&item).await;
         let stored = world.stored(&item).await;
         late.await;
@@ -191,9 +198,9 @@ async fn case_36_what_a_late_worker_stores_is_refused() {
     }
 }
 
-/// Work exists as soon as what it is about is stored, and not before: the row is the work.
+/// Work exists as soon as its data is stored, and not before: the row is the work.
 #[tokio::test(start_paused = true)]
-async fn case_38_a_link_is_work_at_once_and_whoever_runs_finds_it() {
+async fn case_38_a_link_is_due_at_once_for_any_worker() {
     let world = World::new();
     fill(&world, 100);
     let stop = Arc::clone(&world.clock);
@@ -222,7 +229,7 @@ async fn case_49_a_panic_ends_the_work_on_one_item_only() {
     let good = world.link().await;
     let mut panics = 0;
     world.store.fails(move |what| {
-        // The first Item is the one that is claimed first.
+        // The first Item is claimed first.
         panics += usize::from(what == "known");
         assert!(what != "known" || panics != 1, "as the test wants it");
         None
@@ -231,22 +238,22 @@ async fn case_49_a_panic_ends_the_work_on_one_item_only() {
     world.engine.run(1, async move { stop.sleep(seconds(5)).await }).await;
     let failed = [(world.record(&bad).await, &bad), (world.record(&good).await, &good)];
     let (failed, well): (Vec<_>, Vec<_>) =
-        failed.into_iter().partition(|(record, _)| record.life.failures > 0);
+        failed.into_iter().partition(|(record, _)| record.sync_state.failures > 0);
     assert_eq!((failed.len(), well.len()), (1, 1));
     assert_eq!(well[0].0.state, State::Idle);
     let record = &failed[0].0;
-    assert_eq!(record.life.last_failure.as_ref().unwrap().kind, FailureKind::Internal);
+    assert_eq!(record.sync_state.last_failure.as_ref().unwrap().kind, FailureKind::Internal);
     assert_eq!((record.state, record.leased_until), (State::Created, None));
     world.store.works();
     world.pass(record.due_at.unwrap() - world.now()).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.assert_equal(failed[0].1).await;
 }
 
-/// Stopping: what is long is handed back at the next window, and goes on from there elsewhere.
+/// Shutdown: long work is handed back at the next window, and continues elsewhere.
 #[tokio::test(start_paused = true)]
 async fn stopping_hands_back_between_two_windows() {
-    let mut budget = Budget::default();
+    let mut budget = CallLimits::default();
     (budget.per_second, budget.at_once) = (1, 1);
     let world = World::with(Settings::default(), budget);
     fill(&world, 20);
@@ -256,18 +263,18 @@ async fn stopping_hands_back_between_two_windows() {
     let record = world.record(&item).await;
     assert_eq!((record.state, record.leased_until), (State::Created, None));
     assert!(record.due_at.unwrap() <= world.now());
-    assert!(matches!(record.life.history, History::Fetching { recent: true, .. }));
-    assert_eq!(record.life.failures, 0);
+    assert!(matches!(record.sync_state.history, History::Fetching { recent: true, .. }));
+    assert_eq!(record.sync_state.failures, 0);
     assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::HandedBack);
-    assert_eq!(world.another_engine().work_off().await, 1);
+    assert_eq!(world.another_engine().run_due().await, 1);
     world.assert_equal(&item).await;
     assert_eq!(world.bank.count("user"), 1);
 }
 
-/// What does not end within the grace is cut off and handed back.
+/// Work that does not end within the grace period is cancelled and handed back.
 #[tokio::test(start_paused = true)]
 async fn stopping_cuts_off_what_does_not_end() {
-    let world = World::with(Settings::default(), Budget::default());
+    let world = World::with(Settings::default(), CallLimits::default());
     let item = world.link().await;
     world.bank.data().slow = seconds(29);
     let clock = Arc::clone(&world.clock);
@@ -277,10 +284,10 @@ async fn stopping_cuts_off_what_does_not_end() {
     let record = world.record(&item).await;
     assert_eq!((record.state, record.leased_until), (State::Created, None));
     assert!(record.due_at.unwrap() <= world.now());
-    assert_eq!(record.life.failures, 0);
+    assert_eq!(record.sync_state.failures, 0);
 }
 
-/// A stop that meets a claim under way leaves no Item to nobody.
+/// A shutdown during a claim leaves no Item without a worker.
 #[tokio::test(start_paused = true)]
 async fn stopping_hands_back_what_a_claim_takes_meanwhile() {
     let world = World::new();
@@ -324,7 +331,7 @@ async fn an_item_that_left_while_it_was_worked_on_is_no_failure() {
         let world = World::new();
         fill(&world, 30);
         let item = world.link().await;
-        let work = world.engine.work_off();
+        let work = world.engine.run_due();
         let mut work = std::pin::pin!(work);
         for _ in 0..most {
             assert!(futures_util::poll!(work.as_mut()).is_pending());
@@ -349,19 +356,19 @@ async fn what_cannot_be_updated_says_why() {
     let item = world.link_as(("unknown", "u-1"), "app-1", &[Product::Identity], tokens).await;
     let report = world.engine.update(&item).await.unwrap();
     assert_eq!(report.failure.unwrap().kind, FailureKind::Internal);
-    assert!(world.record(&item).await.due_at.is_some(), "someone may add the partner");
+    assert!(world.record(&item).await.due_at.is_some(), "an operator may add the partner");
 }
 
-/// An Item whose work ends process after process is deferred, longer each time, and reported.
+/// An Item that crashes process after process is deferred, longer each time, and reported.
 #[tokio::test(start_paused = true)]
-async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
+async fn an_item_is_deferred_if_its_leases_run_out_repeatedly() {
     let world = World::new();
     fill(&world, 100);
     let item = world.link().await;
     let kill = async || {
         // As soon as it is claimed, before anything is stored.
         let fence = world.record(&item).await.fence;
-        let mut work = Box::pin(world.engine.work_off());
+        let mut work = Box::pin(world.engine.run_due());
         while world.record(&item).await.fence == fence {
             assert!(futures_util::poll!(work.as_mut()).is_pending());
         }
@@ -372,7 +379,7 @@ async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
         kill().await;
     }
     for (lost, shortest) in [(3, 60), (4, 120), (5, 240)] {
-        assert_eq!(world.engine.work_off().await, 0, "{lost} leases were lost");
+        assert_eq!(world.engine.run_due().await, 0, "{lost} leases were lost");
         let record = world.record(&item).await;
         assert_eq!((record.lost_leases, record.leased_until), (lost, None));
         let shown = health::of(&record).issue(&HealthIssueKind::CannotFinish).cloned();
@@ -388,14 +395,14 @@ async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
             kill().await;
         }
     }
-    assert_eq!(world.engine.work_off().await, 1, "deferred once, it is tried");
+    assert_eq!(world.engine.run_due().await, 1, "deferred once, it is tried");
     let record = world.record(&item).await;
     assert_eq!((record.lost_leases, record.state), (0, State::Idle));
     assert!(health::of(&record).issues.is_empty());
     world.assert_equal(&item).await;
 }
 
-/// A revocation leaves with the commit that queued it, and not with a timer.
+/// A revocation is sent with the commit that queued it, not with a timer.
 #[tokio::test(start_paused = true)]
 async fn a_token_is_revoked_at_once_after_the_last_application_left() {
     let world = World::new();
@@ -412,7 +419,7 @@ async fn a_token_is_revoked_at_once_after_the_last_application_left() {
     tokio::join!(run, leave);
 }
 
-/// Revocations run side by side, and a partner that keeps failing is left alone.
+/// Revocations run concurrently, and a failing partner is not called.
 #[tokio::test(start_paused = true)]
 async fn revocations_run_side_by_side_and_respect_the_circuit() {
     let world = World::new();
@@ -425,7 +432,7 @@ async fn revocations_run_side_by_side_and_respect_the_circuit() {
         world.store.inner.unlink(&item, Some(&app), world.now()).await.unwrap();
     }
     world.bank.script(|_, _| Some(super::bank::refusal(500, "down")));
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let calls = world.bank.count("revoke");
     assert!((5..=20).contains(&calls), "{calls} calls to a bank that is down");
     world.bank.behaves();
@@ -434,26 +441,26 @@ async fn revocations_run_side_by_side_and_respect_the_circuit() {
     for _ in 0..40 {
         world.pass(TimeDelta::minutes(2)).await;
         let round = world.now();
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert!(world.now() - round <= TimeDelta::seconds(20), "one after the other");
     }
     assert!(world.now() > begun);
     assert_eq!(world.bank.data().revoked.len(), 40);
 }
 
-/// Notifications that keep coming cause no update after update without a pause.
+/// Continuous notifications do not cause updates without a delay.
 #[tokio::test(start_paused = true)]
 async fn notifications_that_keep_coming_cause_two_updates_a_minute() {
     let world = World::new();
     world.link().await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     world.pass(TimeDelta::hours(1)).await;
     world.bank.forget_calls();
     world.bank.data().slow = seconds(1);
     let clock = Arc::clone(&world.clock);
     let notifying = async {
         for _ in 0..600 {
-            world.notify(NotifyAsk::Update { since: None }).await;
+            world.notify(NotificationRequest::Update { since: None }).await;
             clock.sleep(seconds(1)).await;
         }
     };
@@ -463,12 +470,12 @@ async fn notifications_that_keep_coming_cause_two_updates_a_minute() {
     // The last notification is not forgotten.
     world.pass(TimeDelta::minutes(2)).await;
     world.bank.forget_calls();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     assert_eq!(world.bank.count("user"), 1);
 }
 
-/// An Item that its partner brought and that no application uses is updated seldom, and at once when
-/// an application is connected.
+/// An Item that its partner imported and that no application uses is updated rarely, and at once
+/// when an application is connected.
 #[tokio::test(start_paused = true)]
 async fn an_item_without_applications_is_updated_once_a_month() {
     let world = World::new();
@@ -480,24 +487,24 @@ async fn an_item_without_applications_is_updated_once_a_month() {
     let new = NewLink::new(user, item.clone(), tokens, holder, digest, world.now());
     world.store.inner.link(new).await.unwrap();
     for _ in 0..120 {
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         world.pass(TimeDelta::hours(12)).await;
     }
     assert_eq!(world.bank.count("user"), 2, "in 60 days");
     let tokens = world.bank.tokens(false);
     world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens).await;
-    assert_eq!(world.engine.work_off().await, 1, "an application is connected");
+    assert_eq!(world.engine.run_due().await, 1, "an application is connected");
     let wait = world.record(&item).await.due_at.unwrap() - world.now();
     assert!(wait <= TimeDelta::hours(48), "{wait}");
 
-    // One that connects while the Item is worked on is not overlooked.
+    // An application that connects during the work is not missed.
     let world = World::new();
     let tokens = world.bank.tokens(false);
     let user = ("bank".parse().unwrap(), "u-1".parse().unwrap());
     let new = NewLink::new(user, item.clone(), tokens, NewHolder::Partner, digest, world.now());
     world.store.inner.link(new).await.unwrap();
     world.bank.data().slow = seconds(10);
-    tokio::join!(world.engine.work_off(), async {
+    tokio::join!(world.engine.run_due(), async {
         world.pass(TimeDelta::seconds(5)).await;
         let tokens = world.bank.tokens(false);
         world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens).await;

@@ -1,4 +1,4 @@
-//! One engine, one store, one bank, and time that a test moves.
+//! One engine, one store, one bank, and a manual clock.
 
 use super::bank::Bank;
 use async_trait::async_trait;
@@ -9,15 +9,16 @@ use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Report, Settings},
     merge::{KnownAccount, KnownTransaction},
-    partners::{Budget, FixedPartners, Partner, PartnerUpdate, PartnerUpdated},
+    partners::{CallLimits, FixedPartners, Partner, PartnerUpdate, PartnerUpdated},
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
-        NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview, PermitLease,
+        Disconnection, Fence, ItemRecord, KeyUsage, Linked, ListedItem, LostTokens, MemoryStore,
+        NewHolder, NewLink, NotificationRequest, NotifyBatch, NotifyOutcome, Overview, PermitLease,
         PermitShare, QueuedWebhook, ResealPosition, Resealed, Result, Review, Revocation,
-        RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind, Ticket, TicketDigest,
-        TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
+        RevocationDecision, RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind,
+        Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
+        WebhookSettlement,
     },
 };
 use px_types::{
@@ -37,10 +38,10 @@ use std::{
     time::Duration,
 };
 
-/// Whether a call to the store is to fail.
+/// Decides whether a call to the store fails.
 type Fault = Box<dyn FnMut(&'static str) -> Option<StoreErrorKind> + Send>;
 
-/// A store in memory that takes its time and fails when it is told to.
+/// A store in memory with delays and scripted faults.
 pub(crate) struct SlowStore {
     pub(crate) inner: MemoryStore,
     fault: Mutex<Option<Fault>>,
@@ -74,18 +75,18 @@ impl std::fmt::Debug for SlowStore {
     }
 }
 
-/// Keeps what the engine tells.
+/// Records the events of the engine.
 #[derive(Debug, Default)]
-pub(crate) struct Notes(pub(crate) Mutex<Vec<Observed>>);
+pub(crate) struct EventLog(pub(crate) Mutex<Vec<Observed>>);
 
-impl Observer for Notes {
+impl Observer for EventLog {
     fn observe(&self, event: &Observed) {
         self.0.lock().unwrap().push(event.clone());
     }
 }
 
-impl Notes {
-    /// How pieces of work ended, in order.
+impl EventLog {
+    /// Returns the reports of work, in order.
     pub(crate) fn reports(&self) -> Vec<Report> {
         let notes = self.0.lock().unwrap();
         notes
@@ -103,16 +104,16 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) bank: Arc<Bank>,
     pub(crate) engine: Engine,
-    pub(crate) notes: Arc<Notes>,
+    pub(crate) notes: Arc<EventLog>,
     links: Mutex<u32>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::with(Settings::default(), Budget::default())
+        Self::with(Settings::default(), CallLimits::default())
     }
 
-    pub(crate) fn with(settings: Settings, budget: Budget) -> Self {
+    pub(crate) fn with(settings: Settings, budget: CallLimits) -> Self {
         let clock = Arc::new(SystemClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
         let bank = Bank::new(Arc::clone(&clock) as _);
         let shared = Arc::new(LocalClock::new(clock.clone()));
@@ -121,14 +122,14 @@ impl World {
             fault: Mutex::new(None),
             commits: Mutex::default(),
         });
-        let notes = Arc::new(Notes::default());
+        let notes = Arc::new(EventLog::default());
         let engine = engine(&store, &clock, &[("bank", &bank, budget)], settings, &notes);
         Self { store, clock, bank, engine, notes, links: Mutex::new(0) }
     }
 
-    /// Another process on the same store.
+    /// Creates the engine of another process on the same store.
     pub(crate) fn another_engine(&self) -> Engine {
-        let partners = [("bank", &self.bank, Budget::default())];
+        let partners = [("bank", &self.bank, CallLimits::default())];
         engine(&self.store, &self.clock, &partners, Settings::default(), &self.notes)
     }
 
@@ -136,7 +137,7 @@ impl World {
         self.clock.now()
     }
 
-    /// Today where the bank is.
+    /// Returns today's date at the bank.
     pub(crate) fn today(&self) -> Date {
         Date::from(self.now().date_naive())
     }
@@ -192,14 +193,14 @@ impl World {
         self.store.inner.item(item).await.unwrap().unwrap()
     }
 
-    /// A notification for the Item of the first link.
-    pub(crate) async fn notify(&self, ask: NotifyAsk) {
-        let entries = vec![(digest(1), ask)];
+    /// Sends a notification for the Item of the first link.
+    pub(crate) async fn notify(&self, request: NotificationRequest) {
+        let entries = vec![(digest(1), request)];
         let batch = NotifyBatch::new("bank".parse().unwrap(), entries, self.now());
         assert_eq!(self.store.inner.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
     }
 
-    /// Everything stored, by id.
+    /// Returns all stored rows, by id.
     pub(crate) async fn stored(&self, item: &ItemId) -> BTreeMap<TransactionId, Transaction> {
         let window = Window::new(self.days_ago(5000), self.today().plus_days(100)).unwrap();
         let query = TransactionQuery::new(window, 1_000_000);
@@ -208,7 +209,7 @@ impl World {
         page.rows.into_iter().map(|row| (row.id.clone(), row)).collect()
     }
 
-    /// The store has what the bank has: nothing lost, nothing twice.
+    /// Asserts that the store has the rows of the bank: nothing lost, nothing twice.
     pub(crate) async fn assert_equal(&self, item: &ItemId) {
         let stored = self.stored(item).await;
         let bank = self.bank.data().rows.clone();
@@ -220,30 +221,30 @@ impl World {
         assert!(lost.is_empty() && wrong.is_empty(), "lost {lost:?}, wrong {wrong:?}");
     }
 
-    /// The codes of all webhooks that wait, in order.
-    pub(crate) async fn told(&self) -> Vec<String> {
+    /// Returns the codes of all queued webhooks, in order.
+    pub(crate) async fn queued_webhooks(&self) -> Vec<String> {
         let until = self.now() + TimeDelta::hours(1);
         let webhooks = self.store.inner.claim_webhooks(self.now(), until, 1000).await.unwrap();
-        let mut told = Vec::new();
+        let mut codes = Vec::new();
         for webhook in webhooks {
             let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
-            told.push(format!(
+            codes.push(format!(
                 "{} {}",
                 webhook.application_id,
                 body["webhook_code"].as_str().unwrap()
             ));
             self.store.inner.settle_webhook(&webhook, None).await.unwrap();
         }
-        told
+        codes
     }
 }
 
 pub(crate) fn engine(
     store: &Arc<SlowStore>,
     clock: &Arc<SystemClock>,
-    banks: &[(&str, &Arc<Bank>, Budget)],
+    banks: &[(&str, &Arc<Bank>, CallLimits)],
     settings: Settings,
-    notes: &Arc<Notes>,
+    notes: &Arc<EventLog>,
 ) -> Engine {
     static NEXT: AtomicU64 = AtomicU64::new(7);
     let mut partners = FixedPartners::new();
@@ -261,21 +262,21 @@ pub(crate) fn engine(
         .build()
 }
 
-/// Runs a future, and whether it came to its end within so many polls; then it is dropped, as by
-/// a kill.
+/// Runs a future and returns whether it completed within a number of polls. Then it is dropped, as
+/// by a kill.
 pub(crate) async fn polls(future: impl Future, most: usize) -> bool {
     let mut future = std::pin::pin!(future);
     for _ in 0..most {
         if futures_util::poll!(future.as_mut()).is_ready() {
             return true;
         }
-        // Others go on meanwhile; time does not.
+        // Other tasks make progress; time does not.
         tokio::task::yield_now().await;
     }
     false
 }
 
-/// Of the token that the link of that number gave.
+/// Returns the digest of the token that the link of that number returned.
 fn digest(number: u32) -> AccessDigest {
     let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
@@ -307,7 +308,7 @@ impl Store for SlowStore {
         done
     }
 
-    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+    async fn leave(&self, leave: &Disconnection) -> Result<Unlinked> {
         self.before("leave").await?;
         let done = self.inner.leave(leave).await;
         tokio::task::yield_now().await;
@@ -342,14 +343,14 @@ impl Store for SlowStore {
         done
     }
 
-    async fn give_access(
+    async fn set_access(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
         self.before("give_access").await?;
-        let done = self.inner.give_access(item, application, new).await;
+        let done = self.inner.set_access(item, application, new).await;
         tokio::task::yield_now().await;
         done
     }
@@ -366,9 +367,9 @@ impl Store for SlowStore {
         done
     }
 
-    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+    async fn record_reads(&self, reads: &[DataRead]) -> Result<()> {
         self.before("note_reads").await?;
-        let done = self.inner.note_reads(reads).await;
+        let done = self.inner.record_reads(reads).await;
         tokio::task::yield_now().await;
         done
     }
@@ -608,7 +609,7 @@ impl Store for SlowStore {
         done
     }
 
-    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision> {
         self.before("begin_revocation").await?;
         let done = self.inner.begin_revocation(start).await;
         tokio::task::yield_now().await;

@@ -1,16 +1,17 @@
-//! Every way to read × every token that may not, and every answer × what it may not show.
+//! Every read with every token that may not read, and every response with all data that it must not
+//! show.
 
 use super::world::{ALL, World, account_id, bank, date, foreign, row, user};
 use px_client::Window;
 use px_items::{
     items::{Items, ItemsError, ItemsErrorKind, TransactionsRequest},
     store::MemoryStore,
-    tickets::LINK_LIFE,
+    tickets::LINK_TOKEN_LIFETIME,
 };
 use px_types::{ItemAccessToken, UserId, webhook::Environment};
 use std::sync::Arc;
 
-/// Every way to read, by name, with all that it says.
+/// Makes every read. Returns its name and its whole response.
 async fn every_read(
     items: &Items,
     token: &ItemAccessToken,
@@ -18,18 +19,18 @@ async fn every_read(
     let window = Window::new(date("2020-01-01"), date("2030-01-01")).unwrap();
     let request = TransactionsRequest::new(window);
     vec![
-        ("accounts", items.accounts(token).await.map(said)),
-        ("balances", items.balances(token).await.map(said)),
-        ("identities", items.identities(token).await.map(said)),
-        ("holdings", items.holdings(token).await.map(said)),
-        ("transactions", items.transactions(token, &request).await.map(said)),
-        ("transactions_sync", items.transactions_sync(token, None, None).await.map(said)),
-        ("status", items.status(token).await.map(said)),
+        ("accounts", items.accounts(token).await.map(debug_text)),
+        ("balances", items.balances(token).await.map(debug_text)),
+        ("identities", items.identities(token).await.map(debug_text)),
+        ("holdings", items.holdings(token).await.map(debug_text)),
+        ("transactions", items.transactions(token, &request).await.map(debug_text)),
+        ("transactions_sync", items.transactions_sync(token, None, None).await.map(debug_text)),
+        ("status", items.status(token).await.map(debug_text)),
     ]
 }
 
-fn said(answer: impl std::fmt::Debug) -> String {
-    format!("{answer:?}")
+fn debug_text(response: impl std::fmt::Debug) -> String {
+    format!("{response:?}")
 }
 
 #[tokio::test]
@@ -59,24 +60,24 @@ async fn no_way_to_read_takes_a_token_that_may_not() {
         ("rotated", rotated),
         ("of a removed Item", gone),
     ];
-    for (whose, token) in &unknown {
-        for (way, answer) in every_read(items, token).await {
-            let error = answer.expect_err(&format!("{way} with a token that is {whose}"));
-            assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken, "{way}, {whose}");
-            // All of them are told the same.
+    for (owner, token) in &unknown {
+        for (way, response) in every_read(items, token).await {
+            let error = response.expect_err(&format!("{way} with a token that is {owner}"));
+            assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken, "{way}, {owner}");
+            // All of them get the same error.
             assert_eq!(error.to_string(), ItemsError::to_string(&same(items).await));
         }
         let error = items.unlink(token).await.unwrap_err();
-        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken, "unlink, {whose}");
+        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken, "unlink, {owner}");
     }
 
     let user = UserId::new("user-1").unwrap();
     let partner = items.import(&bank(), &user, world.tokens("c")).await.unwrap().access_token;
-    for (way, answer) in every_read(items, &partner).await {
-        assert_eq!(answer.unwrap_err().kind(), ItemsErrorKind::NotForPartners, "{way}");
+    for (way, response) in every_read(items, &partner).await {
+        assert_eq!(response.unwrap_err().kind(), ItemsErrorKind::NotForPartners, "{way}");
     }
-    for (way, answer) in every_read(items, &linked.access_token).await {
-        answer.unwrap_or_else(|error| panic!("{way}: {error}"));
+    for (way, response) in every_read(items, &linked.access_token).await {
+        response.unwrap_or_else(|error| panic!("{way}: {error}"));
     }
 }
 
@@ -84,8 +85,8 @@ async fn same(items: &Items) -> ItemsError {
     items.accounts(&foreign()).await.unwrap_err()
 }
 
-/// Each account in turn is the only one that an application sees: none of the others' ids,
-/// rows or amounts is in anything that it reads.
+/// Each account in turn is the only one that an application may see: none of the ids, rows or
+/// amounts of the others is in anything that it reads.
 #[tokio::test]
 async fn no_way_to_read_shows_an_account_that_may_not_be_seen() {
     let (world, linked) = World::complete().await;
@@ -96,15 +97,15 @@ async fn no_way_to_read_shows_an_account_that_may_not_be_seen() {
     world.add(&linked.item_id, rows).await;
     for only in &accounts {
         let seen = world.connect(world.connection_to("one", &[only.as_str()])).await;
-        for (way, answer) in every_read(&world.items, &seen.access_token).await {
-            let said = answer.unwrap();
+        for (way, response) in every_read(&world.items, &seen.access_token).await {
+            let shown = response.unwrap();
             for (at, other) in accounts.iter().enumerate().filter(|(_, id)| *id != only) {
                 for trace in [other.to_string(), format!("70{at}.25")] {
-                    assert!(!said.contains(&trace), "{way} for {only} shows {trace}");
+                    assert!(!shown.contains(&trace), "{way} for {only} shows {trace}");
                 }
             }
             if way == "transactions" {
-                assert!(said.contains("total: 1"), "{said}");
+                assert!(shown.contains("total: 1"), "{shown}");
             }
         }
     }
@@ -115,18 +116,18 @@ async fn an_account_that_may_not_be_seen_is_refused_as_one_that_is_not_there() {
     let (world, _) = World::complete().await;
     let seen = world.connect(world.connection_to("one", &["account-checking"])).await;
     let window = Window::new(date("2020-01-01"), date("2030-01-01")).unwrap();
-    let mut told = Vec::new();
+    let mut bodies = Vec::new();
     for other in ["account-credit", "no-such-account"] {
         let mut request = TransactionsRequest::new(window);
         request.account_ids = Some(vec![account_id("account-checking"), account_id(other)]);
         let error = world.items.transactions(&seen.access_token, &request).await.unwrap_err();
         assert_eq!((error.kind(), error.index()), (ItemsErrorKind::InvalidAccount, Some(1)));
-        told.push(error.to_plaid_error("r1"));
+        bodies.push(error.to_plaid_error("r1"));
     }
-    assert_eq!(told[0], told[1]);
+    assert_eq!(bodies[0], bodies[1]);
 }
 
-/// The environment is the store's: there is no other place to name it.
+/// The environment comes from the store and cannot be set anywhere else.
 #[tokio::test]
 async fn every_token_names_the_environment_of_the_store() {
     for (environment, name) in
@@ -144,6 +145,9 @@ async fn every_token_names_the_environment_of_the_store() {
         let imported = world.items.import(&bank(), &user, world.tokens("import")).await.unwrap();
         named("access", imported.access_token.expose());
         let tickets = world.items.tickets();
-        named("link", tickets.mint_link(&"for app", LINK_LIFE).await.unwrap().token.expose());
+        named(
+            "link",
+            tickets.mint_link(&"for app", LINK_TOKEN_LIFETIME).await.unwrap().token.expose(),
+        );
     }
 }

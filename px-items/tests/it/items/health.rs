@@ -29,10 +29,10 @@ async fn everything_that_is_wrong_is_in_one_object_and_applications_see_what_con
     let since = world.clock.now();
     world
         .work(item, |commit| {
-            let issues = &mut commit.life.issues;
+            let issues = &mut commit.sync_state.issues;
             issues.report(Kind::RowsLacking, Issue::new(since).count(3));
-            let held = Issue::new(since).count(1).accounts([account_id("account-checking")]);
-            issues.report(Kind::AccountIdsChanged, held);
+            let on_hold = Issue::new(since).count(1).accounts([account_id("account-checking")]);
+            issues.report(Kind::AccountIdsChanged, on_hold);
             let faults = Issue::new(since).count(7).path("accounts[].opening_date", 7);
             issues.report(Kind::FaultyElements, faults);
             issues.report(Kind::CannotFinish, Issue::new(since));
@@ -47,17 +47,18 @@ async fn everything_that_is_wrong_is_in_one_object_and_applications_see_what_con
     assert_eq!(kinds(&all), expected);
     assert_eq!(all.issue(&Kind::FaultyElements).unwrap().paths[0].path, "accounts[].opening_date");
 
-    // One that sees everything sees every count, but no path.
+    // An application that sees everything sees every count, but no path.
     let whole = seen(&world, &linked).await;
     assert_eq!(whole.state, HealthState::DecisionPending);
     assert_eq!(kinds(&whole), expected[1..]);
     assert_eq!(whole.issue(&Kind::RowsLacking).unwrap().count, Some(3));
     assert!(whole.issues.iter().all(|issue| issue.paths.is_empty()));
-    // One that sees another account learns neither of the account on hold nor how many rows lack.
+    // An application that sees another account sees neither the account on hold nor the number of
+    // lacking rows.
     let part = seen(&world, &one).await;
     assert_eq!(kinds(&part), [Kind::RowsLacking, Kind::FaultyElements]);
     assert!(part.issues.iter().all(|issue| issue.count.is_none()));
-    // One that does not use transactions is not concerned by them.
+    // An application without transactions is not affected by them.
     let kinds_of_auth = kinds(&seen(&world, &auth).await);
     assert_eq!(kinds_of_auth, [Kind::AccountIdsChanged, Kind::FaultyElements]);
 

@@ -1,4 +1,4 @@
-//! From link to unlink: who gets a token, what can be read when, and what an answer is worth.
+//! From link to unlink: issued tokens, availability of data, and freshness of responses.
 
 use super::world::{ALL, World, account_id, accounts, added, bank, date, foreign, row, user};
 use chrono::TimeDelta;
@@ -7,8 +7,8 @@ use px_core::Clock as _;
 use px_items::{
     item::{Event, Phase, State},
     items::{HistoryStatus, ItemsErrorKind, TransactionsRequest},
-    life::{FailureKind, FailureNote, History, Walk},
     store::Unlinked,
+    sync_state::{FailureKind, FailureRecord, History, HistoryScan},
 };
 use px_types::{ApplicationId, UserId, model::product::Product};
 
@@ -27,7 +27,7 @@ async fn a_user_has_one_item_however_many_applications() {
     assert_ne!(first.access_token, second.access_token);
     assert!(world.woken(), "it is work");
 
-    // Another user of the same bank has another one.
+    // Another user of the same bank has another Item.
     let user = UserId::new("user-2").unwrap();
     let connection = world.connection("first", ALL);
     let other = world.items.link(&bank(), &user, world.tokens("b"), connection).await.unwrap();
@@ -102,7 +102,7 @@ async fn an_imported_item_serves_its_partner_for_notifications_alone() {
     assert_eq!(left, Unlinked::OthersStay);
     world.items.status(&joined.access_token).await.unwrap();
 
-    // One that no application uses goes with its partner.
+    // An Item without applications is removed with its partner.
     let other = UserId::new("user-2").unwrap();
     let alone = world.items.import(&bank(), &other, world.tokens("b")).await.unwrap();
     assert_eq!(world.items.unlink(&alone.access_token).await.unwrap(), Unlinked::ItemRemoved);
@@ -120,9 +120,9 @@ async fn a_rotated_token_is_dead_at_once() {
     }
 }
 
-/// Not ready; then the last 30 days; then all of it.
+/// First nothing is ready, then the last 30 days, then the whole history.
 #[tokio::test]
-async fn case_23_ready_is_told_apart_from_complete() {
+async fn case_23_ready_is_distinguished_from_complete() {
     let world = World::new();
     let linked = world.link("first", ALL).await;
     let (items, token) = (&world.items, &linked.access_token);
@@ -143,30 +143,31 @@ async fn case_23_ready_is_told_apart_from_complete() {
     };
     nothing_yet().await;
 
-    // The accounts are in, the transactions are not.
-    let walk = Walk::new(date("2026-03-01"), date("2024-03-01"), chrono::DateTime::UNIX_EPOCH);
+    // The accounts are stored, the transactions are not.
+    let scan =
+        HistoryScan::new(date("2026-03-01"), date("2024-03-01"), chrono::DateTime::UNIX_EPOCH);
     let lease = world.clock.now() + TimeDelta::minutes(1);
     let fetch = |recent, rows: &[&str]| {
         let rows: Vec<_> = rows
             .iter()
             .map(|id| added(row(id, "account-checking", "2026-02-28", "1.00")))
             .collect();
-        (History::Fetching { walk, recent }, rows)
+        (History::Fetching { scan, recent }, rows)
     };
     let (history, _) = fetch(false, &[]);
     world
         .work_until(&linked.item_id, Event::PartStored, |commit| {
             commit.accounts = Some(accounts(user()));
-            commit.life.history = history;
+            commit.sync_state.history = history;
         })
         .await;
     nothing_yet().await;
 
-    // The last 30 days are in.
+    // The last 30 days are stored.
     let (history, rows) = fetch(true, &["t1", "t2"]);
     world
         .work_until(&linked.item_id, Event::PartStored, |commit| {
-            commit.life.history = history;
+            commit.sync_state.history = history;
             commit.transactions.writes = rows;
         })
         .await;
@@ -179,10 +180,10 @@ async fn case_23_ready_is_told_apart_from_complete() {
     assert_eq!(status.phase, Phase::Created);
     assert_eq!(status.history, HistoryStatus::InitialUpdateComplete);
 
-    // All is in; the same rows once more add nothing.
+    // The whole history is stored; the same rows once more add nothing.
     world
         .work(&linked.item_id, |commit| {
-            commit.life.history = History::Complete;
+            commit.sync_state.history = History::Complete;
             commit.transactions.writes =
                 vec![added(row("t3", "account-checking", "2024-06-01", "1.00"))];
         })
@@ -205,14 +206,14 @@ async fn without_transactions_accounts_are_there_when_the_fetch_ends() {
     world.work(&linked.item_id, |commit| commit.accounts = Some(accounts(user()))).await;
     assert_eq!(world.items.accounts(&linked.access_token).await.unwrap().data.len(), 6);
 
-    // One that joins and needs transactions waits for them, and for nothing else.
+    // An application that joins and needs transactions waits for them, and for nothing else.
     let second = world.link("second", ALL).await;
     assert_eq!(world.items.accounts(&second.access_token).await.unwrap().data.len(), 6);
     let error = world.items.transactions(&second.access_token, &request()).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ProductNotReady);
 }
 
-/// An Item that cannot be updated looks as it did, so how old it is must be told.
+/// An Item that cannot be updated looks unchanged, so its age must be reported.
 #[tokio::test]
 async fn case_47_a_frozen_item_says_how_old_it_is() {
     let (world, linked) = World::complete().await;
@@ -221,13 +222,13 @@ async fn case_47_a_frozen_item_says_how_old_it_is() {
     let filled = Some(world.clock.now());
     world.clock.advance(TimeDelta::days(3));
 
-    // Updates fail, for a reason that needs no user.
+    // Updates fail, for a reason that does not involve the user.
     let failed = world.clock.now();
     world
         .work_until(&linked.item_id, Event::Failed, |commit| {
-            let note = FailureNote::new(failed, FailureKind::Unavailable, "503");
-            commit.life.failures = 1;
-            commit.life.last_failure = Some(note);
+            let note = FailureRecord::new(failed, FailureKind::Unavailable, "503");
+            commit.sync_state.failures = 1;
+            commit.sync_state.last_failure = Some(note);
         })
         .await;
     let accounts = items.accounts(token).await.unwrap();
@@ -240,19 +241,20 @@ async fn case_47_a_frozen_item_says_how_old_it_is() {
     // Accounts are read again, transactions are not: each kind has its own age.
     world
         .work_until(&linked.item_id, Event::Failed, |commit| {
-            commit.life.fresh.accounts = Some(failed);
+            commit.sync_state.fresh.accounts = Some(failed);
         })
         .await;
     assert_eq!(items.balances(token).await.unwrap().fresh_as_of, Some(failed));
     assert_eq!(items.transactions(token, &request()).await.unwrap().fresh_as_of, filled);
 
-    // The authorization is lost: the last good data is still read, with its age and the error.
+    // The authorization has ended: the last good data can still be read, with its age and the
+    // error.
     world.refuse(&linked.item_id).await;
     assert_eq!(world.state(&linked.item_id).await, State::IdleLoginRequired);
     world.clock.advance(TimeDelta::days(30));
     let accounts = items.accounts(token).await.unwrap();
     assert_eq!((accounts.data.len(), accounts.fresh_as_of), (6, Some(failed)));
-    let answers = [
+    let responses = [
         accounts.error,
         items.balances(token).await.unwrap().error,
         items.identities(token).await.unwrap().error,
@@ -261,12 +263,12 @@ async fn case_47_a_frozen_item_says_how_old_it_is() {
         items.transactions_sync(token, None, None).await.unwrap().error,
         items.status(token).await.unwrap().item.error,
     ];
-    for error in answers {
+    for error in responses {
         assert_eq!(error.unwrap().error_code, "ITEM_LOGIN_REQUIRED");
     }
     assert_eq!(items.transactions_sync(token, None, None).await.unwrap().fresh_as_of, filled);
 
-    // The user signs in again, for another application: everybody's Item is well again.
+    // The user signs in again, for another application: the Item is repaired for all of them.
     let second = world.link("second", ALL).await;
     assert!(second.repaired && !second.created);
     assert_eq!(items.accounts(token).await.unwrap().error, None);
@@ -279,8 +281,8 @@ async fn an_item_that_was_lost_before_it_had_anything_asks_for_its_user() {
     world.refuse(&linked.item_id).await;
     let error = world.items.accounts(&linked.access_token).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::LoginRequired);
-    let told = error.to_plaid_error("r1");
-    assert!(told.display_message.is_some());
+    let body = error.to_plaid_error("r1");
+    assert!(body.display_message.is_some());
     let status = world.items.status(&linked.access_token).await.unwrap();
     assert_eq!(status.phase, Phase::Created);
     assert_eq!(status.item.error.unwrap().error_code, "ITEM_LOGIN_REQUIRED");
@@ -292,7 +294,7 @@ async fn a_status_tells_of_ones_own_alone() {
     world.clock.advance(TimeDelta::days(1));
     let second = world.link("second", [Product::Auth]).await;
     let status = world.items.status(&second.access_token).await.unwrap();
-    // Not since when the Item is there, not how far a history is that it does not use.
+    // Neither the creation date of the Item, nor the state of a history that it does not use.
     assert_eq!(status.item.created_at, Some(world.clock.now().into()));
     assert_eq!(status.item.products, [Product::Auth]);
     assert_eq!(status.history, HistoryStatus::NotReady);

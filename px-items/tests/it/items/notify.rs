@@ -56,7 +56,7 @@ async fn is_due(world: &World, item: &ItemId) -> bool {
 #[tokio::test]
 async fn a_notification_makes_items_due_from_its_date_on() {
     let (world, one, other) = two_items().await;
-    // The date of a moment may be the bank's day before.
+    // The date of a timestamp may be the bank's previous day.
     for (since, read_from) in [("2026-01-15", "2026-01-15"), ("2026-01-10T00:30:00Z", "2026-01-09")]
     {
         let notification = transactions(&[&one.access_token, &one.access_token], since);
@@ -108,9 +108,9 @@ async fn one_unknown_entry_stops_all_of_them() {
     for failure in failures {
         let error = failure.unwrap_err();
         assert_eq!((error.kind(), error.index()), (ItemsErrorKind::InvalidAccessToken, Some(2)));
-        let told = error.to_plaid_error("r1");
-        assert_eq!(told.error_code, "INVALID_ACCESS_TOKEN");
-        assert!(told.error_message.contains("notifications[2]"), "{}", told.error_message);
+        let body = error.to_plaid_error("r1");
+        assert_eq!(body.error_code, "INVALID_ACCESS_TOKEN");
+        assert!(body.error_message.contains("notifications[2]"), "{}", body.error_message);
     }
     for linked in [&one, &other] {
         assert!(!is_due(&world, &linked.item_id).await);
@@ -139,7 +139,7 @@ async fn a_batch_revokes_some_and_cycles_others() {
     assert!(is_due(&world, &other.item_id).await);
     assert!(world.store.item(&other.item_id).await.unwrap().unwrap().cycle_tokens);
 
-    // What was read stays readable, and says what is wrong.
+    // Stored data stays readable, and the error is shown.
     let accounts = world.items.accounts(&one.access_token).await.unwrap();
     assert_eq!(accounts.error.unwrap().error_code, "ITEM_LOGIN_REQUIRED");
 }
@@ -165,7 +165,7 @@ async fn while_an_update_runs_any_number_cause_one_more() {
         world.items.handle_transactions_notification(&bank(), &notification).await.unwrap();
     }
     assert!(world.store.claim(now, lease, 10).await.unwrap().is_empty(), "a worker has it");
-    let then = px_items::store::Then::Release {
+    let then = px_items::store::LeaseOutcome::Release {
         due_at: Some(now + TimeDelta::days(1)),
         not_before: None,
         seen: record.notified,

@@ -1,5 +1,5 @@
-//! A partner's side of an Item: who is connected, what each sees, who leaves, what was done; and
-//! whose token is whose.
+//! A partner's view of an Item: connected applications, their scopes, disconnections, the activity
+//! log, and the owners of tokens.
 
 use super::world::{ALL, World, account_id, bank, date, foreign, row};
 use chrono::TimeDelta;
@@ -7,8 +7,10 @@ use px_client::Window;
 use px_core::Clock as _;
 use px_items::{
     applications::FixedApplications,
-    items::{Holder, Items, ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},
-    store::{Destination, Unlinked, Whose},
+    items::{
+        Items, ItemsError, ItemsErrorKind, LinkedApplication, TokenOwner, TransactionsRequest,
+    },
+    store::{ApplicationUser, Destination, Unlinked},
 };
 use px_types::{
     ApplicationId, Bounded, InstitutionId, ItemAccessToken, ItemId, UserId,
@@ -34,8 +36,8 @@ async fn import(world: &World) -> ItemAccessToken {
     world.items.import(&bank(), &user, world.tokens("import")).await.unwrap().access_token
 }
 
-/// A world whose partners are told.
-fn telling(world: &World) -> Items {
+/// Creates a service that notifies partners.
+fn with_notices(world: &World) -> Items {
     let mut registered = Application::new(app("second"), "Second, Inc.");
     registered.logo_url = Some("https://second.example/logo.png".to_owned());
     Items::builder(Arc::clone(&world.store))
@@ -44,7 +46,7 @@ fn telling(world: &World) -> Items {
         .build()
 }
 
-/// What partners were told, which ends it.
+/// Returns the queued notifications of partners, and settles them.
 async fn notices(world: &World) -> Vec<NewApplicationLinkNotification> {
     let now = world.clock.now();
     let mut all = Vec::new();
@@ -57,7 +59,7 @@ async fn notices(world: &World) -> Vec<NewApplicationLinkNotification> {
     all
 }
 
-/// Every call that takes an access token, by name.
+/// Makes every call that takes an access token. Returns the errors by name.
 async fn every_call(items: &Items, token: &ItemAccessToken) -> Vec<(&'static str, ItemsError)> {
     let window = Window::new(date("2020-01-01"), date("2030-01-01")).unwrap();
     let request = TransactionsRequest::new(window);
@@ -93,14 +95,22 @@ async fn a_token_of_another_holder_is_answered_as_one_that_never_was() {
     world.add(&linked.item_id, [row("t1", "account-checking", "2026-02-01", "1.00")]).await;
     let second = world.link("second", ALL).await;
     let partner = import(&world).await;
-    let holder = |name: &str| Holder::Application(app(name));
+    let holder = |name: &str| TokenOwner::Application(app(name));
     let callers = [
         ("another application", holder("second"), &linked.access_token),
         ("the application, with its partner's token", holder("first"), &partner),
-        ("the partner, with an application's token", Holder::Partner(bank()), &linked.access_token),
-        ("another partner", Holder::Partner(InstitutionId::new("b-2").unwrap()), &partner),
+        (
+            "the partner, with an application's token",
+            TokenOwner::Partner(bank()),
+            &linked.access_token,
+        ),
+        ("another partner", TokenOwner::Partner(InstitutionId::new("b-2").unwrap()), &partner),
         ("an application named as the bank", holder("bank"), &partner),
-        ("a partner named as the application", Holder::Partner("first".parse().unwrap()), &partner),
+        (
+            "a partner named as the application",
+            TokenOwner::Partner("first".parse().unwrap()),
+            &partner,
+        ),
     ];
     let unknown = every_call(&world.items.by(holder("first")), &foreign()).await;
     for (who, caller, token) in callers {
@@ -113,13 +123,13 @@ async fn a_token_of_another_holder_is_answered_as_one_that_never_was() {
         if !matches!(who, "another partner") {
             continue;
         }
-        let told = items.handle_accounts_notification(&bank(), &notification(token)).await;
-        assert_eq!(told.unwrap_err().index(), Some(0), "{who}");
+        let result = items.handle_accounts_notification(&bank(), &notification(token)).await;
+        assert_eq!(result.unwrap_err().index(), Some(0), "{who}");
     }
-    // Nothing of it had an effect; each holder's own token still works.
+    // The calls had no effect; each owner's own token still works.
     world.items.by(holder("first")).accounts(&linked.access_token).await.unwrap();
     world.items.by(holder("second")).accounts(&second.access_token).await.unwrap();
-    let bank_items = world.items.by(Holder::Partner(bank()));
+    let bank_items = world.items.by(TokenOwner::Partner(bank()));
     assert_eq!(bank_items.applications(&partner).await.unwrap().len(), 2);
     bank_items.handle_accounts_notification(&bank(), &notification(&partner)).await.unwrap();
     bank_items.item_for_partner(&partner).await.unwrap();
@@ -128,7 +138,7 @@ async fn a_token_of_another_holder_is_answered_as_one_that_never_was() {
 #[tokio::test]
 async fn a_caller_links_for_nobody_else() {
     let world = World::new();
-    let items = world.items.by(Holder::Application(app("first")));
+    let items = world.items.by(TokenOwner::Application(app("first")));
     let user = UserId::new("user-1").unwrap();
     let other = world.connection("second", ALL);
     let linked = items.link(&bank(), &user, world.tokens("a"), other).await;
@@ -143,7 +153,7 @@ async fn a_partner_sees_who_is_connected_and_what_each_sees() {
     let (world, _) = World::complete().await;
     world.connect(world.connection_to("second", &["account-checking"])).await;
     let partner = import(&world).await;
-    let all = telling(&world).applications(&partner).await.unwrap();
+    let all = with_notices(&world).applications(&partner).await.unwrap();
     let names: Vec<_> = all.iter().map(|one| one.application.name.as_str()).collect();
     assert_eq!(names, ["first", "Second, Inc."], "one that is not registered is shown by its id");
     assert_eq!(all[1].application.logo_url.as_deref(), Some("https://second.example/logo.png"));
@@ -186,9 +196,9 @@ async fn what_is_switched_off_is_gone_at_once() {
     }));
     items.update_scopes(&partner, &app("first"), &on).await.unwrap();
     let error = items.transactions_sync(token, Some(&page.next_cursor), None).await.unwrap_err();
-    assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor, "it sees something else: begin anew");
-    let anew = items.transactions_sync(token, None, None).await.unwrap().data;
-    assert_eq!(anew.added.len(), 1);
+    assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor, "other scopes: start over");
+    let restarted = items.transactions_sync(token, None, None).await.unwrap().data;
+    assert_eq!(restarted.added.len(), 1);
     let seen = items.accounts(token).await.unwrap().data;
     let seen: Vec<_> = seen.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(seen, ["account-checking", "account-investment"], "a list is complete");
@@ -226,7 +236,7 @@ async fn unlink_that_leaves_a_cached_token_usable_for_a_single_call() {
         readers.spawn(async move {
             let mut read = 0_u32;
             loop {
-                // Looked at before the call: what begins after the end must be refused.
+                // Checked before the call: a call that begins after the end must be refused.
                 let over = ended.load(Ordering::SeqCst);
                 match items.accounts(&token).await {
                     Ok(_) if over => panic!("read after the application was unlinked"),
@@ -267,7 +277,7 @@ async fn two_unlinks_at_once() {
     assert_eq!(done.unwrap(), Unlinked::OthersStay);
     assert_eq!(refused.unwrap_err().kind(), ItemsErrorKind::NotConnected);
 
-    // The last one: the Item goes, and the partner's token with it.
+    // The last one: the Item is removed, and the partner's token with it.
     let last = app("second");
     let (one, other) = tokio::join!(
         world.items.unlink_application(&partner, &last),
@@ -283,9 +293,9 @@ async fn two_unlinks_at_once() {
 }
 
 #[tokio::test]
-async fn the_partner_is_told_what_it_did_not_ask_for() {
+async fn the_partner_is_notified_of_changes_that_it_did_not_request() {
     let world = World::new();
-    let items = telling(&world);
+    let items = with_notices(&world);
     let user = UserId::new("user-1").unwrap();
     let link = async |name: &str| {
         let connection = world.connection(name, ALL);
@@ -294,22 +304,22 @@ async fn the_partner_is_told_what_it_did_not_ask_for() {
     let first = link("first").await;
     let second = link("second").await;
     link("third").await;
-    let told = notices(&world).await;
-    let names: Vec<_> = told.iter().map(|one| one.application.name.as_str()).collect();
+    let notifications = notices(&world).await;
+    let names: Vec<_> = notifications.iter().map(|one| one.application.name.as_str()).collect();
     assert_eq!(names, ["first", "Second, Inc.", "third"]);
-    assert!(told.iter().all(|one| one.user_id == user && !one.is_unlink()));
+    assert!(notifications.iter().all(|one| one.user_id == user && !one.is_unlink()));
     link("third").await;
     assert!(notices(&world).await.is_empty(), "it was connected");
 
     let partner = items.import(&bank(), &user, world.tokens("b")).await.unwrap().access_token;
     items.unlink_application(&partner, &app("third")).await.unwrap();
-    assert!(notices(&world).await.is_empty(), "the partner asked for it itself");
+    assert!(notices(&world).await.is_empty(), "the partner requested it");
     items.unlink(&second.access_token).await.unwrap();
     items.remove_application(&first.item_id, &app("first")).await.unwrap();
-    let told = notices(&world).await;
-    let names: Vec<_> = told.iter().map(|one| one.application.name.as_str()).collect();
+    let notifications = notices(&world).await;
+    let names: Vec<_> = notifications.iter().map(|one| one.application.name.as_str()).collect();
     assert_eq!(names, ["Second, Inc.", "first"]);
-    assert!(told.iter().all(NewApplicationLinkNotification::is_unlink));
+    assert!(notifications.iter().all(NewApplicationLinkNotification::is_unlink));
     assert_eq!(world.store.item(&first.item_id).await.unwrap(), None);
 }
 
@@ -328,7 +338,7 @@ async fn the_log_is_read_page_by_page() {
         let page = world.items.list_activity(&partner, cursor.as_deref(), Some(2)).await.unwrap();
         pages += 1;
         all.extend(page.activities);
-        // What is done meanwhile comes first, and shifts nothing.
+        // Later entries come first and do not shift pages.
         world.items.update_scopes(&partner, &app("first"), &Scopes::new()).await.unwrap();
         cursor = page.cursor;
         if cursor.is_none() {
@@ -391,14 +401,14 @@ async fn the_partner_sees_when_data_was_last_read_to_the_minute() {
     items.balances(token).await.unwrap();
     assert_eq!(times().await[0].account_balance_info, Some(world.clock.now().into()));
 
-    // What was refused was not read.
+    // Refused reads are not recorded.
     let error = items.identities(&second.access_token).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ConsentRequired);
     assert_eq!(times().await[1].contact_details, None);
 }
 
 #[tokio::test]
-async fn an_address_for_webhooks_is_changed_and_told_so() {
+async fn an_address_for_webhooks_is_changed_and_notified() {
     let (world, linked) = World::complete().await;
     let (items, token) = (&world.items, &linked.access_token);
     for bad in ["http://127.0.0.1/", "https://169.254.169.254/latest", "nowhere"] {
@@ -422,81 +432,86 @@ async fn an_address_for_webhooks_is_changed_and_told_so() {
 async fn an_application_joins_by_the_partners_token() {
     let (world, _) = World::complete().await;
     let user = UserId::new("user-1").unwrap();
-    let items = telling(&world);
+    let items = with_notices(&world);
     let partner = items.import(&bank(), &user, world.tokens("b")).await.unwrap().access_token;
     notices(&world).await;
-    let by_bank = items.by(Holder::Partner(bank()));
+    let by_bank = items.by(TokenOwner::Partner(bank()));
     let item = by_bank.item_of(&partner).await.unwrap();
     assert_eq!(items.accounts_to_share(&item).await.unwrap().len(), 6);
     let mut connection = world.connection_to("second", &["account-checking"]);
     connection.webhook = Some("https://second.example/hook".to_owned());
-    let joined = by_bank.join(&item, connection.clone(), Whose::default()).await.unwrap();
+    let joined = by_bank.join(&item, connection.clone(), ApplicationUser::default()).await.unwrap();
     assert_eq!(joined.item_id, item);
     let now = world.clock.now();
     let sent = world.store.claim_webhooks(now, now, 9).await.unwrap();
     let to: Vec<_> =
         sent.iter().map(|one| (one.to.clone(), one.body.contains("public-sandbox-"))).collect();
-    // What it finds of the history is told as to any other that joins.
+    // It is notified of the existing history like any other application that joins.
     assert!(to.contains(&(Destination::Partner(bank()), false)), "{to:?}");
     assert!(to.contains(&(Destination::Url("https://second.example/hook".to_owned()), true)));
 
     // Wrong application, then the right one, then once more.
     let exchange = async |name: &str| {
-        let items = items.by(Holder::Application(app(name)));
+        let items = items.by(TokenOwner::Application(app(name)));
         items.exchange_public_token(&app(name), &joined.public_token).await
     };
     assert_eq!(exchange("first").await.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
-    let as_first = items.by(Holder::Application(app("first")));
+    let as_first = items.by(TokenOwner::Application(app("first")));
     let stolen = as_first.exchange_public_token(&app("second"), &joined.public_token).await;
     assert_eq!(stolen.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
     let LinkedApplication { access_token, item_id, .. } = exchange("second").await.unwrap();
     assert_eq!(item_id, item);
-    let seen = items.by(Holder::Application(app("second"))).accounts(&access_token).await.unwrap();
+    let seen =
+        items.by(TokenOwner::Application(app("second"))).accounts(&access_token).await.unwrap();
     assert_eq!(seen.data.len(), 1);
     assert_eq!(exchange("second").await.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
 
     // Too late.
-    let late =
-        by_bank.join(&item, connection.clone(), Whose::default()).await.unwrap().public_token;
+    let late = by_bank
+        .join(&item, connection.clone(), ApplicationUser::default())
+        .await
+        .unwrap()
+        .public_token;
     world.clock.advance(TimeDelta::minutes(30));
     let late = items.exchange_public_token(&app("second"), &late).await;
     assert_eq!(late.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
     items.accounts(&access_token).await.unwrap();
 
-    // Another bank's session, and an Item that is gone.
-    let other = items.by(Holder::Partner("other".parse().unwrap()));
-    let error = other.join(&item, connection.clone(), Whose::default()).await.unwrap_err();
+    // A session of another bank, and a removed Item.
+    let other = items.by(TokenOwner::Partner("other".parse().unwrap()));
+    let error =
+        other.join(&item, connection.clone(), ApplicationUser::default()).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
     let gone = ItemId::new("gone").unwrap();
-    let error = items.join(&gone, connection, Whose::default()).await.unwrap_err();
+    let error = items.join(&gone, connection, ApplicationUser::default()).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
 }
 
-/// The link, its public token and what brings it are one change: none of them is there without the
-/// others, and none of them twice.
+/// The link, its public token and the webhook that brings it are one change: all of them or none,
+/// and none of them twice.
 #[tokio::test]
-async fn a_page_without_a_way_back_has_the_application_told_in_the_same_transaction() {
+async fn a_page_without_a_return_address_notifies_the_application_in_the_same_transaction() {
     let world = World::new();
     let user = UserId::new("user-1").unwrap();
-    let items = telling(&world);
+    let items = with_notices(&world);
     let mut connection = world.connection("first", ALL);
     connection.webhook = Some("https://first.example/hook".to_owned());
-    let whose = Whose::by_application("anna-at-first");
+    let owner = ApplicationUser::by_application("anna-at-first");
     let linked = items
-        .link_for_exchange(&bank(), &user, world.tokens("a"), connection, Some(whose))
+        .link_for_exchange(&bank(), &user, world.tokens("a"), connection, Some(owner))
         .await
         .unwrap();
     let now = world.clock.now();
     let sent = world.store.claim_webhooks(now, now, 9).await.unwrap();
-    let told: Vec<serde_json::Value> = sent
+    let bodies: Vec<serde_json::Value> = sent
         .iter()
         .filter(|one| matches!(one.to, Destination::Url(_)))
         .map(|one| serde_json::from_str(&one.body).unwrap())
         .collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0]["webhook_code"], "ITEM_ADD_RESULT");
-    assert_eq!(told[0]["public_token"], linked.public_token.expose());
-    assert_eq!(told[0]["client_user_id"], "anna-at-first");
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert_eq!(bodies[0]["webhook_code"], "ITEM_ADD_RESULT");
+    assert_eq!(bodies[0]["public_token"], linked.public_token.expose());
+    assert_eq!(bodies[0]["client_user_id"], "anna-at-first");
     let log = items.list_activity(&import(&world).await, None, None).await.unwrap();
     let kinds: Vec<_> = log.activities.iter().map(|one| one.activity.as_str()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "ITEM_CREATE").count(), 1, "{kinds:?}");
@@ -520,7 +535,7 @@ async fn a_page_links_and_the_application_exchanges() {
     let token =
         world.items.exchange_public_token(&app("first"), &first.public_token).await.unwrap();
     world.items.status(&token.access_token).await.unwrap();
-    // The user comes back: the old token goes on until the new one is taken.
+    // The user comes back: the old token is valid until the new one is exchanged.
     let again = link().await;
     world.items.status(&token.access_token).await.unwrap();
     let new = world.items.exchange_public_token(&app("first"), &again.public_token).await.unwrap();
@@ -528,14 +543,19 @@ async fn a_page_links_and_the_application_exchanges() {
     let error = world.items.status(&token.access_token).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken);
 
-    // Or without a page at all.
-    let issued =
-        world.items.issue_access(&new.item_id, &Holder::Application(app("first"))).await.unwrap();
+    // The same without a page.
+    let issued = world
+        .items
+        .issue_access(&new.item_id, &TokenOwner::Application(app("first")))
+        .await
+        .unwrap();
     world.items.status(&issued).await.unwrap();
     let error = world.items.status(&new.access_token).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken);
-    for nobody in [Holder::Application(app("other")), Holder::Partner("other".parse().unwrap())] {
-        let error = world.items.issue_access(&new.item_id, &nobody).await.unwrap_err();
+    for stranger in
+        [TokenOwner::Application(app("other")), TokenOwner::Partner("other".parse().unwrap())]
+    {
+        let error = world.items.issue_access(&new.item_id, &stranger).await.unwrap_err();
         assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
     }
 }
@@ -544,8 +564,8 @@ async fn a_page_links_and_the_application_exchanges() {
 async fn a_link_token_used_twice_in_parallel() {
     let world = World::new();
     let tickets = world.items.tickets();
-    let life = px_items::tickets::TIED_LINK_LIFE;
-    let minted = tickets.mint_link(&("anna", 7), life).await.unwrap();
+    let sync_state = px_items::tickets::TIED_LINK_TOKEN_LIFETIME;
+    let minted = tickets.mint_link(&("anna", 7), sync_state).await.unwrap();
     assert!(minted.token.expose().starts_with("link-sandbox-"));
     assert_eq!(minted.expires_at, world.clock.now() + TimeDelta::minutes(30));
     let seen: (String, u32) = tickets.peek_link(&minted.token).await.unwrap();
@@ -558,14 +578,14 @@ async fn a_link_token_used_twice_in_parallel() {
     let error = tickets.peek_link::<(String, u32)>(&minted.token).await.unwrap_err();
     assert_eq!(error.to_plaid_error("r").error_code, "INVALID_LINK_TOKEN");
 
-    let late = tickets.mint_link(&1, px_items::tickets::LINK_LIFE).await.unwrap();
+    let late = tickets.mint_link(&1, px_items::tickets::LINK_TOKEN_LIFETIME).await.unwrap();
     world.clock.advance(TimeDelta::hours(4));
     assert!(tickets.take_link::<u32>(&late.token).await.is_err());
     let session = tickets.mint_session(&"step", TimeDelta::minutes(5)).await.unwrap();
     let token = &session.token;
     assert_eq!(format!("{token:?}"), "SessionToken(***)");
     assert_eq!(tickets.peek_session::<String>(token).await.unwrap().as_deref(), Some("step"));
-    // A token of one kind is none of another.
+    // A token of one kind is not valid as another kind.
     let link = px_types::LinkToken::new(token.expose());
     assert!(tickets.take_link::<String>(&link).await.is_err());
     assert_eq!(tickets.take_session::<String>(token).await.unwrap().as_deref(), Some("step"));

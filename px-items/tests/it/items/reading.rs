@@ -1,4 +1,4 @@
-//! What is read: filtered by product and account, and paged.
+//! Reads: filtered by product and account, and paged.
 
 use super::world::{
     ALL, World, account_id, account_like, accounts, added, date, ids, listed, row, user,
@@ -39,7 +39,7 @@ async fn every_field_is_there_for_who_uses_everything() {
 #[tokio::test]
 async fn what_belongs_to_a_product_is_left_out_without_it() {
     let (world, _) = World::complete().await;
-    // What is there for each product beside the others: transfer codes, holdings, liabilities.
+    // Data that each product adds: transfer codes, holdings, liabilities.
     for (without, expected) in [
         (Product::Auth, [false, true, true]),
         (Product::Investments, [true, false, true]),
@@ -74,9 +74,9 @@ async fn an_account_of_an_unknown_type_shows_nothing_that_could_be_a_products() 
     value["type"] = "crypto".into();
     value["subtype"] = "wallet".into();
     value["secret_number"] = "4711".into();
-    let mut answer = user();
-    answer.accounts = vec![serde_json::from_value(value).unwrap()];
-    world.fill(&linked.item_id, answer).await;
+    let mut response = user();
+    response.accounts = vec![serde_json::from_value(value).unwrap()];
+    world.fill(&linked.item_id, response).await;
     let shown = async |token| {
         let account = world.items.accounts(token).await.unwrap().data.remove(0);
         serde_json::to_string(&account).unwrap()
@@ -137,15 +137,15 @@ async fn a_held_account_is_nobodys_and_a_closed_one_stays() {
     let (world, linked) = World::complete().await;
     world
         .work(&linked.item_id, |commit| {
-            let held = account_like("account-checking", "account-held");
+            let on_hold = account_like("account-checking", "account-held");
             let gone = account_like("account-other", "account-other");
             let mut write = px_items::store::AccountsWrite::default();
             write.accounts = vec![
-                with_standing(held, AccountStanding::Held, false),
+                with_standing(on_hold, AccountStanding::Held, false),
                 with_standing(gone, AccountStanding::Closed, false),
             ];
             commit.accounts = Some(write);
-            // Nothing of a held account is stored; if it were, it would not be shown.
+            // No row of an account on hold is stored; if there were one, it would not be shown.
             commit.transactions.writes =
                 vec![added(row("h1", "account-held", "2026-02-01", "1.00"))];
         })
@@ -158,9 +158,9 @@ async fn a_held_account_is_nobodys_and_a_closed_one_stays() {
     assert_eq!(closed.status, AccountStatus::Closed);
     assert_eq!(items.transactions(token, &request(10)).await.unwrap().data.total, 0);
     assert_eq!(items.transactions_sync(token, None, None).await.unwrap().data.added, []);
-    let mut asked = request(10);
-    asked.account_ids = Some(vec![account_id("account-held")]);
-    let error = items.transactions(token, &asked).await.unwrap_err();
+    let mut query = request(10);
+    query.account_ids = Some(vec![account_id("account-held")]);
+    let error = items.transactions(token, &query).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount);
 }
 
@@ -170,11 +170,11 @@ async fn pages_go_on_where_they_ended_whatever_happens() {
     let day = |day: u32| format!("2026-02-{day:02}");
     let rows = (1..=9).map(|n| row(&format!("t{n}"), "account-checking", &day(n), "1.00"));
     world.add(&linked.item_id, rows).await;
-    let mut asked = request(4);
-    let first = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    let mut query = request(4);
+    let first = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!((ids(&first.transactions), first.total), (vec!["t9", "t8", "t7", "t6"], 9));
 
-    // One is added before what was read and one after; one that was read goes.
+    // One row is added before the rows that were read and one after; one that was read is removed.
     world
         .work(&linked.item_id, |commit| {
             commit.transactions.writes = vec![
@@ -185,19 +185,19 @@ async fn pages_go_on_where_they_ended_whatever_happens() {
             commit.transactions.removed = vec![(account_id("account-checking"), gone)];
         })
         .await;
-    asked.cursor = first.next_cursor;
-    let second = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    query.cursor = first.next_cursor;
+    let second = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!(
         (ids(&second.transactions), second.total),
         (vec!["t5", "t4", "t3", "t2"], 9),
         "as counted with the first page"
     );
-    asked.cursor = second.next_cursor;
-    let third = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    query.cursor = second.next_cursor;
+    let third = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!(ids(&third.transactions), ["new-early", "t1"]);
     assert_eq!(third.next_cursor, None);
 
-    // A page that is exactly full is the last one when there is nothing after it.
+    // A page that is exactly full is the last one if there is nothing after it.
     let exact = world.items.transactions(&linked.access_token, &request(10)).await.unwrap().data;
     assert_eq!((exact.transactions.len(), exact.next_cursor), (10, None));
 }
@@ -212,14 +212,14 @@ async fn the_dates_and_accounts_asked_for_are_those_read() {
         row("after", "account-credit", "2026-03-01", "1.00"),
     ];
     world.add(&linked.item_id, rows).await;
-    let mut asked = TransactionsRequest::new(window("2026-02-01", "2026-02-28"));
-    let page = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    let mut query = TransactionsRequest::new(window("2026-02-01", "2026-02-28"));
+    let page = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!((ids(&page.transactions), page.total), (vec!["end", "start"], 2));
-    asked.account_ids = Some(vec![account_id("account-credit")]);
-    let page = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    query.account_ids = Some(vec![account_id("account-credit")]);
+    let page = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!((ids(&page.transactions), page.total), (vec!["end"], 1));
-    asked.account_ids = Some(Vec::new());
-    let page = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    query.account_ids = Some(Vec::new());
+    let page = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!((page.transactions.len(), page.total), (0, 0));
 }
 
@@ -231,23 +231,23 @@ async fn a_cursor_is_for_its_own_question() {
     let first = world.items.transactions(&linked.access_token, &request(1)).await.unwrap().data;
     let sync = world.items.transactions_sync(&linked.access_token, None, Some(1)).await.unwrap();
 
-    let mut asked = request(2);
-    asked.cursor = first.next_cursor.clone();
-    let another_limit = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    let mut query = request(2);
+    query.cursor = first.next_cursor.clone();
+    let another_limit = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!(ids(&another_limit.transactions), ["t2", "t3"]);
 
-    let mut other_window = asked.clone();
+    let mut other_window = query.clone();
     other_window.window = window("2026-01-01", "2026-12-30");
-    let mut other_accounts = asked.clone();
+    let mut other_accounts = query.clone();
     other_accounts.account_ids = Some(vec![account_id("account-checking")]);
-    let mut of_the_sync = asked.clone();
+    let mut of_the_sync = query.clone();
     of_the_sync.cursor = Some(sync.data.next_cursor);
     for wrong in [&other_window, &other_accounts, &of_the_sync] {
         let error = world.items.transactions(&linked.access_token, wrong).await.unwrap_err();
         assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor);
     }
     let second = world.link("second", ALL).await;
-    let error = world.items.transactions(&second.access_token, &asked).await.unwrap_err();
+    let error = world.items.transactions(&second.access_token, &query).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor);
 }
 
@@ -276,14 +276,14 @@ async fn securities_come_with_what_refers_to_them() {
     trade.investment = Some(details);
     let plain = row("plain", "account-checking", "2026-02-01", "1.00");
     world.add(&linked.item_id, [trade, plain]).await;
-    let mut asked = request(1);
-    let page = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    let mut query = request(1);
+    let page = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!(
         page.securities.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
         ["security-2"]
     );
-    asked.cursor = page.next_cursor;
-    let page = world.items.transactions(&linked.access_token, &asked).await.unwrap().data;
+    query.cursor = page.next_cursor;
+    let page = world.items.transactions(&linked.access_token, &query).await.unwrap().data;
     assert_eq!((ids(&page.transactions), page.securities.len()), (vec!["plain"], 0));
     let page = world.items.transactions_sync(&linked.access_token, None, None).await.unwrap().data;
     assert_eq!(page.securities.len(), 1);
@@ -299,7 +299,7 @@ async fn later_accounts_are_for_those_who_were_promised_them() {
     world
         .work(&all.item_id, |commit| {
             commit.accounts = Some(accounts(user()));
-            commit.life.history = px_items::life::History::Complete;
+            commit.sync_state.history = px_items::sync_state::History::Complete;
         })
         .await;
     world

@@ -1,4 +1,4 @@
-//! Accounts that came back under other ids: held, until a person says what they are.
+//! Accounts that came back under other ids: on hold until an operator decides.
 
 use super::world::{
     ALL, World, account_id, account_like, bank, date, ids, row, user, with_standing,
@@ -10,10 +10,10 @@ use px_items::{
     connection::Connection,
     item::State,
     items::{Items, ItemsErrorKind, LinkedApplication, ReviewScope, TransactionsRequest},
-    life::Suspicion,
     merge::{Absences, AccountIds, AccountStanding, KnownAccount, RowRule, merge_accounts},
     plan::PlanSettings,
     store::{AccountsWrite, Store},
+    sync_state::Suspicion,
 };
 use px_types::{
     ItemId,
@@ -22,12 +22,12 @@ use px_types::{
 };
 use std::sync::Arc;
 
-/// Stores a complete answer as an update does.
-async fn update(world: &World, item: &ItemId, answer: UserAccountInfoResponse) {
+/// Stores a complete response like an update.
+async fn update(world: &World, item: &ItemId, response: UserAccountInfoResponse) {
     let known = world.store.accounts(item).await.unwrap();
     let merged = merge_accounts(
         &known,
-        answer,
+        response,
         &Absences::new([].into(), world.clock.now(), TimeDelta::zero()),
     );
     world
@@ -37,19 +37,19 @@ async fn update(world: &World, item: &ItemId, answer: UserAccountInfoResponse) {
             write.identities = Some((merged.user_identity_id, merged.identities));
             commit.accounts = Some(write);
             if merged.ids_changed {
-                commit.life.suspicion = Some(Suspicion::AccountIdsChanged);
+                commit.sync_state.suspicion = Some(Suspicion::AccountIdsChanged);
             }
         })
         .await;
 }
 
-/// The fixture's answer with all accounts under other ids.
+/// Returns the fixture's response with all accounts under other ids.
 fn renumbered() -> UserAccountInfoResponse {
-    let mut answer = user();
-    for account in &mut answer.accounts {
+    let mut response = user();
+    for account in &mut response.accounts {
         account.id = account_id(&format!("new-{}", account.id));
     }
-    answer
+    response
 }
 
 async fn known(world: &World, item: &ItemId, id: &str) -> Option<KnownAccount> {
@@ -78,34 +78,34 @@ async fn case_09_accounts_under_new_ids_are_imported_once_and_go_on_after_a_rema
     let cursor = world.items.transactions_sync(&linked.access_token, None, None).await.unwrap();
     let cursor = cursor.data.next_cursor;
 
-    // The bank gives every account another id: nothing of it is taken for new.
+    // The bank gives every account another id: nothing is treated as new.
     for _ in 0..3 {
         update(&world, item, renumbered()).await;
     }
     assert_eq!(seen(&world, &linked).await, before);
-    let held = world.items.held_accounts(item).await.unwrap();
-    assert_eq!(held.len(), before.len());
+    let on_hold = world.items.accounts_on_hold(item).await.unwrap();
+    assert_eq!(on_hold.len(), before.len());
     let ids = AccountIds::of(&world.store.accounts(item).await.unwrap());
     let under_new_id = row("t1", "new-account-checking", "2026-02-01", "1.00");
     let rows = ids.translate(vec![under_new_id.clone()]);
     assert_eq!(rows, [], "and none of its transactions is read");
 
-    // A person says what each is.
+    // An operator decides about each.
     for id in &before {
         let new = account_id(&format!("new-{id}"));
         world.items.remap_account(item, &new, &account_id(id)).await.unwrap();
     }
-    assert!(world.items.held_accounts(item).await.unwrap().is_empty());
+    assert!(world.items.accounts_on_hold(item).await.unwrap().is_empty());
     assert_eq!(seen(&world, &linked).await, before, "applications know them by the old ids");
     let record = world.store.item(item).await.unwrap().unwrap();
-    assert_eq!((record.state, record.life.suspicion), (State::Idle, None));
+    assert_eq!((record.state, record.sync_state.suspicion), (State::Idle, None));
     assert_eq!(record.due_at, Some(world.clock.now()), "and it is read at once");
-    assert!(record.life.deep.is_some(), "all of it: what came meanwhile may lie far back");
+    assert!(record.sync_state.deep.is_some(), "all of it: what came meanwhile may lie far back");
 
-    // The bank's new id is the account from then on; nothing comes twice.
+    // The bank's new id belongs to the account from then on; nothing is duplicated.
     update(&world, item, renumbered()).await;
     assert_eq!(seen(&world, &linked).await, before);
-    assert!(world.items.held_accounts(item).await.unwrap().is_empty());
+    assert!(world.items.accounts_on_hold(item).await.unwrap().is_empty());
     let checking = known(&world, item, "account-checking").await.unwrap();
     assert_eq!(checking.partner_id, account_id("new-account-checking"));
     assert_eq!(checking.standing, AccountStanding::Listed);
@@ -118,8 +118,8 @@ async fn case_09_accounts_under_new_ids_are_imported_once_and_go_on_after_a_rema
     assert_eq!((page.added.len(), page.removed.len()), (0, 0));
 }
 
-/// The same with an engine and a bank: what was posted under the new id while the account was
-/// held is there after the remap, however old it is, and nothing is there twice.
+/// The same with an engine and a bank: rows that posted under the new id while the account was on
+/// hold are present after the remap, however old they are, and nothing is duplicated.
 #[tokio::test(start_paused = true)]
 async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     let world = crate::engine::world::World::new();
@@ -133,11 +133,11 @@ async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     let connection = Connection::new("app".parse().unwrap(), [Product::Transactions], world.now());
     let user = "u-1".parse().unwrap();
     let linked = items.link(&bank(), &user, world.bank.tokens(false), connection).await.unwrap();
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let before = world.stored(&linked.item_id).await;
     assert_eq!(before.len(), 2);
 
-    // The bank gives its accounts other ids, and finds an old transaction of one of them.
+    // The bank gives its accounts other ids, and adds an old transaction to one of them.
     {
         let mut data = world.bank.data();
         for account in &mut data.accounts {
@@ -151,17 +151,17 @@ async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     }
     for _ in 0..3 {
         world.pass(TimeDelta::days(2)).await;
-        world.engine.work_off().await;
+        world.engine.run_due().await;
         assert_eq!(world.stored(&linked.item_id).await, before);
     }
-    let held = items.held_accounts(&linked.item_id).await.unwrap();
-    assert_eq!(held.len(), 2);
+    let on_hold = items.accounts_on_hold(&linked.item_id).await.unwrap();
+    assert_eq!(on_hold.len(), 2);
 
     for id in ["a-1", "a-2"] {
         let new = account_id(&format!("new-{id}"));
         items.remap_account(&linked.item_id, &new, &account_id(id)).await.unwrap();
     }
-    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.engine.run_due().await, 1);
     let after = world.stored(&linked.item_id).await;
     let names: Vec<_> = after.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["t1", "t2", "t3"]);
@@ -170,8 +170,8 @@ async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     assert_eq!((page.added.len(), page.removed.len()), (3, 0));
 }
 
-/// A bank gives all transactions of two years other ids: they are on hold until an operator says
-/// that they are the same, and then nothing is there twice, or gone, and what was made since is in.
+/// A bank gives all transactions of two years other ids. They are on hold until an operator decides
+/// that they are the same. Then nothing is duplicated or lost, and newer rows are imported.
 #[tokio::test(start_paused = true)]
 async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_are_the_same() {
     let world = crate::engine::world::World::new();
@@ -187,7 +187,7 @@ async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_a
     let user = "u-1".parse().unwrap();
     let linked = items.link(&bank(), &user, world.bank.tokens(false), connection).await.unwrap();
     let item = &linked.item_id;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let before = world.stored(item).await;
     assert_eq!(before.len(), 60);
     let page = items.transactions_sync(&linked.access_token, None, Some(500)).await.unwrap().data;
@@ -209,36 +209,39 @@ async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_a
     world.pass(TimeDelta::days(2)).await;
     let made_since = crate::engine::bank::row("made-since", "99.00", world.days_ago(0));
     world.bank.put(made_since.clone());
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let mut meanwhile = before.clone();
     meanwhile.insert(made_since.id.clone(), made_since);
     assert_eq!(world.stored(item).await, meanwhile, "nothing but what is new was imported");
 
     items.remap(&scope, "ops").await.unwrap();
-    assert_eq!(world.engine.work_off().await, 1, "it is read at once");
+    assert_eq!(world.engine.run_due().await, 1, "it is read at once");
     let mut after = world.stored(item).await;
     let new = after.remove(&px_types::TransactionId::new("made-since").unwrap());
     assert!(new.is_some());
     assert_eq!(after, before, "all of it, under the ids that applications know");
     let record = world.store.item(item).await.unwrap().unwrap();
-    assert_eq!((record.life.suspicion, record.life.review.rule), (None, RowRule::Judge));
+    assert_eq!(
+        (record.sync_state.suspicion, record.sync_state.review.rule),
+        (None, RowRule::Judge)
+    );
     let page = items.transactions_sync(&linked.access_token, Some(&page.next_cursor), Some(500));
     let page = page.await.unwrap().data;
     assert_eq!((page.added.len(), page.removed.len()), (1, 0));
 
-    // What was said once does not count for the next time.
+    // A past decision does not apply to the next case.
     renumber("third");
     world.pass(TimeDelta::days(2)).await;
-    world.engine.work_off().await;
+    world.engine.run_due().await;
     let record = world.store.item(item).await.unwrap().unwrap();
-    assert_eq!(record.life.suspicion, Some(Suspicion::TransactionIdsChanged));
+    assert_eq!(record.sync_state.suspicion, Some(Suspicion::TransactionIdsChanged));
     assert_eq!(world.stored(item).await.len(), 61);
 }
 
-/// Two accounts that differ in what they are cannot be made one.
+/// Two accounts of different types cannot be merged.
 #[tokio::test]
 async fn an_account_is_not_remapped_onto_one_of_another_kind() {
-    let (world, linked) = with_held().await;
+    let (world, linked) = with_accounts_on_hold().await;
     let item = &linked.item_id;
     world
         .work(item, |commit| {
@@ -248,30 +251,30 @@ async fn an_account_is_not_remapped_onto_one_of_another_kind() {
             commit.accounts = Some(write);
         })
         .await;
-    let (held, onto) = (account_id("held-1"), account_id("account-credit"));
-    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    let (on_hold, onto) = (account_id("held-1"), account_id("account-credit"));
+    let error = world.items.remap_account(item, &on_hold, &onto).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount);
     let record = world.store.item(item).await.unwrap().unwrap();
     assert_eq!(record.leased_until, None, "nobody holds it");
 }
 
-async fn with_held() -> (World, LinkedApplication) {
+async fn with_accounts_on_hold() -> (World, LinkedApplication) {
     let (world, linked) = World::complete().await;
     world
         .work(&linked.item_id, |commit| {
             let mut write = AccountsWrite::default();
-            let held = |id| {
+            let on_hold = |id| {
                 let account = account_like("account-checking", id);
                 with_standing(account, AccountStanding::Held, false)
             };
             let missing = account_like("account-checking", "account-checking");
             write.accounts = vec![
-                held("held-1"),
-                held("held-2"),
+                on_hold("held-1"),
+                on_hold("held-2"),
                 with_standing(missing, AccountStanding::Missing, false),
             ];
             commit.accounts = Some(write);
-            commit.life.suspicion = Some(Suspicion::AccountIdsChanged);
+            commit.sync_state.suspicion = Some(Suspicion::AccountIdsChanged);
         })
         .await;
     (world, linked)
@@ -279,7 +282,7 @@ async fn with_held() -> (World, LinkedApplication) {
 
 #[tokio::test]
 async fn an_account_that_is_new_after_all_is_for_those_who_were_promised_later_ones() {
-    let (world, all) = with_held().await;
+    let (world, all) = with_accounts_on_hold().await;
     let mut those = world.connection("those", ALL);
     those.new_accounts = false;
     let those = world.connect(those).await;
@@ -289,14 +292,14 @@ async fn an_account_that_is_new_after_all_is_for_those_who_were_promised_later_o
     assert_eq!(seen(&world, &those).await.len(), 6);
     assert_eq!(seen(&world, &second).await, ["account-credit"]);
     let record = world.store.item(&all.item_id).await.unwrap().unwrap();
-    assert!(record.life.deep.is_some());
-    let suspicion = record.life.suspicion;
+    assert!(record.sync_state.deep.is_some());
+    let suspicion = record.sync_state.suspicion;
     assert_eq!(suspicion, Some(Suspicion::AccountIdsChanged), "another one still waits");
     world.items.accept_account(&all.item_id, &account_id("held-2")).await.unwrap();
     let record = world.store.item(&all.item_id).await.unwrap().unwrap();
-    assert_eq!(record.life.suspicion, None);
+    assert_eq!(record.sync_state.suspicion, None);
 
-    // It has transactions like any other from then on.
+    // From then on it has transactions like any other account.
     world.add(&all.item_id, [row("t1", "held-1", "2026-02-01", "1.00")]).await;
     assert_eq!(history(&world, &all).await, ["t1"]);
     assert!(history(&world, &second).await.is_empty());
@@ -304,7 +307,7 @@ async fn an_account_that_is_new_after_all_is_for_those_who_were_promised_later_o
 
 #[tokio::test]
 async fn a_decision_has_as_much_read_again_as_the_engine_reads() {
-    let (world, linked) = with_held().await;
+    let (world, linked) = with_accounts_on_hold().await;
     let mut plan = PlanSettings::default();
     plan.history_days = 90;
     let items = Items::builder(Arc::clone(&world.store))
@@ -313,16 +316,20 @@ async fn a_decision_has_as_much_read_again_as_the_engine_reads() {
         .build();
     items.accept_account(&linked.item_id, &account_id("held-1")).await.unwrap();
     let record = world.store.item(&linked.item_id).await.unwrap().unwrap();
-    assert!(record.life.deep.unwrap().start > date("2025-11-01"), "{:?}", record.life.deep);
+    assert!(
+        record.sync_state.deep.unwrap().start > date("2025-11-01"),
+        "{:?}",
+        record.sync_state.deep
+    );
 }
 
 #[tokio::test]
 async fn a_decision_that_makes_no_sense_changes_nothing() {
-    let (world, linked) = with_held().await;
+    let (world, linked) = with_accounts_on_hold().await;
     let item = &linked.item_id;
     let before = world.store.accounts(item).await.unwrap();
     let id = account_id;
-    for (held, onto) in [
+    for (on_hold, onto) in [
         ("held-1", "account-credit"), // The partner lists that one.
         ("held-1", "held-2"),
         ("held-1", "held-1"),
@@ -330,12 +337,12 @@ async fn a_decision_that_makes_no_sense_changes_nothing() {
         ("no-such", "account-checking"),
         ("account-credit", "account-checking"),
     ] {
-        let error = world.items.remap_account(item, &id(held), &id(onto)).await.unwrap_err();
-        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{held} onto {onto}");
+        let error = world.items.remap_account(item, &id(on_hold), &id(onto)).await.unwrap_err();
+        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{on_hold} onto {onto}");
     }
-    for held in ["account-credit", "account-checking", "no-such"] {
-        let error = world.items.accept_account(item, &id(held)).await.unwrap_err();
-        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{held}");
+    for on_hold in ["account-credit", "account-checking", "no-such"] {
+        let error = world.items.accept_account(item, &id(on_hold)).await.unwrap_err();
+        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{on_hold}");
     }
     assert_eq!(world.store.accounts(item).await.unwrap(), before);
     let record = world.store.item(item).await.unwrap().unwrap();
@@ -344,29 +351,29 @@ async fn a_decision_that_makes_no_sense_changes_nothing() {
 
 #[tokio::test]
 async fn a_decision_waits_for_workers_and_users() {
-    let (world, linked) = with_held().await;
+    let (world, linked) = with_accounts_on_hold().await;
     let item = &linked.item_id;
-    let (held, onto) = (account_id("held-1"), account_id("account-checking"));
+    let (on_hold, onto) = (account_id("held-1"), account_id("account-checking"));
     let now = world.clock.now();
     let lease = now + TimeDelta::minutes(1);
     let record = world.store.claim_one(item, now, lease).await.unwrap().unwrap();
-    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    let error = world.items.remap_account(item, &on_hold, &onto).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::Busy);
     world.store.hand_back(&[(item.clone(), record.fence, now)]).await.unwrap();
 
     world.refuse(item).await;
-    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    let error = world.items.remap_account(item, &on_hold, &onto).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::Busy);
     world.link("first", ALL).await;
-    world.items.remap_account(item, &held, &onto).await.unwrap();
+    world.items.remap_account(item, &on_hold, &onto).await.unwrap();
     let gone = ItemId::new("no-such-item").unwrap();
-    let error = world.items.remap_account(&gone, &held, &onto).await.unwrap_err();
+    let error = world.items.remap_account(&gone, &on_hold, &onto).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
 }
 
 #[tokio::test]
 async fn a_notification_that_waits_survives_a_decision() {
-    let (world, linked) = with_held().await;
+    let (world, linked) = with_accounts_on_hold().await;
     let notification = serde_json::json!({
         "notifications": [
             { "access_token": linked.access_token.expose(), "account_id": "account-checking" }
@@ -375,8 +382,8 @@ async fn a_notification_that_waits_survives_a_decision() {
     });
     let notification = serde_json::from_value(notification).unwrap();
     world.items.handle_transactions_notification(&bank(), &notification).await.unwrap();
-    let (held, onto) = (account_id("held-1"), account_id("account-checking"));
-    world.items.remap_account(&linked.item_id, &held, &onto).await.unwrap();
+    let (on_hold, onto) = (account_id("held-1"), account_id("account-checking"));
+    world.items.remap_account(&linked.item_id, &on_hold, &onto).await.unwrap();
     let record = world.store.item(&linked.item_id).await.unwrap().unwrap();
     assert_eq!(record.notified_since, Some(date("2026-01-05")));
 }

@@ -1,4 +1,4 @@
-//! What is logged, shown and told of a whole life: no secret, and nothing of a customer.
+//! Logs, debug output and errors of a whole lifecycle: no secret, and no customer data.
 
 use super::world::{HandClock, foreign, user};
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ use tracing::{
 };
 
 const USER: &str = "user-jane-4711";
-/// What may be nowhere; each of them is in what the bank or an application sends.
+/// Texts that must not appear anywhere; each of them is in a message of the bank or an application.
 const SECRETS: [&str; 12] = [
     USER,
     "bank-access-one",
@@ -49,7 +49,7 @@ const SECRETS: [&str; 12] = [
     "7317.42",
 ];
 
-/// Everything that is said to `tracing`, as text.
+/// Records all output to `tracing` as text.
 #[derive(Clone, Default)]
 struct Listener {
     heard: Arc<Mutex<String>>,
@@ -107,10 +107,10 @@ impl Subscriber for Listener {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// A bank that goes through good and bad days, one answer after the other.
+/// A bank with changing moods: one behaviour after the other.
 #[derive(Debug)]
 struct MoodyBank {
-    answers: AtomicUsize,
+    responses: AtomicUsize,
     mood: Mutex<Mood>,
 }
 
@@ -121,9 +121,9 @@ enum Mood {
     Refreshing,
     /// Refuses every token.
     Refusing,
-    /// Answers with what breaks the contract, full of a customer's data.
+    /// Responds with a violation of the contract, full of customer data.
     Broken,
-    /// Does not answer.
+    /// Does not respond.
     Down,
 }
 
@@ -134,7 +134,7 @@ impl HttpTransport for MoodyBank {
         request: Request<Bytes>,
         _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
-        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.responses.fetch_add(1, Ordering::Relaxed);
         let mood = *self.mood.lock().unwrap();
         let path = request.uri().path().to_owned();
         let (status, body) = match (mood, path.as_str()) {
@@ -177,7 +177,7 @@ impl HttpTransport for MoodyBank {
     }
 }
 
-/// One row, on the date that is in every window that reaches up to now.
+/// Returns one row, on a date that is in every window up to now.
 fn page(request: &Request<Bytes>) -> Value {
     let query = request.uri().query().unwrap_or_default();
     let has_it = query.contains("end_date=2026-03");
@@ -191,7 +191,7 @@ fn page(request: &Request<Bytes>) -> Value {
     json!({ "total": rows.len(), "transactions": rows })
 }
 
-/// Keeps what an observer is told, as it would be printed.
+/// Records the events of an observer as text.
 #[derive(Debug, Default)]
 struct Notes(Mutex<String>);
 
@@ -208,13 +208,13 @@ fn tokens(now: DateTime<Utc>, which: &str) -> TokenSet {
     tokens
 }
 
-/// The life of an Item with all that goes wrong; what it shows to programs, as text, and the
-/// tokens that it gave out.
+/// Runs the lifecycle of an Item with all kinds of failures. Returns the visible output as text,
+/// and the issued tokens.
 async fn live() -> (String, Vec<String>) {
     let mut shown = String::new();
     let clock = Arc::new(HandClock::at("2026-03-01T12:00:00Z"));
     let store = Arc::new(MemoryStore::new(Environment::Sandbox));
-    let bank = Arc::new(MoodyBank { answers: AtomicUsize::new(0), mood: Mutex::new(Mood::Good) });
+    let bank = Arc::new(MoodyBank { responses: AtomicUsize::new(0), mood: Mutex::new(Mood::Good) });
     let client = PartnerClient::builder("https://bank.example", Shared(Arc::clone(&bank)))
         .client("plaid".parse().unwrap(), ClientSecret::new("client-secret-hush"))
         .clock(Arc::clone(&clock) as Arc<dyn Clock>)
@@ -259,20 +259,20 @@ async fn live() -> (String, Vec<String>) {
     show(&first);
     let early = items.accounts(&first.access_token).await.unwrap_err();
     show(&early);
-    engine.work_off().await;
+    engine.run_due().await;
     let window = Window::new("2026-01-01".parse().unwrap(), "2026-12-31".parse().unwrap()).unwrap();
     let page = items.transactions(&first.access_token, &TransactionsRequest::new(window)).await;
     assert_eq!(page.unwrap().data.total, 1, "the life is a real one");
     for mood in [Mood::Down, Mood::Broken, Mood::Refreshing, Mood::Broken, Mood::Refusing] {
         *bank.mood.lock().unwrap() = mood;
         clock.advance(TimeDelta::days(3));
-        engine.work_off().await;
+        engine.run_due().await;
         show(&items.status(&first.access_token).await.unwrap());
-        // How it failed is kept for people to read.
+        // The failure is stored for operators.
         let record = store.item(&first.item_id).await.unwrap().unwrap();
-        show(&record.life.last_failure);
-        let asked = bank.answers.swap(0, Ordering::Relaxed);
-        assert!(asked > 0, "the bank was asked in mood {mood:?}");
+        show(&record.sync_state.last_failure);
+        let requests = bank.responses.swap(0, Ordering::Relaxed);
+        assert!(requests > 0, "the bank was called in mood {mood:?}");
     }
     let lost = items.status(&first.access_token).await.unwrap();
     assert_eq!(lost.item.error.unwrap().error_code, "ITEM_LOGIN_REQUIRED");
@@ -283,7 +283,7 @@ async fn live() -> (String, Vec<String>) {
     let second = second.unwrap();
     assert!(second.repaired);
     show(&second);
-    engine.work_off().await;
+    engine.run_due().await;
     let notification = serde_json::from_value(json!({
         "notifications": [
             { "access_token": first.access_token.expose(), "account_id": "account-checking" },
@@ -302,7 +302,7 @@ async fn live() -> (String, Vec<String>) {
     show(&items.unlink(&rotated).await.unwrap());
     show(&items.unlink(&second.access_token).await.unwrap());
     clock.advance(TimeDelta::days(1));
-    engine.work_off().await;
+    engine.run_due().await;
     show(&(&items, &engine, &store));
     show(&notes);
     let given = [&first.access_token, &second.access_token, &rotated, &foreign()]
@@ -329,14 +329,14 @@ impl HttpTransport for Shared {
 async fn case_48_no_secret_is_logged_or_shown_in_a_whole_life() {
     let listener = Listener::default();
     let (shown, given) = {
-        // While there is but one subscriber, a place that another test reaches first is held to be
-        // of no interest to anybody.
+        // With a single subscriber, a callsite that another test reaches first would be cached as
+        // disabled.
         let _second = tracing::Dispatch::new(listener.clone());
         let _listening = tracing::subscriber::set_default(listener.clone());
         live().await
     };
     let logged = listener.heard();
-    // It does listen: the Item is named, and so is what failed.
+    // The listener works: the Item is named, and so is the failure.
     assert!(logged.contains("linked") && logged.contains("px_items"), "{logged}");
     assert!(shown.contains("ITEM_LOGIN_REQUIRED"), "{shown}");
     for (where_, text) in [("logged", &logged), ("shown", &shown)] {

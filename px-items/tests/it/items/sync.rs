@@ -1,4 +1,4 @@
-//! `transactions_sync`: a reader that follows its cursor has exactly what there is.
+//! `transactions_sync`: a reader that follows its cursor has exactly the stored rows.
 
 use super::world::{ALL, World, account_id, added, ids, modified, row, transaction_id};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ async fn sync(
     count: usize,
 ) -> Result<SyncPage, ItemsErrorKind> {
     let page = world.items.transactions_sync(token, cursor, Some(count)).await;
-    page.map(|answer| answer.data).map_err(|error| error.kind())
+    page.map(|response| response.data).map_err(|error| error.kind())
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn changes_come_once_and_then_nothing_until_there_are_more() {
     let second = sync(&world, token, Some(&first.next_cursor), 3).await.unwrap();
     assert_eq!((ids(&second.added), second.has_more), (vec!["t4", "t5"], false));
 
-    // At the head: nothing, and a cursor that tells nothing of that.
+    // At the head: no changes, and a cursor that reveals nothing.
     let rest = sync(&world, token, Some(&second.next_cursor), 3).await.unwrap();
     assert_eq!((rest.added.len(), rest.has_more), (0, false));
     assert_ne!(rest.next_cursor, second.next_cursor);
@@ -62,7 +62,7 @@ async fn changes_come_once_and_then_nothing_until_there_are_more() {
     assert_eq!(third.removed[0].transaction_id, transaction_id("t2"));
     assert_eq!(third.removed[0].account_id, account_id(ACCOUNTS[0]));
 
-    // From the start there is what there is, and nothing of what was.
+    // From the start: the present rows, and none of the removed ones.
     for start in [None, Some("")] {
         let all = sync(&world, token, start, 10).await.unwrap();
         assert_eq!(ids(&all.added), ["t3", "t4", "t5", "t1"]);
@@ -124,7 +124,7 @@ async fn a_change_that_it_may_not_see_disturbs_nobody() {
     assert_eq!(mutated, Err(ItemsErrorKind::SyncMutated));
     let rest = sync(&world, &one.access_token, Some(&seen.next_cursor), 2).await.unwrap();
     assert_eq!((ids(&rest.added), rest.has_more), (vec!["t3"], false));
-    // Its cursor moves on over them, and looks as it would without.
+    // Its cursor advances over them, and looks as it would without them.
     world.add(&all.item_id, [row("hidden-2", ACCOUNTS[1], "2026-02-01", "1.00")]).await;
     let again = sync(&world, &one.access_token, Some(&rest.next_cursor), 2).await.unwrap();
     assert_eq!((again.added.len(), again.has_more), (0, false));
@@ -164,7 +164,7 @@ async fn a_cursor_is_good_for_ninety_days_and_what_was_removed_as_long() {
     let (world, linked) = World::complete().await;
     let (token, item) = (&linked.access_token, &linked.item_id);
     world.add(item, ["t1", "t2"].map(|id| row(id, ACCOUNTS[0], "2026-02-01", "1.00"))).await;
-    let kept = sync(&world, token, None, 9).await.unwrap().next_cursor;
+    let stored = sync(&world, token, None, 9).await.unwrap().next_cursor;
     world
         .work(item, |commit| {
             commit.transactions.removed = vec![(account_id(ACCOUNTS[0]), transaction_id("t1"))];
@@ -174,15 +174,15 @@ async fn a_cursor_is_good_for_ninety_days_and_what_was_removed_as_long() {
         async || world.store.purge(world.clock.now() - TimeDelta::days(92), 100).await.unwrap();
     world.clock.advance(TimeDelta::days(90));
     assert_eq!(purge().await, 0);
-    let page = sync(&world, token, Some(&kept), 9).await.unwrap();
-    assert_eq!(page.removed.len(), 1, "on the last day it is told what went on the first");
+    let page = sync(&world, token, Some(&stored), 9).await.unwrap();
+    assert_eq!(page.removed.len(), 1, "on the last day it gets the removals of the first");
     let fresh = page.next_cursor;
     world.clock.advance(TimeDelta::seconds(1));
-    let request = world.items.transactions_sync(token, Some(&kept), Some(9)).await;
+    let request = world.items.transactions_sync(token, Some(&stored), Some(9)).await;
     let error = request.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor);
     assert!(error.to_string().contains("begin without a cursor"), "{error}");
-    // Who keeps polling goes on for ever.
+    // A reader that keeps polling can continue forever.
     world.clock.advance(TimeDelta::days(60));
     assert_eq!(purge().await, 1);
     assert_eq!(purge().await, 0);
@@ -211,13 +211,14 @@ async fn a_cursor_of_another_item_application_or_view_is_none() {
         assert_eq!(refused, Err(ItemsErrorKind::InvalidCursor));
     }
 
-    // Linked once more to the same, it goes on. Seeing something else, it begins anew.
+    // After another link with the same scopes, its cursor stays valid. With other scopes, it starts
+    // over.
     let again = world.link("first", ALL).await;
     sync(&world, &again.access_token, Some(&cursor), 10).await.unwrap();
     let fewer = world.connect(world.connection_to("first", &[ACCOUNTS[0]])).await;
     let refused = sync(&world, &fewer.access_token, Some(&cursor), 10).await;
     assert_eq!(refused, Err(ItemsErrorKind::InvalidCursor));
-    // It left and came back: what it had is forgotten, and so is its cursor.
+    // It left and came back: its data is forgotten, and so is its cursor.
     let left = ApplicationId::new("first").unwrap();
     world.items.remove_application(&linked.item_id, &left).await.unwrap();
     let back = world.link("first", ALL).await;
@@ -226,7 +227,7 @@ async fn a_cursor_of_another_item_application_or_view_is_none() {
 }
 
 #[tokio::test]
-async fn one_that_came_back_and_went_again_is_told_to_who_had_it() {
+async fn a_row_that_returned_and_was_removed_again_is_reported_to_its_readers() {
     let (world, linked) = World::complete().await;
     let (token, item) = (&linked.access_token, &linked.item_id);
     world.add(item, [row("t1", ACCOUNTS[0], "2026-02-01", "1.00")]).await;
@@ -241,14 +242,14 @@ async fn one_that_came_back_and_went_again_is_told_to_who_had_it() {
     assert_eq!(page.removed.len(), 1);
 }
 
-/// What happens in a history.
+/// Step of a history.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A commit: for each transaction whether it is there after it, and its amount.
+    /// A commit: for each transaction its amount, or `None` if it is removed.
     Commit(Vec<(usize, Option<u8>)>),
     /// One of the readers reads some pages.
     Read { reader: usize, pages: usize },
-    /// The user of one of the readers lets it see these accounts.
+    /// The user of one of the readers changes its accounts.
     Permit { reader: usize, accounts: Vec<usize> },
 }
 
@@ -266,7 +267,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// What the institution has: the account of a transaction is settled by its number.
+/// Data of the institution. The number of a transaction determines its account.
 type Truth = BTreeMap<usize, u8>;
 
 fn id_of(number: usize) -> String {
@@ -281,7 +282,7 @@ fn row_of(number: usize, amount: u8) -> Transaction {
     row(&id_of(number), account_of(number), "2026-02-01", &format!("{amount}.50"))
 }
 
-/// Brings the store to a new truth, as a merge would, leaving out what `keep` does not keep.
+/// Brings the store to a new state like a merge, except for rows that `keep` excludes.
 async fn commit(
     world: &World,
     item: &ItemId,
@@ -322,21 +323,21 @@ struct Reader {
     count: usize,
     seen: Option<BTreeSet<AccountId>>,
     data: BTreeMap<TransactionId, Amount>,
-    /// From the end of the last whole pass.
-    kept: Option<String>,
-    /// A pass under way: what it gave, and where it goes on.
+    /// Cursor from the end of the last complete pass.
+    stored: Option<String>,
+    /// Pages of the pass under way.
     staged: Vec<SyncPage>,
 }
 
 impl Reader {
     fn new(linked: LinkedApplication, count: usize, seen: Option<BTreeSet<AccountId>>) -> Self {
         let (data, staged) = (BTreeMap::new(), Vec::new());
-        Self { linked, count, seen, data, kept: None, staged }
+        Self { linked, count, seen, data, stored: None, staged }
     }
 
-    /// Reads a page; whether the pass is over.
+    /// Reads a page. Returns whether the pass is over.
     async fn read(&mut self, world: &World) -> bool {
-        let at = self.staged.last().map(|page| page.next_cursor.clone()).or(self.kept.clone());
+        let at = self.staged.last().map(|page| page.next_cursor.clone()).or(self.stored.clone());
         match sync(world, &self.linked.access_token, at.as_deref(), self.count).await {
             Ok(page) => {
                 let more = page.has_more;
@@ -354,8 +355,8 @@ impl Reader {
             Err(ItemsErrorKind::InvalidCursor) => {
                 self.staged.clear();
                 self.data.clear();
-                assert!(self.kept.take().is_some() || at.is_some(), "it begins without a cursor");
-                self.kept = None;
+                assert!(self.stored.take().is_some() || at.is_some(), "it begins without a cursor");
+                self.stored = None;
                 false
             }
             Err(other) => panic!("{other:?}"),
@@ -370,7 +371,7 @@ impl Reader {
             for row in page.removed {
                 self.data.remove(&row.transaction_id);
             }
-            self.kept = Some(page.next_cursor);
+            self.stored = Some(page.next_cursor);
         }
     }
 
@@ -429,7 +430,7 @@ async fn every_reader_has_what_there_is(world: World, steps: Vec<Step>, counts: 
     }
 }
 
-/// All that an application can tell of a page; cursors by their length.
+/// Returns everything that an application can observe of a page; cursors by their length.
 fn observed(page: Result<SyncPage, ItemsErrorKind>) -> (Result<SyncPage, ItemsErrorKind>, usize) {
     match page {
         Ok(mut page) => {
@@ -441,15 +442,15 @@ fn observed(page: Result<SyncPage, ItemsErrorKind>) -> (Result<SyncPage, ItemsEr
     }
 }
 
-/// Two Items that are alike in one account; one of them has two more accounts with a life of
-/// their own. A reader of the one account cannot tell which is which.
+/// Two Items that are equal in one account; one of them has two more accounts with their own
+/// changes. A reader of the one account cannot distinguish them.
 async fn hidden_changes_leave_no_trace(steps: Vec<Step>, count: usize) {
-    let mut told = Vec::new();
+    let mut bodies = Vec::new();
     for hides in [true, false] {
         let (world, all) = World::complete().await;
         let one = world.connect(world.connection_to("second", &[ACCOUNTS[0]])).await;
         let mut truth = Truth::new();
-        let (mut kept, mut at) = (None::<String>, None::<String>);
+        let (mut stored, mut at) = (None::<String>, None::<String>);
         let mut heard = Vec::new();
         for step in &steps {
             match step {
@@ -465,11 +466,11 @@ async fn hidden_changes_leave_no_trace(steps: Vec<Step>, count: usize) {
                                 let same = Some(&page.next_cursor) == at.as_ref();
                                 at = Some(page.next_cursor.clone());
                                 if !page.has_more {
-                                    kept.clone_from(&at);
+                                    stored.clone_from(&at);
                                 }
                                 heard.push(format!("same cursor: {same}"));
                             }
-                            Err(_) => at.clone_from(&kept),
+                            Err(_) => at.clone_from(&stored),
                         }
                         heard.push(format!("{:?}", observed(page)));
                     }
@@ -477,9 +478,9 @@ async fn hidden_changes_leave_no_trace(steps: Vec<Step>, count: usize) {
                 Step::Permit { .. } => {}
             }
         }
-        told.push(heard);
+        bodies.push(heard);
     }
-    assert_eq!(told[0], told[1]);
+    assert_eq!(bodies[0], bodies[1]);
 }
 
 proptest! {

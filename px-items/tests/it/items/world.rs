@@ -1,4 +1,4 @@
-//! A store in memory with one Item, filled by hand as a worker would.
+//! A store in memory with one Item, filled by hand like by a worker.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
@@ -8,9 +8,9 @@ use px_items::{
     connection::Connection,
     item::{Event, State, step},
     items::{Items, LinkedApplication},
-    life::History,
     merge::{AccountStanding, AccountWrite, Change, KnownAccount, TransactionWrite},
-    store::{AccountsWrite, Commit, Listener, MemoryStore, Store, Then},
+    store::{AccountsWrite, Commit, LeaseOutcome, Listener, MemoryStore, Store},
+    sync_state::History,
 };
 use px_types::{
     AccessToken, AccountId, Amount, ApplicationId, Date, InstitutionId, ItemAccessToken, ItemId,
@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-/// The products that this facade knows.
+/// Products that this API supports.
 pub(crate) const ALL: [Product; 5] = [
     Product::Auth,
     Product::Identity,
@@ -38,7 +38,7 @@ pub(crate) const ALL: [Product; 5] = [
     Product::Transactions,
 ];
 
-/// A clock that stands until it is moved.
+/// A clock that only moves when it is set.
 #[derive(Debug)]
 pub(crate) struct HandClock(Mutex<DateTime<Utc>>);
 
@@ -89,7 +89,7 @@ impl World {
         Self { store, clock, items, woken }
     }
 
-    /// A world with an Item that is complete and has the accounts of the fixture, and one
+    /// Creates a world with a complete Item that has the accounts of the fixture, and one
     /// application that sees and uses all of it.
     pub(crate) async fn complete() -> (Self, LinkedApplication) {
         Self::new().completed().await
@@ -135,7 +135,7 @@ impl World {
         Connection::new(ApplicationId::new(application).unwrap(), products, self.clock.now())
     }
 
-    /// A connection of an application that sees some accounts, and no later ones.
+    /// Returns the connection of an application that sees some accounts, and no later ones.
     pub(crate) fn connection_to(&self, application: &str, accounts: &[&str]) -> Connection {
         let mut connection = self.connection(application, ALL);
         connection.accounts = Some(accounts.iter().copied().map(account_id).collect());
@@ -148,7 +148,7 @@ impl World {
         self.woken.lock().unwrap().raised().now_or_never().is_some()
     }
 
-    /// Works on an Item as a worker does, which stores what `work` says, and ends well.
+    /// Works on an Item like a worker: stores the changes of `work`, and finishes.
     pub(crate) async fn work(&self, item: &ItemId, work: impl FnOnce(&mut Commit)) {
         self.work_until(item, Event::Finished, work).await;
     }
@@ -164,19 +164,19 @@ impl World {
         let record = self.store.claim_one(item, now, lease).await.unwrap().unwrap();
         let (state, _) = step(record.state, end).unwrap();
         let due_at = (!state.login_required()).then_some(now + TimeDelta::days(1));
-        let then = Then::Release { due_at, not_before: None, seen: record.notified };
+        let then = LeaseOutcome::Release { due_at, not_before: None, seen: record.notified };
         let mut commit = Commit::new(&record, state, now, then);
         work(&mut commit);
         self.store.commit(commit).await.unwrap();
     }
 
-    /// Stores a complete first answer, and says that the history is complete.
+    /// Stores a complete first response and marks the history as complete.
     pub(crate) async fn fill(&self, item: &ItemId, user: UserAccountInfoResponse) {
         let now = self.clock.now();
         self.work(item, |commit| {
             commit.accounts = Some(accounts(user));
-            commit.life.history = History::Complete;
-            let fresh = &mut commit.life.fresh;
+            commit.sync_state.history = History::Complete;
+            let fresh = &mut commit.sync_state.fresh;
             (fresh.accounts, fresh.identities) = (Some(now), Some(now));
             (fresh.holdings, fresh.transactions) = (Some(now), Some(now));
         })
@@ -191,7 +191,7 @@ impl World {
         .await;
     }
 
-    /// The Item's authorization is lost.
+    /// Ends the Item's authorization.
     pub(crate) async fn refuse(&self, item: &ItemId) {
         let version = self.store.tokens(item).await.unwrap().unwrap().1;
         self.work_until(item, Event::Refused, |commit| commit.refused_tokens = Some(version)).await;
@@ -218,13 +218,13 @@ pub(crate) fn date(text: &str) -> Date {
     text.parse().unwrap()
 }
 
-/// A token that was given to nobody.
+/// Returns a token that was never issued.
 pub(crate) fn foreign() -> ItemAccessToken {
     ItemAccessToken::new("access-sandbox-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 }
 
-/// The answer with every type of account and every field. The student loan alone has another
-/// holder; everything else is held by the signed-in user.
+/// Returns a response with every type of account and every field. The student loan alone has
+/// another owner; all other accounts are owned by the signed-in user.
 pub(crate) fn user() -> UserAccountInfoResponse {
     let mut user: UserAccountInfoResponse =
         px_types::decode(px_types::testing::USER.as_bytes()).unwrap();
@@ -236,7 +236,7 @@ pub(crate) fn user() -> UserAccountInfoResponse {
     user
 }
 
-/// A first answer, as it is stored.
+/// Returns a first response in its stored form.
 pub(crate) fn accounts(user: UserAccountInfoResponse) -> AccountsWrite {
     let mut write = AccountsWrite::default();
     write.first = true;
@@ -259,7 +259,7 @@ pub(crate) fn with_standing(
     AccountWrite::new(KnownAccount::new(account, id, standing), new)
 }
 
-/// One of the fixture's accounts under another id.
+/// Returns one of the fixture's accounts under another id.
 pub(crate) fn account_like(like: &str, id: &str) -> Account {
     let all = user().accounts;
     let mut account = all.into_iter().find(|account| account.id.as_str() == like).unwrap();
@@ -267,7 +267,7 @@ pub(crate) fn account_like(like: &str, id: &str) -> Account {
     account
 }
 
-/// A posted transaction.
+/// Returns a posted transaction.
 pub(crate) fn row(id: &str, account: &str, day: &str, amount: &str) -> Transaction {
     let day = Iso8601::Date(date(day));
     let amount: Amount = amount.parse().unwrap();

@@ -1,17 +1,17 @@
-//! What only a server and more than one machine show: here a machine is a store with a pool of
-//! connections of its own.
+//! Tests that need a server and several machines. A machine is a store with its own pool of
+//! connections.
 
 use super::store::store;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_items::{
+    changes::ItemChanges,
     connection::Connection,
     item::State,
     merge::{Change, TransactionWrite},
-    news::News,
     store::{
-        AccessDigest, ChangeQuery, Commit, ItemRecord, NewHolder, NewLink, NotifyAsk, NotifyBatch,
-        NotifyOutcome, PostgresStore, Store, StoreErrorKind, Then,
+        AccessDigest, ChangeQuery, Commit, ItemRecord, LeaseOutcome, NewHolder, NewLink,
+        NotificationRequest, NotifyBatch, NotifyOutcome, PostgresStore, Store, StoreErrorKind,
     },
     testing::postgres::database,
 };
@@ -26,7 +26,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::task::JoinSet;
 use url::Url;
 
-/// So many minutes after the beginning.
+/// Returns a time: minutes after the start.
 fn at(minute: i64) -> DateTime<Utc> {
     let noon = Date::from_ymd(2026, 1, 10).unwrap().naive().and_hms_opt(12, 0, 0).unwrap();
     noon.and_utc() + TimeDelta::minutes(minute)
@@ -66,17 +66,18 @@ fn row(id: &str) -> Transaction {
     px_types::decode(text.to_string().as_bytes()).unwrap()
 }
 
-/// A commit that stores a transaction, tells it, and ends the work.
+/// Returns a commit that stores a transaction, reports it, and releases the lease.
 fn finish(record: &ItemRecord, id: &str) -> Commit {
-    let then = Then::Release { due_at: Some(at(1000)), not_before: None, seen: record.notified };
+    let then =
+        LeaseOutcome::Release { due_at: Some(at(1000)), not_before: None, seen: record.notified };
     let mut commit = Commit::new(record, State::Idle, at(1), then);
     let row = row(id);
     let write = TransactionWrite::new(row.id.clone(), row, Change::Added, at(0));
     commit.transactions.writes.push(write);
-    let mut news = News::default();
-    news.added.insert(AccountId::new("giro").unwrap(), 1);
-    (news.initial_complete, news.historical_complete) = (true, true);
-    commit.news = news;
+    let mut changes = ItemChanges::default();
+    changes.added.insert(AccountId::new("giro").unwrap(), 1);
+    (changes.initial_complete, changes.historical_complete) = (true, true);
+    commit.changes = changes;
     commit
 }
 
@@ -84,14 +85,14 @@ async fn connect(url: &Url) -> PgConnection {
     PgConnectOptions::from_url(url).unwrap().connect().await.unwrap()
 }
 
-/// Asks until the answer is yes; half a minute at most.
+/// Repeats a query until its result is true, for at most half a minute.
 async fn until(connection: &mut PgConnection, question: &'static str) {
-    let asking = async {
+    let polling = async {
         while !sqlx::query(question).fetch_one(&mut *connection).await.unwrap().get::<bool, _>(0) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), polling).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,12 +128,12 @@ async fn case_36_a_machine_that_takes_over_leaves_the_first_one_nothing_to_write
     link(&slow, 0).await;
     let late = slow.claim(at(1), at(10), 1).await.unwrap().remove(0);
     assert!(quick.claim(at(9), at(20), 1).await.unwrap().is_empty(), "the lease still runs");
-    let held = quick.claim(at(10), at(20), 1).await.unwrap().remove(0);
+    let leased = quick.claim(at(10), at(20), 1).await.unwrap().remove(0);
 
     let refused = slow.commit(finish(&late, "late")).await.unwrap_err();
     assert_eq!(refused.kind(), StoreErrorKind::Fenced);
     assert!(!slow.renew(&late.id, late.fence, at(30)).await.unwrap());
-    quick.commit(finish(&held, "good")).await.unwrap();
+    quick.commit(finish(&leased, "good")).await.unwrap();
 
     let changes = slow.changes(&name(0), &ChangeQuery::new(0, 10)).await.unwrap().changes;
     assert_eq!(changes.len(), 1);
@@ -147,7 +148,7 @@ async fn case_24_a_connection_killed_within_a_commit_leaves_nothing() {
     let record = machine.claim(at(1), at(10), 1).await.unwrap().remove(0);
     let before = machine.item(&name(0)).await.unwrap();
 
-    // The commit has written everything when it comes to the outbox, and there it must wait.
+    // The commit has written everything else when it reaches the outbox, where it must wait.
     let mut obstacle = connect(&url).await;
     obstacle.execute("BEGIN; LOCK TABLE outbox IN EXCLUSIVE MODE").await.unwrap();
     let commit = finish(&record, "t-1");
@@ -191,13 +192,14 @@ async fn notifications_and_commits_at_once_never_lock_each_other_out() {
         link(&first, number).await;
     }
     let mut machines = JoinSet::new();
-    // Two partners' worth of batches over the same Items, in opposite orders.
+    // Batches of two partners for the same Items, in opposite orders.
     for reversed in [false, true] {
         let machine = store(&url, 1).await;
         machines.spawn(async move {
             for _ in 0..25 {
-                let ask = NotifyAsk::Update { since: None };
-                let mut entries: Vec<_> = (0..ITEMS).map(|number| (digest(number), ask)).collect();
+                let request = NotificationRequest::Update { since: None };
+                let mut entries: Vec<_> =
+                    (0..ITEMS).map(|number| (digest(number), request)).collect();
                 if reversed {
                     entries.reverse();
                 }
@@ -212,8 +214,11 @@ async fn notifications_and_commits_at_once_never_lock_each_other_out() {
             for round in 0..25 {
                 let claimed = machine.claim(at(1), at(10), 10).await.unwrap();
                 let (back, on) = claimed.split_at(claimed.len() / 2);
-                let back: Vec<_> =
-                    back.iter().rev().map(|held| (held.id.clone(), held.fence, at(1))).collect();
+                let back: Vec<_> = back
+                    .iter()
+                    .rev()
+                    .map(|leased| (leased.id.clone(), leased.fence, at(1)))
+                    .collect();
                 machine.hand_back(&back).await.unwrap();
                 for record in on {
                     machine.commit(finish(record, &format!("t-{worker}-{round}"))).await.unwrap();
@@ -224,8 +229,8 @@ async fn notifications_and_commits_at_once_never_lock_each_other_out() {
     tokio::time::timeout(Duration::from_secs(60), machines.join_all()).await.unwrap();
     first.close().await;
 
-    // A deadlock would not fail a call, because it is made again. The server counts them, and
-    // tells the count when the connections have ended.
+    // A deadlock would not fail a call, because the call is retried. The server counts deadlocks,
+    // and reports the count when the connections have ended.
     let mut connection = connect(&url).await;
     until(
         &mut connection,
@@ -238,7 +243,7 @@ async fn notifications_and_commits_at_once_never_lock_each_other_out() {
     assert_eq!(row.get::<i64, _>(0), 0);
 }
 
-/// The server is stopped, as if its machine were gone without a word.
+/// The server is stopped, as if its machine had disappeared.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_waits_for_a_server_that_is_stopped() {
@@ -288,7 +293,7 @@ async fn no_call_waits_for_a_server_that_is_stopped() {
         }
         tokio::task::yield_now().await;
     }
-    // Nor does the end.
+    // Closing the store does not wait either.
     let closing = tokio::spawn({
         let machine = machine.clone();
         async move { machine.close().await }
@@ -298,7 +303,7 @@ async fn no_call_waits_for_a_server_that_is_stopped() {
         tokio::task::yield_now().await;
     }
     signal("-CONT");
-    // What became of the commit is read again; the fence lets it happen once.
+    // The outcome of the commit is read again. The fencing token ensures that it happens once.
     let again = store(&url, 1).await;
     let present = again.item(&name(0)).await.unwrap().unwrap();
     if present.leased_until.is_some() {

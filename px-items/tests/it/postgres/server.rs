@@ -1,4 +1,4 @@
-//! The server for tests comes and goes as it says.
+//! The lifecycle of the server for tests.
 
 use px_items::testing::postgres::{Durability, Server, database};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, postgres::PgConnectOptions};
@@ -59,13 +59,13 @@ async fn a_server_that_is_dropped_leaves_nothing() {
     assert!(connect(&url).await.is_err());
 }
 
-/// Not a test: what [`a_server_ends_with_a_process_that_is_killed`] kills.
+/// Not a test, but the process that [`a_server_ends_with_a_process_that_is_killed`] kills.
 #[test]
 fn victim() {
     if env::var_os(VICTIM).is_some() {
         let server = Server::start(Durability::Off).unwrap();
         writeln!(io::stdout(), "\nurl={}", server.url()).unwrap();
-        // Until it is killed: the other end of the input is never closed before.
+        // Waits until it is killed: the other end of the input is not closed before.
         io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
     }
 }
@@ -90,11 +90,11 @@ async fn a_server_ends_with_a_process_that_is_killed() {
     let folder = folder(&mut connection).await;
     victim.kill().unwrap();
     victim.wait().unwrap();
-    // The statement would take an hour; the end of the server ends it.
+    // The statement would take an hour; it ends with the server.
     let ended = sqlx::query("SELECT pg_sleep(3600)").execute(&mut connection).await;
     assert!(ended.is_err());
     assert!(connect(&url).await.is_err());
-    // Deleting the folder comes last, a moment after.
+    // The folder is deleted last, a moment later.
     let deleted = async {
         while folder.exists() {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The store on PostgreSQL keeps the promises of the trait, and some of its own.
+//! Conformance of the PostgreSQL store, and its own guarantees.
 
 use async_trait::async_trait;
 use px_items::{
@@ -6,16 +6,16 @@ use px_items::{
         PostgresStore, Store as _, StoreErrorKind, StoreOptions,
         conformance::{Fixture, LosableKeys, RawSql, SharedCalendar, StepClock},
     },
-    testing::postgres::database,
+    testing::postgres::{Durability, Server, database},
     vault::{Envelope, Sealed, VaultError},
 };
 use px_types::webhook::Environment;
-use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Row as _};
 use std::{any::Any, sync::Arc};
 use url::Url;
 use zeroize::Zeroizing;
 
-/// Seals nothing, but tells rows apart.
+/// Does not encrypt, but binds values to their rows.
 #[derive(Debug)]
 struct Glass;
 
@@ -32,13 +32,13 @@ impl Envelope for Glass {
     }
 }
 
-/// A store with so many connections, as one machine has it.
+/// Returns a store with a pool of connections, like one machine.
 pub(super) async fn store(url: &Url, connections: u32) -> PostgresStore {
     let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
     PostgresStore::connect(url, connections, options).await.unwrap()
 }
 
-/// A second way into a database.
+/// Direct access to a database.
 struct Psql(PgPool);
 
 #[async_trait]
@@ -117,7 +117,7 @@ async fn a_database_belongs_to_the_environment_that_it_was_opened_for_first() {
         let options = StoreOptions::new(environment, Arc::new(Glass));
         PostgresStore::connect(&url, 1, options).await
     };
-    // Of several at once, those of one environment.
+    // If several open it at the same time, those of one environment succeed.
     let (sandbox, production) =
         tokio::join!(open(Environment::Sandbox), open(Environment::Production));
     assert_ne!(sandbox.is_ok(), production.is_ok());
@@ -131,8 +131,9 @@ async fn a_database_belongs_to_the_environment_that_it_was_opened_for_first() {
     assert_eq!(*open(owner.clone()).await.unwrap().environment(), owner);
 }
 
-/// The statements of version 0.1.0, kept as text: that version may run beside this one, so the present
-/// schema has to have what they name. They are replaced when the version after it is released.
+/// The statements of version 0.1.0, stored as text. That version may run at the same time as this
+/// one, so the present schema must contain everything that they name. They are replaced when the
+/// next version is released.
 #[tokio::test]
 async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
     let Some(url) = database().await else { return };
@@ -148,14 +149,14 @@ async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
     }
 }
 
-/// Splits off the types of the parameters, which stand before a statement in which PostgreSQL cannot
-/// tell them: `-- types: text, bigint`.
+/// Splits off the parameter types. They precede a statement for which PostgreSQL cannot infer them:
+/// `-- types: text, bigint`.
 fn types_of(statement: &str) -> (String, &str) {
     let line = statement.strip_prefix("-- types: ").and_then(|rest| rest.split_once('\n'));
     line.map_or((String::new(), statement), |(types, rest)| (format!("({types})"), rest))
 }
 
-/// Whatever the database or the role says.
+/// The settings do not depend on those of the database or the role.
 #[tokio::test]
 async fn the_settings_of_a_session_are_pinned() {
     let Some(url) = database().await else { return };
@@ -174,4 +175,38 @@ async fn the_settings_of_a_session_are_pinned() {
     store.overview(chrono::DateTime::UNIX_EPOCH).await.unwrap();
     let shown = store.settings().await.unwrap();
     assert_eq!(shown, ["read committed", "on", "11s", "1min", "off"]);
+}
+
+/// `openssl x509 -req` writes certificates of X.509 version 1, which rustls does not read.
+#[tokio::test]
+async fn a_certificate_of_version_1_is_named_with_the_setting_to_change() {
+    let server = match Server::start(Durability::Off) {
+        Err(error) if error.missing() => return,
+        server => server.unwrap(),
+    };
+    let url = server.database().await.unwrap();
+    let mut connection = PgConnection::connect(url.as_str()).await.unwrap();
+    for (file, pem) in [
+        ("server.crt", include_str!("../../fixtures/x509-v1.crt")),
+        ("server.key", include_str!("../../fixtures/x509-v1.key")),
+    ] {
+        let lines: Vec<_> = pem.lines().map(|line| format!("('{line}')")).collect();
+        let write = format!("TO PROGRAM 'umask 077 && cat > {file}'");
+        let sql = format!("COPY (VALUES {}) {write}", lines.join(","));
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    connection.execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    connection.execute("SELECT pg_reload_conf()").await.unwrap();
+    // The server reads its settings a moment later.
+    for _ in 0..100 {
+        let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
+        let Err(error) = PostgresStore::connect(&url, 1, options).await else {
+            connection.execute("SELECT pg_sleep(0.1)").await.unwrap();
+            continue;
+        };
+        let text = error.to_string();
+        assert!(text.contains("sslmode=disable") && text.contains("ssl_cert_file"), "{text}");
+        return;
+    }
+    panic!("the server did not turn TLS on");
 }

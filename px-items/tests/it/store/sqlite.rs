@@ -1,4 +1,4 @@
-//! The SQLite store keeps the promises of the trait, and some of its own: those of a file.
+//! Conformance of the SQLite store, and its guarantees as a file.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -9,8 +9,8 @@ use px_items::{
     item::State,
     items::Items,
     store::{
-        AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
-        StoreErrorKind, StoreOptions, Then, Whose,
+        AccessDigest, ApplicationUser, Commit, ItemRecord, LeaseOutcome, NewHolder, NewLink,
+        SqliteStore, Store as _, StoreErrorKind, StoreOptions,
         conformance::{Fixture, LosableKeys, RawSql, SharedCalendar, StepClock},
     },
     vault::FileKeys,
@@ -33,7 +33,7 @@ fn options() -> StoreOptions {
     with_keys(FileKeys::generate("tests", Arc::new(SystemRandom)).unwrap())
 }
 
-/// A second way into a file.
+/// Direct access to a database file.
 struct Shell(SqlitePool);
 
 #[async_trait]
@@ -89,7 +89,7 @@ fn item(name: &str) -> ItemId {
     ItemId::new(name).unwrap()
 }
 
-/// A link of a user to an Item of that name, with tokens that cannot be missed.
+/// Returns a link of a user to an Item with the same id, with recognizable tokens.
 fn link(name: &str, secret: &str) -> NewLink {
     let mut tokens = TokenSet::new(AccessToken::new(format!("access-{secret}")), now());
     tokens.refresh_token = Some(RefreshToken::new(format!("refresh-{secret}")));
@@ -103,11 +103,12 @@ fn link(name: &str, secret: &str) -> NewLink {
 }
 
 fn finish(record: &ItemRecord) -> Commit {
-    let then = Then::Release { due_at: Some(later(60)), not_before: None, seen: record.notified };
+    let then =
+        LeaseOutcome::Release { due_at: Some(later(60)), not_before: None, seen: record.notified };
     Commit::new(record, State::Idle, now(), then)
 }
 
-/// All bytes of the database: the file, and the log beside it.
+/// Returns all bytes of the database: the file and its log.
 fn bytes_of(file: &Path) -> Vec<u8> {
     let log = file.with_extension("sqlite-wal");
     [file, &log].into_iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect()
@@ -126,7 +127,7 @@ async fn case_48_no_token_is_in_the_file() {
     let (mut tokens, version) = store.tokens(&item("anna")).await.unwrap().unwrap();
     tokens.access_token = AccessToken::new("access-second-secret");
     assert!(store.save_tokens(&item("anna"), version, &tokens).await.unwrap());
-    // Those that wait to be revoked are as secret.
+    // Tokens that are queued for revocation are equally secret.
     store.link(link("bert", "third-secret")).await.unwrap();
     let application = ApplicationId::new("app").unwrap();
     store.unlink(&item("bert"), Some(&application), now()).await.unwrap();
@@ -140,7 +141,8 @@ async fn case_48_no_token_is_in_the_file() {
     }
 }
 
-/// Link tokens, public tokens and what they stand for; also while one waits to be sent.
+/// Link tokens, public tokens and their payloads are sealed; so is a public token in a queued
+/// webhook.
 #[tokio::test]
 async fn no_ticket_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,14 +159,14 @@ async fn no_ticket_is_in_the_file() {
     let tokens = TokenSet::new(AccessToken::new("first-secret"), now());
     let linked =
         items.link_for_exchange(&user.0, &user.1, tokens, connect("one"), None).await.unwrap();
-    items.join(&linked.item_id, connect("two"), Whose::default()).await.unwrap();
+    items.join(&linked.item_id, connect("two"), ApplicationUser::default()).await.unwrap();
     let tickets = items.tickets();
-    let life = chrono::TimeDelta::hours(4);
-    tickets.mint_link(&"second-secret", life).await.unwrap();
-    tickets.mint_session(&"third-secret", life).await.unwrap();
+    let sync_state = chrono::TimeDelta::hours(4);
+    tickets.mint_link(&"second-secret", sync_state).await.unwrap();
+    tickets.mint_session(&"third-secret", sync_state).await.unwrap();
     tickets.mint_public(&linked.item_id, &"one".parse().unwrap()).await.unwrap();
-    let waiting = store.overview(now()).await.unwrap().webhooks;
-    assert_eq!(waiting, 1, "the webhook with the public token");
+    let queued = store.overview(now()).await.unwrap().webhooks;
+    assert_eq!(queued, 1, "the webhook with the public token");
     let while_open = bytes_of(&file);
     store.close().await;
     for bytes in [while_open, bytes_of(&file)] {
@@ -184,7 +186,7 @@ async fn a_file_is_opened_again() {
     store.link(link("anna", "1")).await.unwrap();
     store.claim(now(), later(10), 1).await.unwrap();
     let before = store.item(&item("anna")).await.unwrap();
-    // Without a close: as after a kill.
+    // Without closing the first store, as after a kill.
     drop(store);
     let store = SqliteStore::open(&file, with_keys(keys.clone())).await.unwrap();
     assert_eq!(store.item(&item("anna")).await.unwrap(), before);
@@ -192,13 +194,13 @@ async fn a_file_is_opened_again() {
     assert_eq!(Some(tokens), link("anna", "1").tokens);
     store.close().await;
 
-    // With another key: everything but tokens.
+    // With another key, everything except tokens can be read.
     let store = SqliteStore::open(&file, options()).await.unwrap();
     assert_eq!(store.item(&item("anna")).await.unwrap(), before);
     let error = store.tokens(&item("anna")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("there is no key \"k\""), "{cause}");
+    assert!(cause.contains("unknown key \"k\""), "{cause}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
@@ -217,8 +219,8 @@ async fn programs_that_make_a_file_at_once_all_open_it() {
     }
 }
 
-/// SQLite refuses at once, without waiting, to give a file its log while another program is about to
-/// write to it.
+/// SQLite fails at once, without waiting, when a new file is switched to a write-ahead log while
+/// another program is about to write to it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_file_that_another_program_writes_is_opened_when_it_has_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -229,7 +231,7 @@ async fn a_new_file_that_another_program_writes_is_opened_when_it_has_written() 
 
     let opening = tokio::spawn(async move { SqliteStore::open(&file, options()).await });
     SystemClock::new().sleep(Duration::from_millis(100)).await;
-    assert!(!opening.is_finished(), "it waits");
+    assert!(!opening.is_finished(), "it waits for the other program");
     other.execute("COMMIT").await.unwrap();
     opening.await.unwrap().unwrap().close().await;
 }
@@ -240,7 +242,7 @@ async fn two_programs_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("items.sqlite");
     let options = options();
-    // Both make the file.
+    // Both open a new file.
     let (one, other) = tokio::join!(
         SqliteStore::open(&file, options.clone()),
         SqliteStore::open(&file, options.clone())
@@ -268,10 +270,10 @@ async fn two_programs_share_a_file() {
     };
     let (one, other) = (work(stores[0].clone()), work(stores[1].clone()));
     let done: Vec<ItemId> = [one.await.unwrap(), other.await.unwrap()].concat();
-    assert_eq!(done.len(), ITEMS, "none twice");
-    assert_eq!(done.iter().collect::<BTreeSet<_>>().len(), ITEMS, "none forgotten");
+    assert_eq!(done.len(), ITEMS, "an Item was claimed twice");
+    assert_eq!(done.iter().collect::<BTreeSet<_>>().len(), ITEMS, "an Item was not claimed");
 
-    // What one took over, the other cannot commit.
+    // A program cannot commit what the other one took over.
     let late = stores[0].claim(later(60), later(70), 1).await.unwrap().remove(0);
     let present = stores[1].claim_one(&late.id, later(70), later(80)).await.unwrap().unwrap();
     assert_eq!(stores[0].commit(finish(&late)).await.unwrap_err().kind(), StoreErrorKind::Fenced);
@@ -286,7 +288,10 @@ async fn what_is_no_database_is_refused() {
     std::fs::write(&file, "Dear Anna, this is no database. ".repeat(100)).unwrap();
     let error = SqliteStore::open(&file, options()).await.unwrap_err();
     assert!(!format!("{error:?} {error}").contains("Anna"), "{error:?}");
-    assert!(std::fs::read_to_string(&file).unwrap().starts_with("Dear Anna"), "it is as it was");
+    assert!(
+        std::fs::read_to_string(&file).unwrap().starts_with("Dear Anna"),
+        "the file was changed"
+    );
     let nowhere = folder.path().join("no/such/folder/items.sqlite");
     assert_eq!(
         SqliteStore::open(&nowhere, options()).await.unwrap_err().kind(),
@@ -294,7 +299,7 @@ async fn what_is_no_database_is_refused() {
     );
 }
 
-/// Leaves a file as a later version does whose migration says what a program must know.
+/// Changes a file like a later version with a migration that a program must know.
 async fn migrate_later(file: &Path, oldest: i64) {
     let url = format!("sqlite:{}", file.display());
     let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
@@ -313,12 +318,12 @@ async fn two_versions_work_beside_each_other_until_a_later_one_forbids_it() {
     let store = SqliteStore::open(&file, options()).await.unwrap();
     store.link(link("anna", "1")).await.unwrap();
     store.close().await;
-    // It was only added to.
+    // The migration only added to the schema.
     migrate_later(&file, 1).await;
     let store = SqliteStore::open(&file, options()).await.unwrap();
     assert!(store.item(&item("anna")).await.unwrap().is_some());
     store.close().await;
-    // What this version uses is gone.
+    // The migration removed something that this version uses.
     migrate_later(&file, 9999).await;
     let error = SqliteStore::open(&file, options()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Schema);
@@ -359,7 +364,8 @@ async fn a_file_of_another_build_says_so() {
     assert!(error.to_string().contains("another build"), "{error}");
 }
 
-/// The machine's clock was days ahead when a worker took an Item; the worker is gone, the clock is right.
+/// The machine's clock was days ahead when a worker claimed an Item. The worker no longer runs, and
+/// the clock is correct.
 #[tokio::test]
 async fn opening_ends_leases_that_run_for_longer_than_any_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -379,13 +385,13 @@ async fn opening_ends_leases_that_run_for_longer_than_any_does() {
     let store = open(later(1)).await;
     assert_eq!(store.claim(later(2), later(12), 1).await.unwrap().len(), 1);
     drop(store);
-    // A lease that may be somebody's stays.
+    // A lease that may still be in use stays.
     let store = open(later(3)).await;
     assert_eq!(store.claim(later(3), later(13), 1).await.unwrap().len(), 0);
 }
 
-/// The statements of version 0.1.0, kept as text: that version may have the file open while this one
-/// has, so the present schema has to have what they name.
+/// The statements of version 0.1.0, stored as text. That version may use the file at the same time
+/// as this one, so the present schema must contain everything that they name.
 #[tokio::test]
 async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
     let folder = tempfile::tempdir().unwrap();

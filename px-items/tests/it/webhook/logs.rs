@@ -1,6 +1,6 @@
-//! What is logged when webhooks are sent.
+//! Log output of the webhook sender.
 
-use super::world::{Answer, World};
+use super::world::{Reply, World};
 use std::{
     fmt::{Debug, Write as _},
     sync::{
@@ -14,7 +14,7 @@ use tracing::{
     span,
 };
 
-/// Keeps every field of every span and event as text.
+/// Records every field of every span and event as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<String>>, Arc<AtomicU64>);
 
@@ -54,15 +54,15 @@ impl Subscriber for Log {
 #[tokio::test(start_paused = true)]
 async fn case_48_nothing_secret_is_logged_of_a_webhook() {
     let log = Log::default();
-    // While there is but one subscriber, a place that another test reaches first is held to be of
-    // no interest to anybody.
+    // With a single subscriber, a callsite that another test reaches first would be cached as
+    // disabled.
     let _second = tracing::Dispatch::new(log.clone());
     let guard = tracing::subscriber::set_default(log.clone());
     let world = World::new(|seen| match seen.second {
-        0 => Answer::RetryAfter(429, "hunter2"),
-        1..600 => Answer::NoConnection,
-        _ if seen.body.contains("app-1\"") => Answer::Status(200),
-        _ => Answer::Status(500),
+        0 => Reply::RetryAfter(429, "hunter2"),
+        1..600 => Reply::NoConnection,
+        _ if seen.body.contains("app-1\"") => Reply::Status(200),
+        _ => Reply::Status(500),
     });
     world.queue("app", 3).await;
     let sender = world.sender();
@@ -70,7 +70,7 @@ async fn case_48_nothing_secret_is_logged_of_a_webhook() {
     drop(guard);
     assert_eq!(world.waiting().await, 0);
     let text = log.0.lock().unwrap().clone();
-    for expected in ["https://app.example", "app-1", "delivered", "given up", "no connection"] {
+    for expected in ["https://app.example", "app-1", "delivered", "given up", "could not connect"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let headers = world.seen().into_iter().map(|seen| seen.header);

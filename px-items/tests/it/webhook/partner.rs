@@ -1,8 +1,9 @@
-//! What partners are told: signed, sent like webhooks, and left alone where it is not offered.
+//! Notifications of partners: signed, sent like webhooks, and dropped if the partner does not offer
+//! the endpoint.
 
 use super::{
     at,
-    world::{Answer, START, Seen, World, connection},
+    world::{Reply, START, Seen, World, connection},
 };
 use async_trait::async_trait;
 use px_client::oauth::TokenSet;
@@ -38,7 +39,7 @@ fn bank() -> InstitutionId {
 }
 
 impl World {
-    /// The sender, with a partner that is reached over the scripted net.
+    /// Returns a sender with a partner that is reached over the scripted network.
     fn sender_to_partner(&self, signed: bool) -> Sender {
         let client = PartnerClient::builder("https://bank.example", Arc::new(self.net().clone()));
         self.sender_to(if signed {
@@ -58,8 +59,8 @@ impl World {
             .build()
     }
 
-    /// A user links an application, of which the partner is to be told.
-    async fn link_noted(&self, user: &str) {
+    /// Links a user to an application and queues the notification of the partner.
+    async fn link_with_notice(&self, user: &str) {
         let connection = connection("app");
         let registered = Application::new(connection.application_id.clone(), "Budget App");
         let items = Items::builder(self.store.clone())
@@ -72,31 +73,35 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partner_is_told_signed_and_once() {
-    let world = World::new(|_| Answer::Status(200));
-    world.link_noted("anna").await;
+async fn a_notification_to_a_partner_is_signed_and_sent_once() {
+    let world = World::new(|_| Reply::Status(200));
+    world.link_with_notice("anna").await;
     let sender = world.sender_to_partner(true);
     assert_eq!(sender.deliver_due().await, 1);
     let seen = world.seen();
     assert_eq!((seen.len(), seen[0].url.as_str()), (1, NOTIFY));
     world.verifier().verify(&seen[0].header, seen[0].body.as_bytes(), None).await.unwrap();
-    let told: NewApplicationLinkNotification = px_types::decode(seen[0].body.as_bytes()).unwrap();
+    let notification: NewApplicationLinkNotification =
+        px_types::decode(seen[0].body.as_bytes()).unwrap();
     let claims = super::claims(&seen[0].header);
     assert_eq!(claims.names_recipient("bank"), Some(true));
-    assert_eq!(claims.id(), Some(told.notification_id.as_str()));
-    assert_eq!((told.user_id.as_str(), told.application.name.as_str()), ("anna", "Budget App"));
+    assert_eq!(claims.id(), Some(notification.notification_id.as_str()));
+    assert_eq!(
+        (notification.user_id.as_str(), notification.application.name.as_str()),
+        ("anna", "Budget App")
+    );
     assert_eq!((world.waiting().await, sender.deliver_due().await), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partner_is_told_again_on_schedule_for_a_day() {
-    for answer in [400, 401, 408, 500, 503] {
-        let world = World::new(move |_| Answer::Status(answer));
-        world.link_noted("anna").await;
+async fn a_partner_is_notified_again_on_schedule_for_a_day() {
+    for response in [400, 401, 408, 500, 503] {
+        let world = World::new(move |_| Reply::Status(response));
+        world.link_with_notice("anna").await;
         let sender = world.sender_to_partner(true);
         world.send_for(&sender, 30).await;
-        assert_eq!(world.seconds(), [0, 30, 150, 630, 2_550, 10_230, 40_950], "{answer}");
-        assert_eq!(world.waiting().await, 0, "{answer}");
+        assert_eq!(world.seconds(), [0, 30, 150, 630, 2_550, 10_230, 40_950], "{response}");
+        assert_eq!(world.waiting().await, 0, "{response}");
         let bodies: BTreeSet<_> = world.seen().into_iter().map(|seen| seen.body).collect();
         assert_eq!(bodies.len(), 1, "one notification, under one id");
     }
@@ -104,9 +109,9 @@ async fn a_partner_is_told_again_on_schedule_for_a_day() {
 
 #[tokio::test(start_paused = true)]
 async fn a_partner_that_does_not_offer_it_is_left_alone() {
-    let world = World::new(|_| Answer::Status(404));
+    let world = World::new(|_| Reply::Status(404));
     for user in ["anna", "bert", "carl"] {
-        world.link_noted(user).await;
+        world.link_with_notice(user).await;
     }
     let sender = world.sender_to_partner(true);
     world.send_for(&sender, 1).await;
@@ -117,22 +122,22 @@ async fn a_partner_that_does_not_offer_it_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_partner_that_hangs_holds_up_no_application() {
     let world = World::new(|seen: &Seen| match seen.url.as_str() {
-        NOTIFY => Answer::Never,
-        _ => Answer::Status(200),
+        NOTIFY => Reply::Never,
+        _ => Reply::Status(200),
     });
-    world.link_noted("anna").await;
+    world.link_with_notice("anna").await;
     world.queue("app", 3).await;
     let sender = world.sender_to_partner(true);
     assert_eq!(sender.deliver_due().await, 4);
     assert_eq!(world.seen().len(), 4);
-    assert_eq!((world.now() - at(START)).num_seconds(), 10, "no longer than an answer may take");
-    assert_eq!(world.waiting().await, 1, "it is told later");
+    assert_eq!((world.now() - at(START)).num_seconds(), 10, "no longer than a response may take");
+    assert_eq!(world.waiting().await, 1, "it is notified later");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_this_sender_cannot_send_waits() {
-    let world = World::new(|_| Answer::Status(200));
-    world.link_noted("anna").await;
+    let world = World::new(|_| Reply::Status(200));
+    world.link_with_notice("anna").await;
     let unsigned = world.sender_to_partner(false);
     world.send_for(&unsigned, 1).await;
     assert_eq!((world.seen().len(), world.waiting().await), (0, 1));
@@ -142,14 +147,14 @@ async fn what_this_sender_cannot_send_waits() {
     assert_eq!((world.seen().len(), world.waiting().await), (1, 0));
 
     // A sender that does not know the partner leaves it to one that does.
-    world.link_noted("bert").await;
+    world.link_with_notice("bert").await;
     let stranger = world.sender();
     world.send_for(&stranger, 1).await;
     assert_eq!((world.seen().len(), world.waiting().await), (1, 1));
     world.pass(60).await;
     world.sender_to_partner(true).deliver_due().await;
     assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
-    world.link_noted("carl").await;
+    world.link_with_notice("carl").await;
     world.send_for(&stranger, 25).await;
     assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
 }
@@ -159,7 +164,7 @@ struct Bank(Arc<Mutex<Vec<NewApplicationLinkNotification>>>);
 #[async_trait]
 impl px_server::Partner for Bank {
     async fn user(&self, _: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
-        Err(Error::internal("not asked here"))
+        Err(Error::internal("not used here"))
     }
 
     async fn transactions(
@@ -167,7 +172,7 @@ impl px_server::Partner for Bank {
         _: &Caller,
         _: ListTransactions,
     ) -> Result<TransactionsResponse, Error> {
-        Err(Error::internal("not asked here"))
+        Err(Error::internal("not used here"))
     }
 
     async fn application_linked(
@@ -179,24 +184,24 @@ impl px_server::Partner for Bank {
     }
 }
 
-struct Nobody;
+struct RejectAll;
 
 #[async_trait]
-impl TokenVerifier for Nobody {
+impl TokenVerifier for RejectAll {
     async fn verify(&self, _: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         Err(VerifyError::invalid())
     }
 }
 
-/// Both halves: what the Items queue is what a bank's method gets.
+/// Both halves: the notification that `Items` queues arrives at the method of a bank.
 #[tokio::test(start_paused = true)]
 async fn a_bank_is_handed_what_was_queued() {
-    let world = World::new(|_| Answer::Status(200));
-    world.link_noted("anna").await;
+    let world = World::new(|_| Reply::Status(200));
+    world.link_with_notice("anna").await;
     let heard = Arc::default();
     let verifier = world.verifier().clock(world.clock.clone());
     let service = PartnerService::builder(Bank(Arc::clone(&heard)))
-        .tokens(Arc::new(Nobody))
+        .tokens(Arc::new(RejectAll))
         .notifications(Arc::new(verifier))
         .build()
         .unwrap();

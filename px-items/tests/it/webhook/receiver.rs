@@ -1,8 +1,8 @@
-//! A receiver as the documentation of [`px_items::webhook`] tells it, and what it makes of
-//! webhooks that come twice, in disorder, late, or about nothing that it knows.
+//! A receiver that follows the documentation of [`px_items::webhook`], and its handling of webhooks
+//! that come twice, out of order, late, or for unknown Items.
 
-use super::world::{Answer, Seen, World, connection, news};
-use px_items::{news::News, store::Store as _, webhook::SenderSettings};
+use super::world::{Reply, Seen, World, changes, connection};
+use px_items::{changes::ItemChanges, store::Store as _, webhook::SenderSettings};
 use px_server::webhook::Verifier;
 use px_types::{
     ItemId,
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// An application: the Items it knows, which of them it has to read, and whether its user has to
+/// An application: the Items that it knows, those that it has to read, and whether its user must
 /// sign in again.
 struct Application {
     verifier: Verifier,
@@ -35,12 +35,12 @@ impl Application {
         }
     }
 
-    /// The status to answer.
+    /// Returns the status of the response.
     async fn receive(&mut self, header: &str, body: &[u8]) -> u16 {
         if let Err(error) = self.verifier.verify(header, body, None).await {
             return error.status();
         }
-        // What this version cannot read is no reason to be sent it for a day.
+        // An unreadable message must not be sent again for a day.
         let Ok(webhook) = px_types::decode::<Webhook>(body) else { return 200 };
         // Unlinked meanwhile, or never known: nothing to do, and nothing to repeat.
         let Some(state) = self.items.get_mut(&webhook.item_id) else { return 200 };
@@ -49,12 +49,12 @@ impl Application {
             WebhookEvent::LoginRepaired => *state = "healthy",
             _ => {}
         }
-        // A hint: insert or ignore. What there is to know comes from reading.
+        // A hint: insert or ignore. The data comes from reading.
         self.to_read.insert(webhook.item_id);
         200
     }
 
-    /// Reads what it was told of; a read that succeeds says that the Item is well.
+    /// Reads the Items that it was notified of. A successful read shows that the Item is healthy.
     fn read(&mut self) {
         for item in std::mem::take(&mut self.to_read) {
             self.reads += 1;
@@ -65,12 +65,12 @@ impl Application {
     }
 }
 
-fn ok(_: &Seen) -> Answer {
-    Answer::Status(200)
+fn ok(_: &Seen) -> Reply {
+    Reply::Status(200)
 }
 
 #[tokio::test(start_paused = true)]
-async fn case_39_whoever_was_told_of_an_error_is_told_of_its_end() {
+async fn case_39_applications_that_were_notified_of_an_error_are_notified_of_its_end() {
     let world = World::new(ok);
     let applications = ["one", "two"];
     for application in applications {
@@ -81,7 +81,7 @@ async fn case_39_whoever_was_told_of_an_error_is_told_of_its_end() {
         .commit("i1", |commit| {
             commit.state = px_items::item::State::CreatedLoginRequired;
             commit.refused_tokens = Some(version);
-            commit.news.fault = Some(fault());
+            commit.changes.fault = Some(fault());
         })
         .await;
     let sender = world.sender();
@@ -107,24 +107,24 @@ async fn case_39_whoever_was_told_of_an_error_is_told_of_its_end() {
 async fn case_42_webhooks_that_come_twice_and_in_disorder_cause_one_read_each() {
     let world = World::new(ok);
     world.link("i1", connection("app")).await;
-    let mut repaired = News::default();
+    let mut repaired = ItemChanges::default();
     repaired.repaired = true;
-    for news in [news(), repaired, news()] {
-        world.tell("i1", news).await;
+    for changes in [changes(), repaired, changes()] {
+        world.notify("i1", changes).await;
         world.sender().deliver_due().await;
     }
     let mut application = Application::new(&world, &["i1"]);
     let mut seen = world.seen();
     seen.reverse();
-    // The same requests once more, as a network that repeats would bring them.
+    // The same requests once more, as after a retransmission.
     for webhook in seen.iter().chain(&seen) {
         assert_eq!(application.receive(&webhook.header, webhook.body.as_bytes()).await, 200);
     }
     application.read();
     assert_eq!((application.reads, application.to_read.len()), (1, 0));
-    // Equal bodies are not the same news: one that comes after a read causes another read.
+    // Equal bodies are separate notifications: one that comes after a read causes another read.
     world.pass(60).await;
-    world.tell("i1", news()).await;
+    world.notify("i1", changes()).await;
     world.sender().deliver_due().await;
     let last = world.seen().pop().unwrap();
     assert_eq!(last.body, seen[0].body);
@@ -136,8 +136,8 @@ async fn case_42_webhooks_that_come_twice_and_in_disorder_cause_one_read_each() 
 #[tokio::test(start_paused = true)]
 async fn case_42_an_answer_that_was_lost_brings_the_webhook_again_under_a_new_signature() {
     let world = World::new(|seen| match seen.second {
-        0 => Answer::Never,
-        _ => Answer::Status(200),
+        0 => Reply::Never,
+        _ => Reply::Status(200),
     });
     world.queue("app", 1).await;
     let sender = world.sender();
@@ -150,8 +150,8 @@ async fn case_42_an_answer_that_was_lost_brings_the_webhook_again_under_a_new_si
     assert_eq!(ids.len(), 1, "by its id the application knows it");
 }
 
-/// Two updates of one Item within one second say the same with the same bytes: the application
-/// that has read in between hears of the second one all the same.
+/// Two updates of one Item within one second produce the same bytes: an application that has read
+/// in between receives the second one nevertheless.
 #[tokio::test(start_paused = true)]
 async fn two_commits_of_one_second_are_both_heard_of_by_an_application_that_reads_between() {
     let world = Arc::new(World::new(ok));
@@ -160,7 +160,7 @@ async fn two_commits_of_one_second_are_both_heard_of_by_an_application_that_read
     let receiver = Receiver(application.clone(), Arc::default());
     let sender = world.sender_over(Arc::new(receiver), SenderSettings::default());
     for round in 1..=3 {
-        world.tell("i1", news()).await;
+        world.notify("i1", changes()).await;
         assert_eq!(sender.deliver_due().await, 1);
         let mut application = application.lock().await;
         application.read();
@@ -169,13 +169,13 @@ async fn two_commits_of_one_second_are_both_heard_of_by_an_application_that_read
     assert_eq!(world.now(), super::at(super::world::START), "no second has passed");
 }
 
-/// What is said twice before it is sent is said once.
+/// Two equal notifications in the outbox are sent once.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_that_is_down_becomes_one_webhook() {
     let world = World::new(ok);
     world.link("i1", connection("app")).await;
     for _ in 0..20 {
-        world.tell("i1", news()).await;
+        world.notify("i1", changes()).await;
     }
     assert_eq!(world.waiting().await, 1);
     assert_eq!(world.sender().deliver_due().await, 1);
@@ -186,13 +186,13 @@ async fn case_43_a_webhook_for_an_item_that_nobody_knows_is_answered_and_not_sen
     let world = Arc::new(World::new(ok));
     let application = Application::new(&world, &["known"]);
     world.link("unknown", connection("app")).await;
-    world.tell("unknown", news()).await;
+    world.notify("unknown", changes()).await;
     let receiver = Receiver(Arc::new(tokio::sync::Mutex::new(application)), Arc::default());
     let sender = world.sender_over(Arc::new(receiver.clone()), SenderSettings::default());
     world.send_for(&sender, 2).await;
     assert_eq!(*receiver.1.lock().unwrap(), [200]);
     assert_eq!(world.waiting().await, 0);
-    // Nor is what is wrong otherwise a reason for 5xx.
+    // Other errors are no reason for a 5xx either.
     let mut application = receiver.0.lock().await;
     for (header, body) in [("", "{}"), ("a.b.c", ""), ("x", "null")] {
         assert_eq!(application.receive(header, body.as_bytes()).await, 401);
@@ -208,7 +208,7 @@ fn fault() -> PlaidError {
     PlaidError::new(PlaidErrorType::ItemError, "ITEM_LOGIN_REQUIRED", "sign in again")
 }
 
-/// The application behind a transport, with the statuses that it answered.
+/// The application behind a transport, with the statuses of its responses.
 #[derive(Clone)]
 struct Receiver(Arc<tokio::sync::Mutex<Application>>, Arc<Mutex<Vec<u16>>>);
 

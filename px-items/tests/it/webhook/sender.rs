@@ -1,8 +1,8 @@
-//! The sender: when it sends, to whom, and what it does with answers.
+//! The sender: schedule, endpoints, and handling of responses.
 
 use super::{
     at, kid,
-    world::{Answer, START, Seen, World, connection, news},
+    world::{Reply, START, Seen, World, changes, connection},
 };
 use crate::engine::clock::WrongClock;
 use chrono::TimeDelta;
@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-fn ok(_: &Seen) -> Answer {
-    Answer::Status(200)
+fn ok(_: &Seen) -> Reply {
+    Reply::Status(200)
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +38,7 @@ async fn a_webhook_is_sent_signed_and_once() {
     assert_eq!(world.sender().deliver_due().await, 0);
 }
 
-/// The recipient is the client id, where the sender knows it.
+/// The recipient is the client id, if the sender knows it.
 #[tokio::test(start_paused = true)]
 async fn a_webhook_names_the_application_that_it_is_for() {
     let world = World::new(ok);
@@ -58,28 +58,29 @@ async fn a_webhook_names_the_application_that_it_is_for() {
 
 #[tokio::test(start_paused = true)]
 async fn case_42_it_is_sent_again_on_schedule_for_a_day_and_then_given_up() {
-    for answer in [100, 301, 302, 307, 308, 400, 401, 404, 408, 410, 500, 503] {
-        let world = World::new(move |_| Answer::Status(answer));
+    for response in [100, 301, 302, 307, 308, 400, 401, 404, 408, 410, 500, 503] {
+        let world = World::new(move |_| Reply::Status(response));
         world.queue("app", 1).await;
         let sender = world.sender();
         world.send_for(&sender, 30).await;
-        assert_eq!(world.seconds(), [0, 30, 150, 630, 2_550, 10_230, 40_950], "{answer}");
-        assert_eq!(world.waiting().await, 0, "{answer}");
-        // Each attempt has a signature of its own: an old one would be refused.
+        assert_eq!(world.seconds(), [0, 30, 150, 630, 2_550, 10_230, 40_950], "{response}");
+        assert_eq!(world.waiting().await, 0, "{response}");
+        // Each attempt has its own signature: an old one would be refused.
         let headers: BTreeSet<_> = world.seen().into_iter().map(|seen| seen.header).collect();
         assert_eq!(headers.len(), 7);
     }
 }
 
-/// Many receivers answer 202 or 204 and have taken it. Sent again, it would come twice to each.
+/// Many receivers respond with 202 or 204 after accepting it. Sent again, it would arrive twice at
+/// each.
 #[tokio::test(start_paused = true)]
 async fn every_status_of_success_has_received_it() {
-    for answer in [200, 201, 202, 204, 206, 299] {
-        let world = World::new(move |_| Answer::Status(answer));
+    for response in [200, 201, 202, 204, 206, 299] {
+        let world = World::new(move |_| Reply::Status(response));
         world.queue("app", 1).await;
         let sender = world.sender();
         world.send_for(&sender, 2).await;
-        assert_eq!((world.seconds(), world.waiting().await), (vec![0], 0), "{answer}");
+        assert_eq!((world.seconds(), world.waiting().await), (vec![0], 0), "{response}");
     }
 }
 
@@ -88,8 +89,8 @@ async fn two_hundred_within_ten_seconds_is_in_time_and_later_is_not() {
     for (millis, attempts) in [(9_900, 1), (10_100, 2)] {
         let first = AtomicBool::new(true);
         let world = World::new(move |_| match first.swap(false, Ordering::SeqCst) {
-            true => Answer::After(millis),
-            false => Answer::Status(200),
+            true => Reply::After(millis),
+            false => Reply::Status(200),
         });
         world.queue("app", 1).await;
         let sender = world.sender();
@@ -105,8 +106,8 @@ async fn two_hundred_within_ten_seconds_is_in_time_and_later_is_not() {
 #[tokio::test(start_paused = true)]
 async fn what_never_answers_is_cut_after_ten_seconds() {
     let world = World::new(|seen| match seen.second {
-        0..10 => Answer::Never,
-        _ => Answer::NoConnection,
+        0..10 => Reply::Never,
+        _ => Reply::NoConnection,
     });
     world.queue("app", 1).await;
     world.sender().deliver_due().await;
@@ -116,7 +117,7 @@ async fn what_never_answers_is_cut_after_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_asks_to_wait_is_left_alone_for_up_to_four_hours() {
-    for (asked, kept) in [
+    for (requested, expected_delay) in [
         ("600", 600),
         ("5", 30),
         ("100000", 14_400),
@@ -124,18 +125,18 @@ async fn an_endpoint_that_asks_to_wait_is_left_alone_for_up_to_four_hours() {
         ("soon", 30),
     ] {
         let world = World::new(move |seen| match seen.second {
-            0 => Answer::RetryAfter(429, asked),
-            _ => Answer::Status(200),
+            0 => Reply::RetryAfter(429, requested),
+            _ => Reply::Status(200),
         });
         world.queue("app", 1).await;
         let sender = world.sender();
         world.send_for(&sender, 5).await;
-        assert_eq!(world.seconds(), [0, kept], "{asked}");
+        assert_eq!(world.seconds(), [0, expected_delay], "{requested}");
     }
-    // Only a 429 may ask.
+    // Only a 429 can request a delay.
     let world = World::new(|seen| match seen.second {
-        0 => Answer::RetryAfter(503, "600"),
-        _ => Answer::Status(200),
+        0 => Reply::RetryAfter(503, "600"),
+        _ => Reply::Status(200),
     });
     world.queue("app", 1).await;
     let sender = world.sender();
@@ -146,8 +147,8 @@ async fn an_endpoint_that_asks_to_wait_is_left_alone_for_up_to_four_hours() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_behind_a_slow_endpoint() {
     let world = World::new(|seen| match seen.url.starts_with("https://slow.") {
-        true => Answer::After(9_000),
-        false => Answer::Status(200),
+        true => Reply::After(9_000),
+        false => Reply::Status(200),
     });
     world.queue("slow", 2_000).await;
     world.queue("quick", 20).await;
@@ -162,7 +163,8 @@ async fn nobody_waits_behind_a_slow_endpoint() {
     assert_eq!(quick, 20);
     let slow = world.seen().iter().filter(|seen| seen.url.contains("slow")).count();
     assert_eq!(slow, 4, "four at once, and no more");
-    // The slow one gets all of its own all the same, and no attempt was counted for nothing.
+    // The slow endpoint gets all of its own webhooks nevertheless, and no attempt was counted
+    // without a request.
     world.pass(5_000).await;
     assert_eq!((world.waiting().await, world.seen().len()), (0, 2_020));
     stop.send(()).unwrap();
@@ -172,8 +174,8 @@ async fn nobody_waits_behind_a_slow_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_down_is_probed_and_gets_everything_when_it_is_back() {
     let world = World::new(|seen| match seen.second {
-        ..7_200 => Answer::NoConnection,
-        _ => Answer::Status(200),
+        ..7_200 => Reply::NoConnection,
+        _ => Reply::Status(200),
     });
     world.queue("down", 500).await;
     let sender = world.sender();
@@ -191,12 +193,12 @@ async fn an_endpoint_that_is_down_is_probed_and_gets_everything_when_it_is_back(
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_that_stays_down_ends_after_a_day() {
-    let world = World::new(|_| Answer::Status(500));
+    let world = World::new(|_| Reply::Status(500));
     world.queue("down", 200).await;
     let sender = world.sender();
     world.send_for(&sender, 26).await;
     assert_eq!(world.waiting().await, 0);
-    // One that was never sent before may be the probe of the last quarter of an hour.
+    // A webhook that was never sent before may be the probe of the last quarter of an hour.
     let last = *world.seconds().last().unwrap();
     assert!(last <= 86_400 + 900, "{last}");
 }
@@ -204,8 +206,8 @@ async fn what_waits_for_an_endpoint_that_stays_down_ends_after_a_day() {
 #[tokio::test(start_paused = true)]
 async fn one_application_at_a_host_does_not_hold_up_another() {
     let world = World::new(|seen| match seen.body.contains("bad-") {
-        true => Answer::Status(404),
-        false => Answer::Status(200),
+        true => Reply::Status(404),
+        false => Reply::Status(200),
     });
     for application in ["bad", "good"] {
         for n in 0..20 {
@@ -213,7 +215,7 @@ async fn one_application_at_a_host_does_not_hold_up_another() {
             connection.webhook = Some("https://hooks.example/in".into());
             let item = format!("{application}-{n}");
             world.link(&item, connection).await;
-            world.tell(&item, news()).await;
+            world.notify(&item, changes()).await;
         }
     }
     world.sender().deliver_due().await;
@@ -246,13 +248,13 @@ async fn a_commit_is_sent_at_once_without_wiring() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_what_is_under_way_and_gives_the_rest_back() {
-    let world = World::new(|_| Answer::After(5_000));
+    let world = World::new(|_| Reply::After(5_000));
     world.queue("app", 10).await;
     let sender = world.sender();
     sender.run(world.clock.sleep(Duration::from_secs(1))).await;
-    assert_eq!(world.now(), at("2024-05-01T12:00:05Z"), "not before it was answered");
+    assert_eq!(world.now(), at("2024-05-01T12:00:05Z"), "not before the response");
     assert_eq!((world.seen().len(), world.waiting().await), (4, 6));
-    // Another one need not wait for a lease, and no attempt was counted.
+    // Another sender need not wait for a lease, and no attempt was counted.
     let lease = world.now() + Duration::from_secs(60);
     let rest = world.store.claim_webhooks(world.now(), lease, 100).await.unwrap();
     assert_eq!(rest.iter().map(|webhook| webhook.attempt).collect::<Vec<_>>(), [1; 6]);
@@ -261,8 +263,8 @@ async fn stopping_ends_what_is_under_way_and_gives_the_rest_back() {
 #[tokio::test(start_paused = true)]
 async fn what_a_crash_left_is_sent_when_its_lease_ends() {
     let world = World::new(|seen| match seen.second {
-        0 => Answer::Never,
-        _ => Answer::Status(200),
+        0 => Reply::Never,
+        _ => Reply::Status(200),
     });
     world.queue("app", 1).await;
     {
@@ -278,7 +280,7 @@ async fn what_a_crash_left_is_sent_when_its_lease_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn several_senders_send_each_webhook_once() {
-    let world = World::new(|_| Answer::After(50));
+    let world = World::new(|_| Reply::After(50));
     world.queue("one", 300).await;
     world.queue("two", 300).await;
     let senders = [world.sender(), world.sender(), world.sender()];
@@ -310,7 +312,7 @@ async fn an_address_that_is_none_is_given_up_at_once() {
         let mut connection = connection("app");
         connection.webhook = Some(url.to_owned());
         world.link(&format!("i{n}"), connection).await;
-        world.tell(&format!("i{n}"), news()).await;
+        world.notify(&format!("i{n}"), changes()).await;
     }
     world.sender().deliver_due().await;
     assert_eq!((world.seen().len(), world.waiting().await), (0, 0));
@@ -321,9 +323,9 @@ async fn the_same_seed_sends_the_same_at_the_same_moments() {
     let mut traces = Vec::new();
     for _ in 0..2 {
         let world = World::new(|seen| match (seen.second, &*seen.url) {
-            (..900, _) => Answer::Status(500),
-            (_, url) if url.contains("slow") => Answer::After(3_000),
-            _ => Answer::Status(200),
+            (..900, _) => Reply::Status(500),
+            (_, url) if url.contains("slow") => Reply::After(3_000),
+            _ => Reply::Status(200),
         });
         world.queue("slow", 60).await;
         world.queue("app", 60).await;
@@ -339,8 +341,8 @@ async fn the_same_seed_sends_the_same_at_the_same_moments() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_finds_what_another_process_put_there_under_load_too() {
-    // An attempt ends every few milliseconds; the look into the outbox must come all the same.
-    let world = Arc::new(World::new(|_| Answer::After(400)));
+    // An attempt ends every few milliseconds; the outbox must be polled nevertheless.
+    let world = Arc::new(World::new(|_| Reply::After(400)));
     world.queue("busy", 400).await;
     let sender = world.sender();
     let running = tokio::spawn({
@@ -365,8 +367,8 @@ async fn a_machine_sends_nothing_while_its_clock_is_wrong() {
         TimeDelta::days(-2),
     ] {
         let world = World::new(|seen| match seen.second {
-            ..600 => Answer::Status(500),
-            _ => Answer::Status(200),
+            ..600 => Reply::Status(500),
+            _ => Reply::Status(200),
         });
         world.queue("app", 1).await;
         let clock = WrongClock::new(world.clock.clone(), ahead);
@@ -394,9 +396,9 @@ async fn a_webhook_is_not_given_up_because_a_clock_is_set() {
         let world = World::new(move |seen| match seen.second {
             0 => {
                 to_set.get().unwrap().set_ahead(ahead);
-                Answer::Status(500)
+                Reply::Status(500)
             }
-            _ => Answer::Status(200),
+            _ => Reply::Status(200),
         });
         world.queue("app", 1).await;
         let clock = WrongClock::new(world.clock.clone(), TimeDelta::zero());

@@ -1,6 +1,6 @@
 //! The sender over real sockets.
 
-use super::world::{Answer, World, connection, news};
+use super::world::{Reply, World, changes, connection};
 use px_core::ReqwestTransport;
 use px_items::webhook::SenderSettings;
 use std::{
@@ -12,15 +12,15 @@ use tokio::{
     net::TcpListener,
 };
 
-/// Listens on loopback, notes every request and answers each in the same way.
-async fn listen(answer: String) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// Listens on loopback, records every request and returns the same response to each.
+async fn listen(response: String) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let noted = seen.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (mut text, mut buffer) = (String::new(), [0; 4096]);
-            // The body is JSON, so it is whole with its last brace.
+            // The body is JSON, so it is complete with its last brace.
             while !text.ends_with('}') {
                 match stream.read(&mut buffer).await {
                     Ok(read) if read > 0 => {
@@ -30,23 +30,23 @@ async fn listen(answer: String) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
                 }
             }
             noted.lock().unwrap().push(text);
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
         }
     });
     (address, seen)
 }
 
-fn answer(status: u16, headers: &str) -> String {
+fn response(status: u16, headers: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n")
 }
 
-/// Sends one webhook there; answers how many wait then.
+/// Sends one webhook to an address. Returns the number of webhooks that are queued then.
 async fn send(address: SocketAddr, transport: ReqwestTransport) -> u64 {
-    let world = World::new(|_| Answer::Status(200));
+    let world = World::new(|_| Reply::Status(200));
     let mut connection = connection("app");
     connection.webhook = Some(format!("http://{address}/hook?token=x"));
     world.link("i1", connection).await;
-    world.tell("i1", news()).await;
+    world.notify("i1", changes()).await;
     let sender = world.sender_over(Arc::new(transport), SenderSettings::default());
     sender.deliver_due().await;
     world.waiting().await
@@ -55,7 +55,7 @@ async fn send(address: SocketAddr, transport: ReqwestTransport) -> u64 {
 #[tokio::test]
 async fn success_delivers_and_a_server_error_does_not() {
     for (status, waits) in [(200, 0), (204, 0), (500, 1)] {
-        let (address, seen) = listen(answer(status, "")).await;
+        let (address, seen) = listen(response(status, "")).await;
         assert_eq!(send(address, ReqwestTransport::new().unwrap()).await, waits, "{status}");
         let seen = seen.lock().unwrap();
         assert_eq!(seen.len(), 1);
@@ -67,10 +67,10 @@ async fn success_delivers_and_a_server_error_does_not() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (target, reached) = listen(answer(200, "")).await;
+    let (target, reached) = listen(response(200, "")).await;
     for status in [301, 302, 303, 307, 308] {
         let location = format!("location: http://{target}/other\r\n");
-        let (address, seen) = listen(answer(status, &location)).await;
+        let (address, seen) = listen(response(status, &location)).await;
         assert_eq!(send(address, ReqwestTransport::new().unwrap()).await, 1, "{status}");
         assert_eq!(seen.lock().unwrap().len(), 1);
     }
@@ -79,7 +79,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_private_address_is_refused_and_nothing_is_sent() {
-    let (address, seen) = listen(answer(200, "")).await;
+    let (address, seen) = listen(response(200, "")).await;
     let guarded = ReqwestTransport::builder().allow_plain_http().public_addresses_only();
     assert_eq!(send(address, guarded.build().unwrap()).await, 1);
     assert!(seen.lock().unwrap().is_empty());

@@ -1,6 +1,6 @@
 //! The published test vectors: `tests/vectors/webhooks.json`.
 //!
-//! `UPDATE=1 cargo test -p px-items --test it webhook::vectors` writes them anew.
+//! `UPDATE=1 cargo test -p px-items --test it webhook::vectors` regenerates them.
 
 use super::{SetClock, at, kid};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-/// Made for these vectors and used for nothing else.
+/// Created for these vectors and not used for anything else.
 const KEY_FOR_TESTS_ONLY: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgj/6tyZsZ9/ZAUKS4
 RTCN0RqCS6Rw2ZIeYGDmS/n0DuChRANCAAQE3lM5Z9+Tavd0ez6bgk0y8YhiDJPg
@@ -42,7 +42,7 @@ struct Vectors {
 struct Vector {
     name: String,
     why: String,
-    /// The moment at which it is checked.
+    /// Time at which it is verified.
     at: DateTime<Utc>,
     /// The value of `Plaid-Verification`.
     header: String,
@@ -72,9 +72,9 @@ async fn case_41_every_published_vector_is_judged_as_it_says() {
     for vector in &vectors.vectors {
         let clock = Arc::new(SetClock::new(vector.at));
         let verifier = Verifier::new(keys.clone()).clock(clock);
-        let verdict = verifier.verify(&vector.header, vector.body.as_bytes(), None).await;
-        let verdict = verdict.map_or_else(|error| error.kind().as_str(), |_| "accepted");
-        assert_eq!(verdict, vector.expect, "{}: {}", vector.name, vector.why);
+        let outcome = verifier.verify(&vector.header, vector.body.as_bytes(), None).await;
+        let outcome = outcome.map_or_else(|error| error.kind().as_str(), |_| "accepted");
+        assert_eq!(outcome, vector.expect, "{}: {}", vector.name, vector.why);
     }
 }
 
@@ -96,7 +96,7 @@ fn the_published_vectors_are_those_made_here() {
 }
 
 #[test]
-fn the_vectors_show_every_verdict_that_needs_no_network() {
+fn the_vectors_cover_every_outcome_without_network() {
     let shown: BTreeSet<_> = read().vectors.into_iter().map(|vector| vector.expect).collect();
     let all = [
         "accepted",
@@ -121,7 +121,7 @@ fn made() -> Vectors {
     let about = [
         "Test vectors for those who receive webhooks (px.md section 9), in any language.",
         "`header` is the value of `Plaid-Verification`; `body` is the raw body, as UTF-8.",
-        "Check each at the moment `at` (your clock set to it), with `keys` as the answers of POST /webhook_verification_key/get, and no memory of the others.",
+        "Check each at the moment `at` (your clock set to it), with `keys` as the responses of POST /webhook_verification_key/get, and no memory of the others.",
         "`expect` is `accepted`, or what is wrong: malformed, algorithm, unknown_key, expired_key, signature, too_old, too_early, body. Refusing for another reason is fine; accepting is not.",
         "`padded`, `alg_twice`, `crit` and `other_typ` are rightly signed oddities: a library that accepts them is lenient, not unsafe.",
         "The key was made for these vectors, is public, and must be trusted nowhere.",
@@ -134,7 +134,7 @@ fn made() -> Vectors {
     }
 }
 
-/// Makes tokens, right ones and wrong ones.
+/// Creates tokens, valid and invalid ones.
 struct Maker {
     key: EncodingKey,
     public: Vec<u8>,
@@ -282,7 +282,7 @@ impl Maker {
             vector("signature_bent", "one bit of the signature differs", "signature", &bent),
             vector(
                 "signature_of_another_key",
-                "signed by someone else under this name",
+                "signed with another key under this id",
                 "signature",
                 &format!("{signed}.{}", stolen.unwrap()),
             ),
@@ -463,7 +463,7 @@ fn encode(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// A key that nobody published.
+/// Returns a key that was never published.
 fn other_key() -> Vec<u8> {
     let random = aws_lc_rs::rand::SystemRandom::new();
     let algorithm = &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;

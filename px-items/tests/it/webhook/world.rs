@@ -1,4 +1,4 @@
-//! A store with webhooks in its outbox, and receivers that answer as a script says.
+//! A store with webhooks in its outbox, and receivers with scripted responses.
 
 use super::{at, kid};
 use async_trait::async_trait;
@@ -11,11 +11,11 @@ use px_core::{
     TransportErrorKind,
 };
 use px_items::{
+    changes::ItemChanges,
     connection::Connection,
     item::State,
-    life::History,
-    news::News,
-    store::{AccessDigest, Commit, MemoryStore, NewHolder, NewLink, Store, Then},
+    store::{AccessDigest, Commit, LeaseOutcome, MemoryStore, NewHolder, NewLink, Store},
+    sync_state::History,
     webhook::{Sender, SenderSettings, Signer, SigningKey},
 };
 use px_server::webhook::{FixedKeys, Verifier};
@@ -42,19 +42,19 @@ pub(crate) struct Seen {
     pub(crate) body: String,
 }
 
-/// What a receiver does.
-pub(crate) enum Answer {
+/// Behaviour of a receiver.
+pub(crate) enum Reply {
     Status(u16),
     RetryAfter(u16, &'static str),
-    /// Answers 200 after so many milliseconds.
+    /// Responds with 200 after a number of milliseconds.
     After(u64),
     Never,
     NoConnection,
 }
 
-type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
+type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
-/// Every receiver there is.
+/// Network with all receivers.
 #[derive(Clone)]
 pub(crate) struct Net {
     clock: Arc<dyn Clock>,
@@ -84,20 +84,20 @@ impl HttpTransport for Net {
             body: String::from_utf8(request.body().to_vec()).unwrap(),
         };
         self.seen.lock().unwrap().push(seen.clone());
-        let answer = |status| Response::builder().status(StatusCode::from_u16(status).unwrap());
-        let answer = match (self.script)(&seen) {
-            Answer::Status(status) => answer(status),
-            Answer::RetryAfter(status, when) => answer(status).header("retry-after", when),
-            Answer::After(millis) => {
+        let response = |status| Response::builder().status(StatusCode::from_u16(status).unwrap());
+        let response = match (self.script)(&seen) {
+            Reply::Status(status) => response(status),
+            Reply::RetryAfter(status, when) => response(status).header("retry-after", when),
+            Reply::After(millis) => {
                 self.clock.sleep(Duration::from_millis(millis)).await;
-                answer(200)
+                response(200)
             }
-            Answer::Never => std::future::pending().await,
-            Answer::NoConnection => {
+            Reply::Never => std::future::pending().await,
+            Reply::NoConnection => {
                 return Err(TransportError::new(TransportErrorKind::Connect, "no connection"));
             }
         };
-        Ok(answer.body(Bytes::new()).unwrap())
+        Ok(response.body(Bytes::new()).unwrap())
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(at(START)));
         let key = SigningKey::generate(kid("k1"), at(START)).unwrap();
         let net = Net { clock: clock.clone(), script: Arc::new(script), seen: Arc::default() };
@@ -136,7 +136,7 @@ impl World {
         self.sender_by(self.clock.clone(), transport, settings)
     }
 
-    /// A sender on a machine with that clock.
+    /// Returns a sender on a machine with a given clock.
     pub(crate) fn sender_by(
         &self,
         clock: Arc<dyn Clock>,
@@ -163,7 +163,7 @@ impl World {
         self.net.seen.lock().unwrap().clone()
     }
 
-    /// The seconds at which something was sent.
+    /// Returns the times of the requests in seconds.
     pub(crate) fn seconds(&self) -> Vec<i64> {
         self.seen().iter().map(|seen| seen.second).collect()
     }
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// How many webhooks wait.
+    /// Returns the number of queued webhooks.
     pub(crate) async fn waiting(&self) -> u64 {
         self.store.overview(self.now()).await.unwrap().webhooks
     }
@@ -202,34 +202,34 @@ impl World {
         self.store.link(link).await.unwrap();
     }
 
-    /// A commit that tells something.
-    pub(crate) async fn tell(&self, item: &str, news: News) {
-        self.commit(item, |commit| commit.news = news).await;
+    /// Makes a commit with notifications.
+    pub(crate) async fn notify(&self, item: &str, changes: ItemChanges) {
+        self.commit(item, |commit| commit.changes = changes).await;
     }
 
     pub(crate) async fn commit(&self, item: &str, change: impl FnOnce(&mut Commit)) {
         let (item, now) = (ItemId::new(item).unwrap(), self.now());
         let lease = now + Duration::from_secs(60);
         let record = self.store.claim_one(&item, now, lease).await.unwrap().unwrap();
-        let then = Then::Release { due_at: None, not_before: None, seen: record.notified };
+        let then = LeaseOutcome::Release { due_at: None, not_before: None, seen: record.notified };
         let mut commit = Commit::new(&record, State::Idle, now, then);
-        commit.life.history = History::Complete;
+        commit.sync_state.history = History::Complete;
         change(&mut commit);
         self.store.commit(commit).await.unwrap();
     }
 
-    /// Puts so many webhooks into the outbox, each of an Item of its own.
+    /// Puts a number of webhooks into the outbox, each for its own Item.
     pub(crate) async fn queue(&self, application: &str, webhooks: usize) {
         for n in 0..webhooks {
             let item = format!("{application}-{n}");
             self.link(&item, connection(application)).await;
-            self.tell(&item, news()).await;
+            self.notify(&item, changes()).await;
         }
     }
 }
 
-/// An application that is told at `https://<name>.example/hook?token=hunter2`. It uses no
-/// transactions, so each news is one webhook.
+/// Returns an application with the webhook URL `https://<name>.example/hook?token=hunter2`. It uses
+/// no transactions, so each notification is one webhook.
 pub(crate) fn connection(application: &str) -> Connection {
     let id = ApplicationId::new(application).unwrap();
     let mut connection = Connection::new(id, [Product::Auth], at(START));
@@ -238,8 +238,8 @@ pub(crate) fn connection(application: &str) -> Connection {
 }
 
 /// `NEW_ACCOUNTS_AVAILABLE`.
-pub(crate) fn news() -> News {
-    let mut news = News::default();
-    news.new_accounts = vec![AccountId::new("a1").unwrap()];
-    news
+pub(crate) fn changes() -> ItemChanges {
+    let mut changes = ItemChanges::default();
+    changes.new_accounts = vec![AccountId::new("a1").unwrap()];
+    changes
 }

@@ -1,9 +1,9 @@
-//! Habits of banks that make an Item hard to keep.
+//! Habits of banks that are difficult for the merge.
 
 use crate::dice::Dice;
 use std::collections::BTreeSet;
 
-/// What some banks do.
+/// Habit of a bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Habit {
     /// Times are written with the bank's offset; windows are filtered by the date that is written.
@@ -24,16 +24,16 @@ pub(crate) enum Habit {
     MissesAccounts,
     /// The total of a window is off by one, always in the same direction.
     WrongTotal,
-    /// From some moment on, no transaction can be read; accounts can.
+    /// After some time no transaction can be read; accounts can.
     NoTransactions,
-    /// The user who comes back may get the token that was given out before.
+    /// A user who returns may get the token that was issued before.
     ReusesTokens,
     /// Accounts of several types and currencies, holdings and securities.
     Wide,
 }
 
 impl Habit {
-    /// All of them.
+    /// All habits.
     pub(crate) const ALL: [Self; 12] = [
         Self::Offsets,
         Self::DatesInUtc,
@@ -49,7 +49,7 @@ impl Habit {
         Self::Wide,
     ];
 
-    /// Its name among the arguments.
+    /// Returns its name in the arguments.
     pub(crate) fn name(self) -> String {
         let words = format!("{self:?}");
         words.char_indices().fold(String::new(), |mut name, (place, letter)| {
@@ -61,7 +61,7 @@ impl Habit {
         })
     }
 
-    /// The habits of a bank: none, one or a few. `wanted` is had in any case.
+    /// Returns the habits of a bank: none, one or a few, and `wanted` in any case.
     pub(crate) fn random(wanted: Option<Self>, dice: &mut Dice) -> BTreeSet<Self> {
         let count = dice.pick(&[0, 0, 1, 1, 1, 2, 2, 3]).copied().unwrap_or_default();
         let mut habits = BTreeSet::new();

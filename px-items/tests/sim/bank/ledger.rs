@@ -1,4 +1,4 @@
-//! One user's accounts and transactions at a bank.
+//! Accounts and transactions of one user at a bank.
 
 mod events;
 mod products;
@@ -21,11 +21,11 @@ use std::{
     fmt,
 };
 
-/// How far back transactions go at most, in days: with the days of a run they stay within the
+/// Maximum age of transactions in days. With the days of a run they stay within the
 /// history that the workers keep, so that in the end all of them can be compared.
 const OLDEST: u64 = 45;
 
-/// One user's accounts and transactions.
+/// Accounts and transactions of one user.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     user: UserId,
@@ -34,29 +34,29 @@ pub(crate) struct Ledger {
     pub(crate) rows: BTreeMap<TransactionId, Transaction>,
     deleted: Vec<Transaction>,
     securities: BTreeMap<SecurityId, Security>,
-    /// When a transaction was last gone, moved to another date or to another id.
+    /// Time at which a transaction was last removed, or moved to another date or id.
     moved: BTreeMap<TransactionId, DateTime<Utc>>,
     /// Transactions that are, or were, equal to another one in everything but the id.
     twins: BTreeSet<TransactionId>,
     missing: Option<Missing>,
-    /// How many times all transactions got other ids.
+    /// Number of times that all transactions got other ids.
     pub(crate) renumbered: u64,
     next: u64,
-    /// Counts changes.
+    /// Number of changes.
     pub(super) version: u64,
 }
 
-/// An account of the bank.
+/// Account of the bank.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
     pub(crate) account: Account,
     /// Whether the bank still lists it.
     pub(crate) listed: bool,
-    /// When it was opened, or listed again.
+    /// Time at which it was opened, or listed again.
     pub(crate) since: DateTime<Utc>,
 }
 
-/// An account that responses lack by mistake.
+/// Account that responses lack by mistake.
 #[derive(Clone, Debug)]
 struct Missing {
     account: AccountId,
@@ -71,7 +71,7 @@ impl fmt::Display for Ledger {
 }
 
 impl Ledger {
-    /// A user with some history.
+    /// Creates a user with some history.
     pub(crate) fn fill(
         user: &UserId,
         (today, now): (Date, DateTime<Utc>),
@@ -108,7 +108,7 @@ impl Ledger {
         ledger
     }
 
-    /// The response to `GET /users/{user_id}`.
+    /// Returns the response to `GET /users/{user_id}`.
     pub(super) fn respond(&mut self, now: DateTime<Utc>) -> UserAccountInfoResponse {
         let lacks = self.lacks(now);
         let identity = self.identity();
@@ -117,13 +117,13 @@ impl Ledger {
             .map(|listing| listing.account.clone())
             .filter(|account| Some(&account.id) != lacks.as_ref())
             .collect();
-        let held: BTreeSet<_> = accounts.iter().flat_map(held).collect();
+        let held_ids: BTreeSet<_> = accounts.iter().flat_map(securities_in).collect();
         let securities: Vec<_> =
-            self.securities.values().filter(|one| held.contains(&&one.id)).cloned().collect();
+            self.securities.values().filter(|one| held_ids.contains(&&one.id)).cloned().collect();
         UserAccountInfoResponse::new(identity.id.clone(), vec![identity], securities, accounts)
     }
 
-    /// The account that a response lacks now.
+    /// Returns the account that a response lacks now.
     fn lacks(&mut self, now: DateTime<Utc>) -> Option<AccountId> {
         let missing = self.missing.as_mut()?;
         if missing.until < now || missing.responses == 0 {
@@ -133,14 +133,15 @@ impl Ledger {
         Some(missing.account.clone())
     }
 
-    /// The securities that are held in accounts that are listed.
+    /// Returns the securities that are held in listed accounts.
     pub(crate) fn held_securities(&self) -> impl Iterator<Item = &Security> {
         let listed = self.accounts.values().filter(|listing| listing.listed);
-        let held: BTreeSet<_> = listed.flat_map(|listing| held(&listing.account)).collect();
-        self.securities.values().filter(move |security| held.contains(&&security.id))
+        let held_ids: BTreeSet<_> =
+            listed.flat_map(|listing| securities_in(&listing.account)).collect();
+        self.securities.values().filter(move |security| held_ids.contains(&&security.id))
     }
 
-    /// The securities that a page refers to and a response about the user does not list.
+    /// Returns the securities that a page refers to and a response about the user does not list.
     pub(super) fn securities_of(&self, rows: &[Transaction]) -> Vec<Security> {
         let listed: BTreeSet<_> = self.held_securities().map(|security| &security.id).collect();
         let details = rows.iter().filter_map(|row| row.investment.as_ref());
@@ -149,12 +150,12 @@ impl Ledger {
         ids.filter_map(|id| self.securities.get(*id)).cloned().collect()
     }
 
-    /// The holder.
+    /// Returns the account holder.
     pub(crate) fn identity(&self) -> Identity {
         Identity::new(identity_id(&self.user), self.name.clone())
     }
 
-    /// The transactions of accounts that are listed.
+    /// Returns the transactions of listed accounts.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &Transaction> {
         self.rows.values().filter(|row| self.is_listed(&row.account_id))
     }
@@ -163,22 +164,22 @@ impl Ledger {
         self.accounts.get(account).is_some_and(|listing| listing.listed)
     }
 
-    /// Whether a transaction was there all the time since a moment, under that id and date, and no
-    /// other one could be taken for it.
+    /// Returns whether a transaction existed all the time since a given time, under this id and
+    /// date, and no other one could be confused with it.
     pub(crate) fn stayed(&self, id: &TransactionId, since: DateTime<Utc>) -> bool {
         self.rows.get(id).is_some_and(|row| self.account_stayed(&row.account_id, since))
             && self.moved.get(id).is_none_or(|at| *at < since)
             && !self.twins.contains(id)
     }
 
-    /// Whether an account was listed all the time since a moment.
+    /// Returns whether an account was listed all the time since a given time.
     pub(crate) fn account_stayed(&self, id: &AccountId, since: DateTime<Utc>) -> bool {
         self.accounts.get(id).is_some_and(|listing| listing.listed && listing.since < since)
     }
 }
 
-/// The securities that an account holds.
-fn held(account: &Account) -> impl Iterator<Item = &SecurityId> {
+/// Returns the securities that an account holds.
+fn securities_in(account: &Account) -> impl Iterator<Item = &SecurityId> {
     let holdings = match &account.kind {
         AccountKind::Investment(investment) => investment.holdings.as_slice(),
         _ => &[],

@@ -1,11 +1,11 @@
-//! Who is connected to an Item, and what each application may see: worked out from what users chose.
+//! Connections of an Item, and what each application may see: computed from the choices of users.
 
 use super::{ItemFacts, Witness};
 use crate::life::Life;
 use px_core::Clock as _;
 use px_items::{
+    changes::ItemChanges,
     connection::Connection,
-    news::News,
     store::{
         ChangeTo, ConnectionChange, Fence, ItemRecord, Linked, NewHolder, NewLink, Store, Unlinked,
     },
@@ -13,7 +13,7 @@ use px_items::{
 use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, TransactionId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a user chose for an application.
+/// Choice of a user for an application.
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
     accounts: Option<BTreeSet<AccountId>>,
@@ -24,8 +24,8 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn of(connection: &Connection, item: &ItemFacts) -> Self {
         let accounts = match &connection.accounts {
-            // "All, but not later ones" are those there are, or those of the first answer.
-            None if !connection.new_accounts && item.answered => Some(item.accounts.clone()),
+            // "All, but not later ones" are the present accounts, or those of the first response.
+            None if !connection.new_accounts && item.has_response => Some(item.accounts.clone()),
             other => other.clone(),
         };
         Self {
@@ -39,7 +39,7 @@ impl Choice {
         self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
     }
 
-    pub(super) fn take_in(&mut self, new: &BTreeSet<AccountId>, first: bool) {
+    pub(super) fn add_accounts(&mut self, new: &BTreeSet<AccountId>, first: bool) {
         match &mut self.accounts {
             None if self.later_ones => {}
             None if first => self.accounts = Some(new.clone()),
@@ -50,7 +50,7 @@ impl Choice {
 }
 
 impl Witness {
-    /// Who was connected, and whether the Item could not be updated, before a link.
+    /// Returns the record of the Item before a link, if it exists.
     pub(crate) async fn before_link(&self, store: &dyn Store, new: &NewLink) -> Option<ItemRecord> {
         let id = store.find(&new.institution_id, &new.user_id).await.ok()??;
         store.item(&id).await.ok()?
@@ -90,9 +90,9 @@ impl Witness {
             institution: new.institution_id.clone(),
             user: new.user_id.clone(),
             fence: Fence(0),
-            held: None,
+            lease: None,
             accounts: BTreeSet::new(),
-            answered: false,
+            has_response: false,
             choices: BTreeMap::new(),
             rows: BTreeMap::new(),
             partner_ids: BTreeMap::new(),
@@ -102,7 +102,7 @@ impl Witness {
             takeovers: Vec::new(),
             gone: false,
         });
-        // What a partner shows of an Item that has an authorization stays the partner's own.
+        // The partner's view of an Item with an authorization does not change.
         if linked.created || linked.repaired || new.holder != NewHolder::Partner {
             item.grants.extend(grant);
         }
@@ -111,11 +111,11 @@ impl Witness {
             item.choices.insert(connection.application_id.clone(), choice);
         }
         if linked.repaired {
-            // Whoever worked on it lost it with the authorization.
-            item.held = None;
-            let mut news = News::default();
-            news.repaired = true;
-            facts.promise(self.clock.now(), &linked.item_id, &news, &connections);
+            // A worker on the Item lost it together with the authorization.
+            item.lease = None;
+            let mut changes = ItemChanges::default();
+            changes.repaired = true;
+            facts.promise(self.clock.now(), &linked.item_id, &changes, &connections);
         }
     }
 
@@ -129,9 +129,9 @@ impl Witness {
         let who = application.map_or("the partner", ApplicationId::as_str);
         self.trace.note(&life.name, format_args!("unlinked {who} from {item_id}: {unlinked:?}"));
         let mut facts = self.facts();
-        // What was promised to who has left is void.
-        facts.promises.retain(|(item, told, _), _| {
-            let left = Some(told) == application;
+        // Promises to an application that left are void.
+        facts.promises.retain(|(item, recipient, _), _| {
+            let left = Some(recipient) == application;
             item != item_id || !(left || unlinked == Unlinked::ItemRemoved)
         });
         let Some(item) = facts.items.get_mut(item_id) else { return };
@@ -141,7 +141,7 @@ impl Witness {
         let was_gone = item.gone;
         item.gone |= unlinked == Unlinked::ItemRemoved;
         let left = item.choices.len();
-        // An Item that another party removed before has nobody to take off.
+        // An Item that another party removed before has no application to disconnect.
         let is_right = match was_gone {
             true => unlinked == Unlinked::NotConnected,
             false => application.is_none() || (left == 0) == (unlinked == Unlinked::ItemRemoved),
@@ -152,7 +152,7 @@ impl Witness {
         }
     }
 
-    /// A connection changed: as the application says, or as the partner's scopes say.
+    /// Records a change of a connection, by the application or by the partner's scopes.
     pub(crate) async fn connection_changed(
         &self,
         store: &dyn Store,
@@ -179,8 +179,8 @@ impl Witness {
         item.choices.insert(application.clone(), choice);
     }
 
-    /// The accounts that an application may see now, of those that the Item has; `None` when it
-    /// is not connected.
+    /// Returns the accounts of the Item that an application may see now, or `None` if it is not
+    /// connected.
     pub(crate) fn visible(
         &self,
         item: &ItemId,
@@ -192,31 +192,31 @@ impl Witness {
         Some(item.accounts.iter().filter(|account| choice.sees(account)).cloned().collect())
     }
 
-    /// Whether an application asked for transactions.
+    /// Returns whether an application requested transactions.
     pub(crate) fn wants_transactions(&self, item: &ItemId, application: &ApplicationId) -> bool {
         let facts = self.facts();
         let choice = facts.items.get(item).and_then(|item| item.choices.get(application));
         choice.is_some_and(|choice| choice.transactions)
     }
 
-    /// Whether a transaction was gone and came back.
+    /// Returns whether a transaction was removed and restored.
     pub(crate) fn returned(&self, item: &ItemId, id: &TransactionId) -> bool {
         self.facts().items.get(item).is_some_and(|item| item.returned.contains(id))
     }
 
-    /// The Items that there are, with their users.
+    /// Returns the existing Items with their users.
     pub(crate) fn items(&self) -> Vec<(ItemId, InstitutionId, UserId)> {
         let facts = self.facts();
         let live = facts.items.iter().filter(|(_, item)| !item.gone);
         live.map(|(id, item)| (id.clone(), item.institution.clone(), item.user.clone())).collect()
     }
 
-    /// Whether an Item is still there.
+    /// Returns whether an Item still exists.
     pub(crate) fn has(&self, item: &ItemId) -> bool {
         self.facts().items.get(item).is_some_and(|item| !item.gone)
     }
 
-    /// Every grant that an Item of a user was ever given.
+    /// Returns every grant that an Item of a user was ever given.
     pub(crate) fn grants_of(&self, institution: &InstitutionId, user: &UserId) -> BTreeSet<String> {
         let facts = self.facts();
         let own = |item: &&ItemFacts| item.institution == *institution && item.user == *user;

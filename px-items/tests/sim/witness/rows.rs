@@ -1,5 +1,5 @@
-//! What a bank has all the time must never be gone: rows that a commit removes and accounts that it
-//! closes are compared with the bank's books at that moment.
+//! Data that a bank has all the time must never be removed: rows that a commit removes, and
+//! accounts that it closes, are compared with the bank's books at that time.
 
 use super::{Facts, Witness};
 use crate::{bank::Bank, life::Life};
@@ -9,12 +9,12 @@ use px_items::{merge::AccountStanding, store::Commit};
 use px_types::{TransactionId, UserId};
 use std::sync::Arc;
 
-/// A row that moved, or an account that was listed again, is compared after so long only: a walk
-/// that began before may have seen the bank as it was.
+/// Time after which a moved row, or an account that was listed again, is compared: a scan that
+/// began before may have seen the earlier state of the bank.
 const SETTLED_AFTER: TimeDelta = TimeDelta::days(2);
 
 impl Witness {
-    /// Says what a commit takes away that the bank has.
+    /// Reports data that a commit removes although the bank has it.
     pub(super) fn check_losses(&self, life: &Life, commit: &Commit) {
         let Some((bank, user)) = self.bank_of(commit) else { return };
         let since = self.clock.now() - SETTLED_AFTER;
@@ -53,12 +53,12 @@ impl Witness {
 }
 
 impl Facts {
-    /// The bank's id of a row, without what changes on every read.
+    /// Returns the bank's id of a row, without the part that changes on every read.
     fn partner_id(&self, commit: &Commit, id: &TransactionId) -> Option<TransactionId> {
         self.items.get(&commit.item_id)?.partner_ids.get(id).cloned()
     }
 
-    /// Notes the bank's ids of the rows of a commit.
+    /// Records the bank's ids of the rows of a commit.
     pub(super) fn note_partner_ids(&mut self, commit: &Commit) {
         let Some(item) = self.items.get_mut(&commit.item_id) else { return };
         for write in &commit.transactions.writes {
@@ -68,7 +68,8 @@ impl Facts {
     }
 }
 
-/// A bank's id of a transaction, without what changes on every read at some banks.
+/// Returns the bank's id of a transaction, without the part that changes on every read at some
+/// banks.
 pub(crate) fn stable(id: &TransactionId) -> TransactionId {
     match id.as_str().split_once('~') {
         Some((stable, _)) => TransactionId::new(stable).unwrap(),

@@ -8,9 +8,9 @@ use px_client::Window;
 use px_core::Clock as _;
 use px_items::{
     item::State,
-    life::History,
     merge::AccountStanding,
-    store::{Commit, Store, Then, TransactionQuery},
+    store::{Commit, LeaseOutcome, Store, TransactionQuery},
+    sync_state::History,
 };
 use px_types::{
     AccountId, Date, InstitutionId, TransactionId, UserId, model::transaction::Transaction,
@@ -40,9 +40,9 @@ impl Witness {
         };
         let window = all_dates();
         let known = store.known(&commit.item_id, window, &[]).await.unwrap();
-        let page = store.transactions(&commit.item_id, &TransactionQuery::new(window, 100_000));
-        let rows: BTreeMap<_, _> =
-            page.await.unwrap().rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let query = TransactionQuery::new(window, 100_000);
+        let page = store.transactions(&commit.item_id, &query).await.unwrap();
+        let rows: BTreeMap<_, _> = page.rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         let accounts: BTreeMap<AccountId, AccountId> = store
             .accounts(&commit.item_id)
             .await
@@ -113,8 +113,8 @@ impl Facts {
 }
 
 fn is_finished_update(commit: &Commit) -> bool {
-    let life = &commit.life;
-    matches!(commit.then, Then::Release { .. })
+    let life = &commit.sync_state;
+    matches!(commit.lease, LeaseOutcome::Release { .. })
         && commit.state == State::Idle
         && life.last_failure.is_none()
         && life.suspicion.is_none()

@@ -1,4 +1,4 @@
-//! Authorizations: which tokens a bank gave, which are stored, and which losses are excused.
+//! Authorizations: the tokens that a bank issued, the stored ones, and the excused losses.
 
 use super::{Facts, LEASE, Witness};
 use crate::{
@@ -12,15 +12,15 @@ use px_items::store::{Commit, ItemRecord, Store};
 use px_types::ItemId;
 use std::sync::Arc;
 
-/// How long claims are remembered.
+/// Time for which claims are remembered.
 const REMEMBERED: TimeDelta = TimeDelta::minutes(30);
-/// How much later than its lease ends a worker sees that an Item is free.
+/// Delay after the end of a lease before a worker sees that an Item is free.
 const SOON: TimeDelta = TimeDelta::seconds(1);
-/// For how long a refresh token that was used is good once more, less what a refresh takes.
+/// Time for which a used refresh token is accepted again, less the duration of a refresh.
 const IN_TIME: TimeDelta = TimeDelta::seconds(24);
 
 impl Witness {
-    /// An Item says that its authorization is lost: it must be.
+    /// Checks an Item that reports a lost authorization: it must be lost.
     pub(super) async fn lost(&self, life: &Life, commit: &Commit, tokens: &TokenSet) {
         let id = &commit.item_id;
         let institution = self.facts().items.get(id).map(|item| item.institution.clone());
@@ -48,7 +48,7 @@ impl Witness {
             if life.name == THE_END
                 && let Some(item) = self.facts().items.get_mut(id)
             {
-                // Nobody signs in again.
+                // The user of a removed Item does not sign in again.
                 item.gone = true;
             }
             let what = "a machine stopped between a refresh and its storing";
@@ -57,7 +57,7 @@ impl Witness {
         self.trace.wrong(format!("{id} gave up an authorization that nobody ended ({grant})"));
     }
 
-    /// A grant is about to be revoked at its bank: no Item may have it.
+    /// Checks that a grant that is about to be revoked at its bank is not used by an Item.
     pub(crate) async fn revoking(&self, store: &dyn Store, life: &Life, bank: &Bank, grant: &str) {
         for (item, institution, _) in self.items() {
             if institution != bank.id {
@@ -70,12 +70,13 @@ impl Witness {
         }
     }
 
-    /// A worker claimed Items. To be said before [`claimed`](Self::claimed) says it of each.
+    /// Records that a worker claimed Items. To be called before [`claimed`](Self::claimed) for each
+    /// of them.
     pub(crate) fn claim_made(&self, life: &Life, records: &[ItemRecord]) {
         let now = self.clock.now();
         let mut facts = self.facts();
         let left = |record: &ItemRecord| {
-            facts.items.get(&record.id).is_some_and(|item| item.held.is_some())
+            facts.items.get(&record.id).is_some_and(|item| item.lease.is_some())
         };
         let claim = ClaimMade {
             at: now,
@@ -91,7 +92,7 @@ impl Witness {
         }
     }
 
-    /// A bank answered a refresh.
+    /// Records that a bank responded to a refresh.
     pub(crate) fn refreshed(&self, life: &Arc<Life>, grant: String) {
         let mut facts = self.facts();
         facts.stats.refreshes += 1;
@@ -99,7 +100,7 @@ impl Witness {
         facts.unsaved.entry(grant).or_default().push(refresh);
     }
 
-    /// A bank ended a grant because a refresh token came again too late.
+    /// Records that a bank ended a grant because a refresh token was used again too late.
     pub(crate) fn reused(&self, life: &Arc<Life>, grant: String) {
         self.trace.note(&life.name, format_args!("used a refresh token of {grant} again"));
         self.facts().reused.insert(grant, life.clone());
@@ -110,8 +111,8 @@ impl Witness {
         let institution = self.facts().items.get(item).map(|item| item.institution.clone());
         let Some(bank) = institution.and_then(|id| self.bank(&id)) else { return };
         if let Some(grant) = bank.grant_of(&tokens.access_token).await {
-            // What a machine keeps to itself longer than a lease, another one asks for again; that
-            // one may be too late, though the first comes in the end.
+            // If a machine does not save a pair within a lease, another one requests it again. That
+            // one may be too late although the first one saves its pair in the end.
             let late = self.clock.now() - LEASE;
             if let Some(unsaved) = self.facts().unsaved.get_mut(&grant) {
                 unsaved.retain(|(_, at)| *at < late);
@@ -120,18 +121,18 @@ impl Witness {
     }
 }
 
-/// A worker looked for something to do, and found that.
+/// A claim of a worker and its result.
 pub(super) struct ClaimMade {
     at: DateTime<Utc>,
     by: String,
     items: Vec<ItemId>,
-    /// Whether each of them was left by a worker that is gone.
+    /// Whether each Item was left by a dead worker.
     all_left: bool,
 }
 
 impl Facts {
-    /// A worker that was free after a refresh was lost, while the Item had no worker and the bank
-    /// still took the old refresh token; and that took another Item instead.
+    /// Returns a worker that was free after a refresh was lost, while the Item had no worker and
+    /// the bank still accepted the old refresh token, but that took another Item instead.
     fn missed_chance(
         &self,
         item: &ItemId,
@@ -147,7 +148,7 @@ impl Facts {
     }
 }
 
-/// The grant that tokens are of.
+/// Returns the grant of tokens.
 pub(crate) async fn grant_of(bank: &Bank, tokens: &TokenSet) -> Option<String> {
     let refresh = tokens.refresh_token.as_ref().map(|token| token.expose());
     bank.grant_of_any(refresh.unwrap_or_else(|| tokens.access_token.expose())).await

@@ -1,57 +1,57 @@
-//! Webhooks: what was promised, and what became of it.
+//! Webhooks: those that were promised, and their deliveries.
 
 use super::{Facts, TRIED_FOR, Witness};
 use crate::life::Life;
 use chrono::{DateTime, Utc};
 use px_core::Clock as _;
-use px_items::{connection::Connection, news::News, store::QueuedWebhook};
+use px_items::{changes::ItemChanges, connection::Connection, store::QueuedWebhook};
 use px_types::{
     ApplicationId, ItemId, TransactionId,
     webhook::{Environment, Webhook, WebhookEvent},
 };
 use std::collections::BTreeSet;
 
-/// A webhook: its Item, its application and its body.
+/// Webhook, identified by its Item, application and body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Told {
+pub(super) struct WebhookKey {
     pub(super) item: ItemId,
     pub(super) application: ApplicationId,
     body: String,
 }
 
-/// What became of it.
+/// Delivery of a webhook.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delivery {
-    /// How often it arrived, doubles included.
+    /// Number of arrivals, including duplicates.
     arrived: u64,
-    /// When it arrived last.
+    /// Time of the last arrival.
     arrived_at: Option<DateTime<Utc>>,
-    /// How often it left the outbox because it arrived.
+    /// Number of times that it left the outbox because it arrived.
     settled: u64,
 }
 
-/// The subject of webhooks: an Item, an application and a code.
+/// Subject of webhooks: an Item, an application and a code.
 pub(super) type Subject = (ItemId, ApplicationId, String);
 
-/// What an application must learn of one kind, however many webhooks tell it: those that wait are
-/// sent as one.
+/// Content that an application must receive for one subject, in any number of webhooks: those that
+/// wait are merged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Promise {
-    /// The latest, and since when.
+    /// Latest webhook and its time.
     latest: Option<(Webhook, DateTime<Utc>)>,
-    /// When any of the kind arrived last.
+    /// Time of the last arrival for the subject.
     arrived_at: Option<DateTime<Utc>>,
     /// Whether it was given up since.
     given_up: bool,
-    /// How many new transactions there are to count, and how many were counted.
+    /// Number of new transactions to be counted, and the number that was counted.
     new: u64,
     counted: u64,
-    /// The removed transactions that were not named yet.
+    /// Removed transactions that were not named yet.
     unnamed: BTreeSet<TransactionId>,
 }
 
 impl Promise {
-    /// One webhook left the outbox.
+    /// Records that one webhook left the outbox.
     fn settle(&mut self, event: &WebhookEvent) {
         self.counted += new_transactions(event);
         for id in removed_transactions(event) {
@@ -76,7 +76,8 @@ fn removed_transactions(event: &WebhookEvent) -> &[TransactionId] {
     }
 }
 
-/// Whether the latest webhook stands for the earlier ones as it is. Counts are added, ids united.
+/// Returns whether the latest webhook replaces the earlier ones as it is. Otherwise counts are
+/// added and ids united.
 fn stands_as_it_is(event: &WebhookEvent) -> bool {
     !matches!(
         event,
@@ -92,9 +93,9 @@ fn subject(application: &ApplicationId, webhook: &Webhook) -> Subject {
 }
 
 impl Witness {
-    /// A webhook was settled for good: it arrived, or may be given up.
+    /// Records that a webhook was settled: it arrived, or may be given up.
     pub(crate) fn settled(&self, life: &Life, webhook: &QueuedWebhook) {
-        let told = Told {
+        let key = WebhookKey {
             item: webhook.item_id.clone(),
             application: webhook.application_id.clone(),
             body: webhook.body.clone(),
@@ -105,8 +106,8 @@ impl Witness {
             return;
         }
         let subject = px_types::decode::<Webhook>(webhook.body.as_bytes())
-            .map(|sent| (subject(&told.application, &sent), sent.event));
-        let delivery = facts.webhooks.entry(told).or_default();
+            .map(|sent| (subject(&key.application, &sent), sent.event));
+        let delivery = facts.webhooks.entry(key).or_default();
         let has_arrived = delivery.settled < delivery.arrived;
         delivery.settled += u64::from(has_arrived);
         if let Ok((subject, event)) = subject {
@@ -121,25 +122,25 @@ impl Witness {
         drop(facts);
         let id = webhook.id;
         self.trace.note(&life.name, format_args!("gave webhook {id} up"));
-        // The last try is the one whose successor would come too late.
+        // The next attempt after the last one would come too late.
         if now - webhook.created_at < TRIED_FOR / 5 {
             let what = format!("webhook {id} was given up {} after", now - webhook.created_at);
             self.trace.wrong(what);
         }
     }
 
-    /// A webhook arrived at an application, which said 200.
+    /// Records that a webhook arrived at an application, which responded with 200.
     pub(crate) fn arrived(&self, application: &ApplicationId, body: &str) {
         let Ok(webhook) = px_types::decode::<Webhook>(body.as_bytes()) else {
             return self.trace.wrong(format!("{application} got no webhook: {body}"));
         };
-        let told = Told {
+        let key = WebhookKey {
             item: webhook.item_id.clone(),
             application: application.clone(),
             body: body.to_owned(),
         };
         let mut facts = self.facts();
-        let delivery = facts.webhooks.entry(told).or_default();
+        let delivery = facts.webhooks.entry(key).or_default();
         delivery.arrived += 1;
         delivery.arrived_at = Some(self.clock.now());
         let promise = facts.promises.entry(subject(application, &webhook)).or_default();
@@ -162,7 +163,7 @@ impl Witness {
         wrong.into_iter().for_each(|what| self.trace.wrong(what));
     }
 
-    /// What was promised and did not arrive.
+    /// Returns the promises that were not delivered.
     pub(crate) fn undelivered(&self) -> Vec<String> {
         let facts = self.facts();
         let mut missing = Vec::new();
@@ -174,10 +175,13 @@ impl Witness {
             }
             let Some((webhook, since)) = &promise.latest else { continue };
             let body = serde_json::to_string(webhook).unwrap_or_default();
-            let told =
-                Told { item: item.clone(), application: application.clone(), body: body.clone() };
+            let key = WebhookKey {
+                item: item.clone(),
+                application: application.clone(),
+                body: body.clone(),
+            };
             let arrived_at = match stands_as_it_is(&webhook.event) {
-                true => facts.webhooks.get(&told).and_then(|delivery| delivery.arrived_at),
+                true => facts.webhooks.get(&key).and_then(|delivery| delivery.arrived_at),
                 false => promise.arrived_at,
             };
             if !promise.given_up && arrived_at.is_none_or(|at| at < *since) {
@@ -193,10 +197,10 @@ impl Facts {
         &mut self,
         now: DateTime<Utc>,
         item: &ItemId,
-        news: &News,
+        changes: &ItemChanges,
         connections: &[Connection],
     ) {
-        for outgoing in news.webhooks(item, &Environment::Sandbox, connections) {
+        for outgoing in changes.webhooks(item, &Environment::Sandbox, connections) {
             let webhook = outgoing.webhook;
             let subject = subject(&outgoing.application_id, &webhook);
             let promise = self.promises.entry(subject).or_default();

@@ -1,6 +1,6 @@
 //! Claims, leases and commits.
 
-use super::{Facts, Held, ItemFacts, Witness};
+use super::{Facts, ItemFacts, Lease, Witness};
 use crate::life::Life;
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
@@ -9,7 +9,7 @@ use px_items::{
     connection::Connection,
     item::State,
     merge::{AccountStanding, Change},
-    store::{Commit, Fence, ItemRecord, Store, Then},
+    store::{Commit, Fence, ItemRecord, LeaseOutcome, Store},
 };
 use px_types::ItemId;
 use std::collections::BTreeSet;
@@ -32,13 +32,13 @@ impl Witness {
         if fence == item.fence {
             wrong.push(format!("fence {} of {id} was given twice", fence.0));
         }
-        let held = item.held.replace(Held { by: life.name.clone(), until });
+        let lease = item.lease.replace(Lease { by: life.name.clone(), until });
         item.fence = fence;
-        if let Some(held) = held {
-            item.takeovers.push((now, held.until));
-            if held.until > now + self.skew {
+        if let Some(lease) = lease {
+            item.takeovers.push((now, lease.until));
+            if lease.until > now + self.skew {
                 let name = &life.name;
-                wrong.push(format!("{name} claimed {id}, which {} holds", held.by));
+                wrong.push(format!("{name} claimed {id}, which {} holds", lease.by));
             }
             facts.stats.takeovers += 1;
         }
@@ -50,9 +50,9 @@ impl Witness {
         let mut facts = self.facts();
         let Some(item) = facts.items.get_mut(item) else { return };
         if item.fence == fence
-            && let Some(held) = &mut item.held
+            && let Some(lease) = &mut item.lease
         {
-            held.until = until;
+            lease.until = until;
         }
     }
 
@@ -61,20 +61,21 @@ impl Witness {
         let mut facts = self.facts();
         let Some(item) = facts.items.get_mut(item_id) else { return };
         if item.fence == fence {
-            item.held = None;
+            item.lease = None;
         }
     }
 
-    /// Whether a machine holds an Item; one that stopped in good order must not.
+    /// Returns an Item that a machine has a lease of. A machine that was shut down must not have
+    /// one.
     pub(crate) fn holds(&self, life: &Life) -> Option<ItemId> {
         let facts = self.facts();
         let holds = |item: &&ItemFacts| {
-            !item.gone && item.held.as_ref().is_some_and(|held| held.by == life.name)
+            !item.gone && item.lease.as_ref().is_some_and(|lease| lease.by == life.name)
         };
         facts.items.iter().find(|(_, item)| holds(item)).map(|(id, _)| id.clone())
     }
 
-    /// The tokens that a commit is about to delete.
+    /// Returns the tokens that a commit is about to delete.
     pub(crate) async fn before_commit(
         &self,
         store: &dyn Store,
@@ -117,7 +118,7 @@ impl Witness {
                 merged.writes.len(),
                 merged.removed.len(),
                 merged.joined,
-                commit.then
+                commit.lease
             ),
         );
         for write in commit.accounts.iter().flat_map(|accounts| &accounts.accounts) {
@@ -135,7 +136,7 @@ impl Witness {
         for (_, id) in &merged.removed {
             self.trace.note(&life.name, format_args!("  gone {id}"));
         }
-        if let Some(failure) = &commit.life.last_failure
+        if let Some(failure) = &commit.sync_state.last_failure
             && commit.state != State::Created
         {
             self.trace.note(&life.name, format_args!("  failed: {:?}", failure.kind));
@@ -144,7 +145,7 @@ impl Witness {
 }
 
 impl Facts {
-    /// A commit took effect. Answers what was wrong with that.
+    /// Records a commit that took effect. Returns the violations.
     pub(super) fn take_commit(
         &mut self,
         now: DateTime<Utc>,
@@ -167,9 +168,9 @@ impl Facts {
                 life.name, commit.fence.0, item.fence.0
             ));
         }
-        match (&mut item.held, commit.then) {
-            (Some(held), Then::Keep { lease_until }) => held.until = lease_until,
-            (Some(_), Then::Release { .. }) => item.held = None,
+        match (&mut item.lease, commit.lease) {
+            (Some(lease), LeaseOutcome::Keep { lease_until }) => lease.until = lease_until,
+            (Some(_), LeaseOutcome::Release { .. }) => item.lease = None,
             (None, _) => {
                 wrong.push(format!("{} stored {id} that nobody holds", life.name));
             }
@@ -183,17 +184,17 @@ impl Facts {
                 .filter(|write| write.new && write.known.standing != AccountStanding::Held)
                 .map(|write| write.known.account.id.clone())
                 .collect();
-            let first = !std::mem::replace(&mut item.answered, true);
+            let first = !std::mem::replace(&mut item.has_response, true);
             for choice in item.choices.values_mut() {
-                choice.take_in(&new, first);
+                choice.add_accounts(&new, first);
             }
             item.accounts.extend(new);
         }
         for (application, choice) in &item.choices {
-            let told = commit.transactions.removed.iter();
-            let told = told.filter(|(account, _)| choice.sees(account));
+            let visible = commit.transactions.removed.iter();
+            let visible = visible.filter(|(account, _)| choice.sees(account));
             let ids = item.gone_rows.entry(application.clone()).or_default();
-            ids.extend(told.map(|(_, id)| id.clone()));
+            ids.extend(visible.map(|(_, id)| id.clone()));
         }
         for write in &commit.transactions.writes {
             if !item.accounts.contains(&write.known.account_id) {
@@ -205,7 +206,7 @@ impl Facts {
                 item.returned.insert(write.known.id.clone());
             }
         }
-        self.promise(now, id, &commit.news, connections);
+        self.promise(now, id, &commit.changes, connections);
         wrong
     }
 }

@@ -1,4 +1,4 @@
-//! How tokens end: replayed codes, revocation; and what ends none.
+//! Events that end tokens (a replayed code, a revocation), and events that do not.
 
 use super::*;
 use crate::log::Log;
@@ -9,15 +9,15 @@ async fn code_replay() {
     let code = bank.code(&query(&[])).await;
     let tokens = bank.redeem(&code).await.unwrap();
     let next = bank.refresh(refresh_token(&tokens)).await.unwrap();
-    // Another client that shows the code ends nothing.
+    // A code presented by another client ends nothing.
     let foreign = bank.redeem_with(&odd(), &code, Some(REDIRECT), Some(VERIFIER)).await;
     assert_eq!(refusal(foreign), invalid_grant());
-    assert!(bank.lives(&tokens.access_token).await);
-    // Long after the code's own life.
+    assert!(bank.is_valid(&tokens.access_token).await);
+    // Long after the lifetime of the code.
     bank.clock.advance(TimeDelta::seconds(800));
     assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
-    assert!(!bank.lives(&tokens.access_token).await);
-    assert!(!bank.lives(&next.access_token).await);
+    assert!(!bank.is_valid(&tokens.access_token).await);
+    assert!(!bank.is_valid(&next.access_token).await);
     let ended = bank.refresh(refresh_token(&next)).await;
     assert_eq!(refusal(ended), invalid_grant());
 }
@@ -29,7 +29,7 @@ async fn of_many_redemptions_one_succeeds_and_then_ends() {
     let all = futures_util::future::join_all((0..8).map(|_| bank.redeem(&code))).await;
     let given: Vec<_> = all.into_iter().filter_map(Result::ok).collect();
     assert_eq!(given.len(), 1);
-    assert!(!bank.lives(&given[0].access_token).await);
+    assert!(!bank.is_valid(&given[0].access_token).await);
 }
 
 #[tokio::test]
@@ -37,21 +37,21 @@ async fn revocation() {
     let bank = bank();
     let tokens = bank.tokens().await;
     let next = bank.refresh(refresh_token(&tokens)).await.unwrap();
-    // Unknown tokens, and those of another client.
+    // Unknown tokens, and tokens of another client.
     bank.revoke(&plaid(), "unknown").await.unwrap();
     bank.revoke(&plaid(), "unknown.unknown").await.unwrap();
     bank.revoke(&odd(), next.access_token.expose()).await.unwrap();
     bank.revoke(&odd(), refresh_token(&next).expose()).await.unwrap();
-    assert!(bank.lives(&next.access_token).await);
+    assert!(bank.is_valid(&next.access_token).await);
     // An access token ends alone.
     bank.revoke(&plaid(), next.access_token.expose()).await.unwrap();
-    assert!(!bank.lives(&next.access_token).await);
-    assert!(bank.lives(&tokens.access_token).await);
+    assert!(!bank.is_valid(&next.access_token).await);
+    assert!(bank.is_valid(&tokens.access_token).await);
     let next = bank.refresh(refresh_token(&next)).await.unwrap();
-    // A refresh token, a spent one here, ends everything.
+    // A refresh token, here a spent one, ends everything.
     bank.revoke(&plaid(), refresh_token(&tokens).expose()).await.unwrap();
     for tokens in [&tokens, &next] {
-        assert!(!bank.lives(&tokens.access_token).await);
+        assert!(!bank.is_valid(&tokens.access_token).await);
         assert_eq!(refusal(bank.refresh(refresh_token(tokens)).await), invalid_grant());
     }
     let body = b"token_type_hint=access_token";
@@ -88,7 +88,7 @@ async fn a_person_or_a_grant_is_ended_at_once_in_the_cache_too() {
 async fn a_store_that_fails_is_503_and_ends_nothing() {
     let bank = bank();
     let code = bank.code(&query(&[])).await;
-    let request = bank.ask(&query(&[])).await;
+    let request = bank.authorization_request(&query(&[])).await;
     let tokens = bank.tokens().await;
     bank.store.down.store(true, Ordering::SeqCst);
     let unavailable = || (503, "temporarily_unavailable".to_owned());
@@ -103,7 +103,7 @@ async fn a_store_that_fails_is_503_and_ends_nothing() {
     let approved = bank.oauth.approve(&request, user(), PermittedAccounts::All).await;
     assert_eq!(approved.unwrap_err().status(), 503);
     bank.store.down.store(false, Ordering::SeqCst);
-    assert!(bank.lives(&tokens.access_token).await);
+    assert!(bank.is_valid(&tokens.access_token).await);
     bank.redeem(&code).await.unwrap();
 }
 
@@ -114,7 +114,7 @@ async fn use_of_a_revoked_token_is_logged_and_no_secret_is() {
     let code = bank.code(&query(&[])).await;
     let tokens = bank.redeem(&code).await.unwrap();
     bank.revoke(&plaid(), tokens.access_token.expose()).await.unwrap();
-    assert!(!bank.lives(&tokens.access_token).await);
+    assert!(!bank.is_valid(&tokens.access_token).await);
     assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
     let text = log.text();
     assert!(text.contains("a revoked access token was used"), "{text}");
@@ -135,7 +135,7 @@ async fn secrets_of_one_kind_are_not_taken_for_another() {
     let (access, refresh) = (tokens.access_token.expose(), refresh_token(&tokens).expose());
     let (family, secret) = refresh.split_once('.').unwrap();
     for text in [&*code, refresh, family, secret, ""] {
-        assert!(!bank.lives(&AccessToken::new(text)).await);
+        assert!(!bank.is_valid(&AccessToken::new(text)).await);
     }
     for text in [access, refresh, family, secret] {
         assert_eq!(refusal(bank.redeem(text).await), invalid_grant());
@@ -147,12 +147,12 @@ async fn secrets_of_one_kind_are_not_taken_for_another() {
     for text in [family, secret, &*code, &format!("{access}.{secret}"), &format!("{code}.x")] {
         bank.revoke(&plaid(), text).await.unwrap();
     }
-    assert!(bank.lives(&tokens.access_token).await);
+    assert!(bank.is_valid(&tokens.access_token).await);
     bank.redeem(&code).await.unwrap();
     bank.refresh(refresh_token(&tokens)).await.unwrap();
 }
 
-/// What was given under a consent ends with it, at once and however it ends.
+/// Tokens under a consent end with it, immediately and for any reason.
 #[tokio::test]
 async fn what_was_given_under_a_consent_ends_with_it() {
     for (n, how) in ["revoked", "stolen", "ended", "by client"].into_iter().enumerate() {
@@ -161,8 +161,8 @@ async fn what_was_given_under_a_consent_ends_with_it() {
         let client = ClientId::new("plaid").unwrap();
         let consent = bank.oauth.consents(&client, &user()).await.unwrap().remove(0);
         let under = bank.oauth.issue_under(&consent.id).await.unwrap().unwrap();
-        assert!(bank.lives(&under).await, "{how}");
-        // It is no consent itself, and gives none.
+        assert!(bank.is_valid(&under).await, "{how}");
+        // It is not a consent itself, and issues no tokens.
         let consents = bank.oauth.consents(&client, &user()).await.unwrap();
         assert_eq!(consents.len(), 1);
         match n {
@@ -178,7 +178,7 @@ async fn what_was_given_under_a_consent_ends_with_it() {
                 bank.oauth.revoke_client(&client, &user(), now).await.unwrap();
             }
         }
-        assert!(!bank.lives(&under).await, "{how}");
+        assert!(!bank.is_valid(&under).await, "{how}");
         assert_eq!(bank.oauth.issue_under(&consent.id).await.unwrap(), None, "{how}");
         assert!(bank.oauth.consents(&client, &user()).await.unwrap().is_empty(), "{how}");
     }
@@ -192,8 +192,8 @@ async fn a_later_consent_outlives_the_end_of_an_earlier_one() {
     bank.clock.advance(TimeDelta::seconds(1));
     let after = bank.tokens().await;
     bank.oauth.revoke_client(&client, &user(), end).await.unwrap();
-    assert!(!bank.lives(&before.access_token).await);
-    assert!(bank.lives(&after.access_token).await);
+    assert!(!bank.is_valid(&before.access_token).await);
+    assert!(bank.is_valid(&after.access_token).await);
 }
 
 #[tokio::test]
@@ -209,10 +209,10 @@ async fn tokens_under_a_consent_are_few() {
     }
     let mut living = 0;
     for token in &given {
-        living += usize::from(bank.lives(token).await);
+        living += usize::from(bank.is_valid(token).await);
     }
     assert_eq!(living, 16);
-    assert!(bank.lives(given.last().unwrap()).await);
+    assert!(bank.is_valid(given.last().unwrap()).await);
 }
 
 #[tokio::test]
@@ -227,10 +227,10 @@ async fn what_is_pending_ends_unless_it_is_confirmed() {
             bank.oauth.confirm(&client, &user).await.unwrap();
         }
         bank.clock.advance(TimeDelta::seconds(3599));
-        assert!(bank.lives(&token).await);
+        assert!(bank.is_valid(&token).await);
         bank.clock.advance(TimeDelta::seconds(1));
-        assert_eq!(bank.lives(&token).await, confirmed);
+        assert_eq!(bank.is_valid(&token).await, confirmed);
         bank.oauth.confirm(&client, &user).await.unwrap();
-        assert_eq!(bank.lives(&token).await, confirmed, "too late");
+        assert_eq!(bank.is_valid(&token).await, confirmed, "too late");
     }
 }

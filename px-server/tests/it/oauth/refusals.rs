@@ -1,4 +1,4 @@
-//! What the endpoints refuse, each case by name, and what does not count as a fault.
+//! Requests that the endpoints refuse, each case by name, and requests that are accepted.
 
 use super::*;
 
@@ -85,7 +85,7 @@ async fn state_redirect_query_and_refusal_of_the_user() {
     let long = "s/+ %ü=&".repeat(1000);
     let redirect = "https://plaid.example/query?kept=1";
     let changes = [("state", Some(&*long)), ("redirect_uri", Some(redirect))];
-    let request = bank.ask(&query(&changes)).await;
+    let request = bank.authorization_request(&query(&changes)).await;
     assert_eq!(request.scopes, ScopeSet::defaults());
     let url = bank.oauth.deny(&request);
     assert!(url.starts_with("https://plaid.example/query?kept=1&error=access_denied&"));
@@ -93,7 +93,7 @@ async fn state_redirect_query_and_refusal_of_the_user() {
     let none = PermittedAccounts::Only([].into());
     let asked_again = bank.oauth.approve(&request, user(), none).await;
     assert_eq!(asked_again.unwrap_err().status(), 400);
-    let request = bank.ask(&query(&[("state", None)])).await;
+    let request = bank.authorization_request(&query(&[("state", None)])).await;
     let url = bank.oauth.approve(&request, user(), PermittedAccounts::All).await;
     assert_eq!(parameter(&url.unwrap(), "state"), None);
 }
@@ -268,7 +268,7 @@ async fn pkce_may_be_optional_and_never_plain() {
     let code = bank.code(&without).await;
     bank.redeem_with(&plaid(), &code, Some(REDIRECT), None).await.unwrap();
     let code = bank.code(&without).await;
-    // The challenge was taken out on the way (RFC 9700, 4.8.2).
+    // The challenge was removed from the request (RFC 9700, 4.8.2).
     assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
     let plain = query(&[("code_challenge_method", Some("plain"))]);
     let refused = bank.oauth.authorize(&plain).await;
@@ -283,7 +283,7 @@ fn settings_that_are_not_safe_are_refused() {
     {
         assert!(builder(issuer).build().is_err(), "{issuer}");
     }
-    // Tokens in the clear are for loopback alone.
+    // Tokens without encryption are for loopback only.
     for issuer in ["http://bank.example", "http://10.0.0.1", "http://localhost.example"] {
         assert!(builder(issuer).build().is_err(), "{issuer}");
     }
@@ -305,7 +305,7 @@ fn settings_that_are_not_safe_are_refused() {
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
 }
 
-/// The URL of a refusal carries `state`, which binds the answer to a session.
+/// The URL of a refusal contains `state`, which binds the response to a session.
 #[tokio::test]
 async fn a_refusal_shows_no_state_when_it_is_printed() {
     let query = query(&[("scope", Some("unknown")), ("state", Some("s3cret"))]);
@@ -330,7 +330,7 @@ fn long_access_tokens_are_warned_of() {
 #[tokio::test]
 async fn a_state_has_a_maximum() {
     let bank = bank();
-    for (state, is_kept) in [
+    for (state, is_accepted) in [
         ("x".repeat(8 << 10), true),
         ("x".repeat(10 << 10), true),
         ("x".repeat((10 << 10) + 1), false),
@@ -340,13 +340,13 @@ async fn a_state_has_a_maximum() {
     ] {
         let query = query(&[("state", Some(&*state))]);
         match bank.oauth.authorize(&query).await {
-            Authorization::Ask(request) => {
-                assert!(is_kept, "{} bytes are kept", state.len());
+            Authorization::Prompt(request) => {
+                assert!(is_accepted, "{} bytes are accepted", state.len());
                 let url = bank.oauth.deny(&request);
                 assert_eq!(parameter(&url, "state").unwrap(), state);
             }
             Authorization::Redirect(url) => {
-                assert!(!is_kept, "{} bytes are refused", state.len());
+                assert!(!is_accepted, "{} bytes are refused", state.len());
                 assert_eq!(parameter(&url, "error").unwrap(), "invalid_request");
                 assert_eq!(parameter(&url, "state"), None);
             }

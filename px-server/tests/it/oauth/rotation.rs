@@ -1,4 +1,4 @@
-//! Refresh tokens: rotation, lost answers, reuse, races.
+//! Refresh tokens: rotation, lost responses, reuse, races.
 
 use super::*;
 
@@ -8,16 +8,16 @@ async fn rotation() {
     let first = bank.tokens().await;
     let second = bank.refresh(refresh_token(&first)).await.unwrap();
     assert_ne!(refresh_token(&first), refresh_token(&second));
-    assert!(bank.lives(&first.access_token).await, "lives until its own end");
+    assert!(bank.is_valid(&first.access_token).await, "lives until its own end");
     let third = bank.refresh(refresh_token(&second)).await.unwrap();
-    // A retry that comes late: nothing is given, and nothing ends.
+    // A late retry: nothing is issued, and nothing ends.
     assert_eq!(refusal(bank.refresh(refresh_token(&first)).await), invalid_grant());
-    assert!(bank.lives(&third.access_token).await);
-    // 30 s after its first use it is theft: the family ends.
+    assert!(bank.is_valid(&third.access_token).await);
+    // More than 30 s after its first use it counts as theft: the family ends.
     bank.clock.advance(TimeDelta::seconds(31));
     assert_eq!(refusal(bank.refresh(refresh_token(&first)).await), invalid_grant());
     for tokens in [&first, &second, &third] {
-        assert!(!bank.lives(&tokens.access_token).await);
+        assert!(!bank.is_valid(&tokens.access_token).await);
         assert_eq!(refusal(bank.refresh(refresh_token(tokens)).await), invalid_grant());
     }
 }
@@ -30,24 +30,24 @@ async fn a_lost_answer_is_given_again_within_30_s_and_3_times() {
     bank.clock.advance(TimeDelta::seconds(30));
     let second = bank.refresh(refresh_token(&first)).await.unwrap();
     let third = bank.refresh(refresh_token(&first)).await.unwrap();
-    // The pair that is used first stays, by its access token here.
-    assert!(bank.lives(&second.access_token).await);
+    // The pair that is used first remains, here by its access token.
+    assert!(bank.is_valid(&second.access_token).await);
     for sibling in [&lost, &third] {
-        assert!(!bank.lives(&sibling.access_token).await);
+        assert!(!bank.is_valid(&sibling.access_token).await);
         assert_eq!(refusal(bank.refresh(refresh_token(sibling)).await), invalid_grant());
     }
-    // Showing the siblings ended nothing.
-    assert!(bank.lives(&second.access_token).await);
-    assert!(bank.lives(&first.access_token).await);
+    // Presenting the siblings ended nothing.
+    assert!(bank.is_valid(&second.access_token).await);
+    assert!(bank.is_valid(&first.access_token).await);
     let next = bank.refresh(refresh_token(&second)).await.unwrap();
     // And by its refresh token.
     let again = bank.refresh(refresh_token(&second)).await.unwrap();
     bank.refresh(refresh_token(&next)).await.unwrap();
-    assert!(!bank.lives(&again.access_token).await);
-    assert!(bank.lives(&next.access_token).await);
+    assert!(!bank.is_valid(&again.access_token).await);
+    assert!(bank.is_valid(&next.access_token).await);
 }
 
-/// Within 30 s a use that gives nothing ends nothing, whether or not a pair was used; after that
+/// Within 30 s, a use that issues nothing ends nothing, whether or not a pair was used; after that
 /// it ends the family.
 #[tokio::test]
 async fn a_spent_refresh_token_ends_the_family_after_30_s_and_not_before() {
@@ -64,26 +64,27 @@ async fn a_spent_refresh_token_ends_the_family_after_30_s_and_not_before() {
             pairs.push(bank.refresh(refresh_token(&first)).await.unwrap());
         }
         if use_pair {
-            assert!(bank.lives(&pairs[0].access_token).await);
+            assert!(bank.is_valid(&pairs[0].access_token).await);
         }
         bank.clock.advance(TimeDelta::seconds(30));
         if uses == 3 || use_pair {
             let refused = bank.refresh(refresh_token(&first)).await;
             assert_eq!(refusal(refused), invalid_grant(), "{name}");
-            assert!(bank.lives(&pairs[0].access_token).await, "{name}");
+            assert!(bank.is_valid(&pairs[0].access_token).await, "{name}");
         }
         bank.clock.advance(TimeDelta::seconds(1));
         let reused = bank.refresh(refresh_token(&first)).await;
         assert_eq!(refusal(reused), invalid_grant(), "{name}");
         for tokens in pairs.iter().chain([&first]) {
-            assert!(!bank.lives(&tokens.access_token).await, "{name}");
+            assert!(!bank.is_valid(&tokens.access_token).await, "{name}");
             let ended = bank.refresh(refresh_token(tokens)).await;
             assert_eq!(refusal(ended), invalid_grant(), "{name}");
         }
     }
 }
 
-/// A lost response is presented by nobody: who shows a pair that lost, a minute later, stole it.
+/// No client presents the tokens of a lost response: a pair that lost and is presented a minute
+/// later was stolen.
 #[tokio::test]
 async fn a_pair_that_lost_ends_the_family_after_a_minute_and_not_before() {
     for by_access in [true, false] {
@@ -91,14 +92,14 @@ async fn a_pair_that_lost_ends_the_family_after_a_minute_and_not_before() {
         let first = bank.tokens().await;
         let used = bank.refresh(refresh_token(&first)).await.unwrap();
         let lost = bank.refresh(refresh_token(&first)).await.unwrap();
-        assert!(bank.lives(&used.access_token).await);
+        assert!(bank.is_valid(&used.access_token).await);
         let show = async || {
             if by_access {
-                assert!(!bank.lives(&lost.access_token).await);
+                assert!(!bank.is_valid(&lost.access_token).await);
             } else {
                 assert_eq!(refusal(bank.refresh(refresh_token(&lost)).await), invalid_grant());
             }
-            bank.lives(&used.access_token).await
+            bank.is_valid(&used.access_token).await
         };
         assert!(show().await);
         bank.clock.advance(TimeDelta::seconds(60));
@@ -120,7 +121,7 @@ async fn retries_at_once_give_3_pairs_and_do_not_cost_the_connection() {
         let all = futures_util::future::join_all(tasks).await;
         let given: Vec<_> = all.into_iter().filter_map(|task| task.unwrap().ok()).collect();
         assert_eq!(given.len(), 3);
-        assert!(bank.lives(&given[1].access_token).await);
+        assert!(bank.is_valid(&given[1].access_token).await);
         assert!(bank.refresh(refresh_token(&given[1])).await.is_ok());
     }
 }
@@ -136,7 +137,7 @@ async fn of_siblings_that_are_used_at_once_one_stays() {
         }
         let tasks = pairs.iter().map(|pair| {
             let (bank, token) = (bank.clone(), pair.access_token.clone());
-            tokio::spawn(async move { bank.lives(&token).await })
+            tokio::spawn(async move { bank.is_valid(&token).await })
         });
         let alive = futures_util::future::join_all(tasks).await;
         let alive = alive.into_iter().filter(|task| *task.as_ref().unwrap()).count();
@@ -170,7 +171,7 @@ async fn who_gets_a_refresh_token_and_for_how_long() {
     let tokens = bank.tokens().await;
     let foreign = bank.refresh_with(&odd(), refresh_token(&tokens), None).await;
     assert_eq!(refusal(foreign), invalid_grant());
-    // 13 months from the end of January, and no inactivity limit.
+    // 13 months from the end of January, without an inactivity limit.
     let end: DateTime<Utc> = "2025-02-28T12:00:00Z".parse().unwrap();
     bank.clock.advance(end - start() - TimeDelta::seconds(10));
     let last = bank.refresh(refresh_token(&tokens)).await.unwrap();
@@ -179,12 +180,12 @@ async fn who_gets_a_refresh_token_and_for_how_long() {
     assert_eq!(bank.clock.now(), end);
     let over = bank.refresh(refresh_token(&last)).await;
     assert_eq!(refusal(over), invalid_grant());
-    assert!(!bank.lives(&last.access_token).await);
+    assert!(!bank.is_valid(&last.access_token).await);
     bank.oauth.purge().await.unwrap();
-    assert!(bank.store.of_principal(&user()).await.unwrap().is_empty());
+    assert!(bank.store.find_by_principal(&user()).await.unwrap().is_empty());
 }
 
-/// A clock that does not stand still while a request is answered, as no real one does.
+/// A clock that advances while a request is processed, as a real one does.
 #[derive(Debug)]
 struct Running(ManualClock);
 

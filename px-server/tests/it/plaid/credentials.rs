@@ -1,7 +1,7 @@
-//! Who calls: in the headers or in the body, once, and right.
+//! Client credentials: in the headers or in the body, once, and correct.
 
 use super::{
-    CLIENT, OTHER, OTHER_SECRET, SECRET, Scripted, of_client, outcome, post, send, service,
+    CLIENT, OTHER, OTHER_SECRET, SECRET, Scripted, client_request, outcome, post, send, service,
     service_with, with_headers,
 };
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use px_core::ManualClock;
 use px_server::{
     clients::{Client, Clients},
     guard::RateLimit,
-    plaid::{BuildError, PlaidService},
+    plaid::{PlaidService, PlaidServiceBuildError},
 };
 use px_types::{ClientId, ClientSecret, endpoint::list};
 use serde_json::json;
@@ -20,7 +20,7 @@ const PLAIN: &str = r#"{"access_token":"a"}"#;
 const ID: &str = "plaid-client-id";
 const KEY: &str = "plaid-secret";
 
-/// The name of a case, its headers, its body, and the status and the code that it is answered with.
+/// The name of a case, its headers, its body, and the status and the code of the response.
 type Case<'t> = (&'t str, &'t [(&'static str, &'t str)], String, u16, &'t str);
 
 fn body(id: &str, secret: &str) -> String {
@@ -95,21 +95,21 @@ async fn credentials_matrix() {
         let request = with_headers(post(PATH, body.clone()), headers);
         assert_eq!(outcome(&service, request).await, (*status, (*code).to_owned()), "{name}");
         good += usize::from(*status == 200);
-        assert_eq!(plaid.seen().len(), good, "{name}: a refused request reached the method");
+        assert_eq!(plaid.calls().len(), good, "{name}: a refused request reached the method");
     }
 }
 
-/// Whatever is wrong with a client, the answer is the same but for the request id.
+/// Whatever is wrong with a client, the response is the same but for the request id.
 #[tokio::test]
-async fn an_unknown_client_is_not_told_from_a_wrong_secret() {
+async fn an_unknown_client_is_not_distinguished_from_a_wrong_secret() {
     let (service, _) = service();
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for (id, secret) in [(CLIENT, "x"), ("nobody", SECRET), (OTHER, SECRET), ("nobody", "")] {
         let headers = [(ID, id), (KEY, secret), ("x-request-id", "fixed")];
-        let (answer, body) = send(&service, with_headers(post(PATH, PLAIN), &headers)).await;
-        answers.push((answer.status(), answer.headers().clone(), body));
+        let (response, body) = send(&service, with_headers(post(PATH, PLAIN), &headers)).await;
+        responses.push((response.status(), response.headers().clone(), body));
     }
-    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    assert!(responses.windows(2).all(|pair| pair[0] == pair[1]), "{responses:?}");
 }
 
 #[tokio::test]
@@ -120,10 +120,10 @@ async fn no_endpoint_is_open_to_strangers() {
         let refused = outcome(&service, request).await;
         assert_eq!(refused, (401, "INVALID_API_KEYS".to_owned()), "{}", meta.id);
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
-/// A registry that is out of reach.
+/// A registry that is not reachable.
 struct Down;
 
 #[async_trait]
@@ -144,11 +144,11 @@ impl Clients for Down {
 #[tokio::test]
 async fn a_registry_that_is_down_is_503_and_never_401() {
     let (service, plaid) = service_with(|builder| builder.clients(Arc::new(Down)));
-    let (answer, body) = send(&service, of_client(PATH, PLAIN)).await;
-    assert_eq!(answer.status(), 503);
+    let (response, body) = send(&service, client_request(PATH, PLAIN)).await;
+    assert_eq!(response.status(), 503);
     assert_eq!(body["error_type"], "API_ERROR");
     assert!(!body.to_string().contains("registry"), "{body}");
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
 #[tokio::test]
@@ -157,26 +157,26 @@ async fn too_many_requests_of_one_client_are_429_and_say_how_long_to_wait() {
     let limit = RateLimit::per_minute(2).clock(Arc::new(clock.clone()));
     let (service, plaid) = service_with(|builder| builder.rate_limit(limit));
     for _ in 0..2 {
-        assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+        assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
     }
-    let (answer, body) = send(&service, of_client(PATH, PLAIN)).await;
+    let (response, body) = send(&service, client_request(PATH, PLAIN)).await;
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["retry-after"]),
+        (response.status().as_u16(), &response.headers()["retry-after"]),
         (429, &"30".parse().unwrap())
     );
     assert_eq!(
         (&body["error_type"], &body["error_code"]),
         (&json!("RATE_LIMIT_EXCEEDED"), &json!("RATE_LIMIT"))
     );
-    assert_eq!(plaid.seen().len(), 2);
-    // Others have their own.
+    assert_eq!(plaid.calls().len(), 2);
+    // Other clients have their own limit.
     let other = [(ID, OTHER), (KEY, OTHER_SECRET)];
     assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &other)).await.0, 200);
     clock.advance(chrono::TimeDelta::seconds(30));
-    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
 }
 
-/// A stranger who knows a client's id is told to wait, and shuts nobody out.
+/// A caller who knows a client's id must wait, and locks no client out.
 #[tokio::test]
 async fn wrong_secrets_are_429_after_a_while_and_the_right_one_is_let_in_all_the_same() {
     let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
@@ -190,20 +190,20 @@ async fn wrong_secrets_are_429_after_a_while_and_the_right_one_is_let_in_all_the
             assert_eq!(refused, (401, "INVALID_API_KEYS".into()));
         }
         for _ in 0..3 {
-            let (answer, body) = send(&service, guess(id)).await;
-            assert_eq!(answer.status(), 429);
-            assert_eq!(answer.headers()["retry-after"], "20");
+            let (response, body) = send(&service, guess(id)).await;
+            assert_eq!(response.status(), 429);
+            assert_eq!(response.headers()["retry-after"], "20");
             assert_eq!(body["error_code"], "RATE_LIMIT");
         }
     }
     // In the body they count as well.
     assert_eq!(outcome(&service, post(PATH, body(CLIENT, "y"))).await.0, 429);
     for _ in 0..3 {
-        assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+        assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
     }
-    assert_eq!(plaid.seen().len(), 3);
-    // Its own calls are spent now; another's wrong secrets are not.
-    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 429);
+    assert_eq!(plaid.calls().len(), 3);
+    // The client's own calls are used up now; the wrong secrets for another client are not.
+    assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 429);
     assert_eq!(outcome(&service, guess(OTHER)).await.0, 401);
     clock.advance(chrono::TimeDelta::seconds(20));
     assert_eq!(outcome(&service, guess(CLIENT)).await.0, 401);
@@ -219,10 +219,10 @@ async fn wrong_secrets_are_limited_without_being_asked_for() {
         last = outcome(&service, guess()).await.0;
     }
     assert_eq!(last, 429);
-    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
 }
 
-/// A route beside the API: the same rules, and one bucket for both.
+/// A route beside the API: the same rules, and one limit for both.
 #[tokio::test]
 async fn other_routes_let_clients_in_by_the_same_rules() {
     let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
@@ -245,7 +245,7 @@ async fn other_routes_let_clients_in_by_the_same_rules() {
         let refused = service.authenticate(headers, body.as_bytes(), None).await.unwrap_err();
         assert_eq!(refused.status().as_u16(), status);
     }
-    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
     let spent = service.authenticate(&good, PLAIN.as_bytes(), None).await.unwrap_err();
     assert_eq!(spent.status(), 429);
 }
@@ -253,7 +253,7 @@ async fn other_routes_let_clients_in_by_the_same_rules() {
 #[test]
 fn a_service_that_nobody_can_call_is_not_built() {
     let builder = || PlaidService::builder(Scripted::default());
-    assert_eq!(builder().build().unwrap_err(), BuildError::NoClients);
+    assert_eq!(builder().build().unwrap_err(), PlaidServiceBuildError::NoClients);
     let zero = builder().clients(super::clients()).max_body(0);
-    assert_eq!(zero.build().unwrap_err(), BuildError::ZeroLimit);
+    assert_eq!(zero.build().unwrap_err(), PlaidServiceBuildError::ZeroLimit);
 }

@@ -1,10 +1,11 @@
-//! The limits of section 6: checked before a method runs, and named by their path.
+//! The limits of section 6: checked before a method runs, with the path in the error.
 
-use super::{of_client, send, service, vector};
+use super::{client_request, send, service, vector};
 use px_types::endpoint::list;
 use serde_json::{Value, json};
 
-/// The request of an endpoint without credentials, one value of it replaced; `null` takes it out.
+/// Returns the request of an endpoint without credentials, with one value replaced; `null` removes
+/// it.
 fn changed(id: &str, pointer: &str, value: Value) -> String {
     let mut request = vector(id, "request");
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -44,14 +45,15 @@ async fn a_batch_of_2001_entries_or_of_none_is_refused() {
     let (service, plaid) = service();
     for id in BATCHES {
         for entries in [0, 2001] {
-            let (answer, body) = send(&service, of_client(path(id), batch(id, entries))).await;
-            assert_eq!(answer.status(), 400, "{id} {entries}");
+            let (response, body) =
+                send(&service, client_request(path(id), batch(id, entries))).await;
+            assert_eq!(response.status(), 400, "{id} {entries}");
             assert_eq!(body["error_code"], "INVALID_FIELD", "{id} {entries}");
             let text = body["error_message"].as_str().unwrap();
             assert!(text.contains("`notifications`") && text.contains("from 1 to 2000"), "{text}");
         }
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
 #[tokio::test]
@@ -59,13 +61,13 @@ async fn a_batch_of_1_and_of_2000_entries_reaches_the_method_whole() {
     let (service, plaid) = service();
     for id in BATCHES {
         for entries in [1, 2000] {
-            let (answer, _) = send(&service, of_client(path(id), batch(id, entries))).await;
-            assert_eq!(answer.status(), 200, "{id} {entries}");
-            let seen = plaid.seen().pop().unwrap();
+            let (response, _) = send(&service, client_request(path(id), batch(id, entries))).await;
+            assert_eq!(response.status(), 200, "{id} {entries}");
+            let seen = plaid.calls().pop().unwrap();
             assert_eq!(seen.request["notifications"].as_array().unwrap().len(), entries);
         }
     }
-    assert_eq!(plaid.seen().len(), 6, "one call for each batch");
+    assert_eq!(plaid.calls().len(), 6, "one call for each batch");
 }
 
 #[tokio::test]
@@ -144,18 +146,18 @@ async fn what_is_out_of_its_limits_is_named_and_not_repeated() {
     let (service, plaid) = service();
     for (id, pointer, value, at) in cases {
         let body = changed(id, pointer, value.clone());
-        let (answer, body) = send(&service, of_client(path(id), body)).await;
+        let (response, body) = send(&service, client_request(path(id), body)).await;
         let text = body["error_message"].as_str().unwrap();
-        assert_eq!(answer.status(), 400, "{id} {pointer} {value}");
+        assert_eq!(response.status(), 400, "{id} {pointer} {value}");
         assert_eq!(body["error_type"], "INVALID_REQUEST", "{id} {pointer}: {text}");
         assert_eq!(body["error_code"], "INVALID_FIELD", "{id} {pointer}: {text}");
         assert!(text.contains(&format!("at `{at}`")), "{id} {pointer}: {text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
-/// Every required field of every request, taken out one by one.
+/// Every required field of every request, removed one by one.
 #[tokio::test]
 async fn what_is_missing_is_named() {
     let required: &[(&str, &[&str])] = &[
@@ -183,9 +185,9 @@ async fn what_is_missing_is_named() {
     let (service, plaid) = service();
     for (id, pointers) in required {
         for pointer in *pointers {
-            let request = of_client(path(id), changed(id, pointer, Value::Null));
-            let (answer, body) = send(&service, request).await;
-            assert_eq!(answer.status(), 400, "{id} {pointer}");
+            let request = client_request(path(id), changed(id, pointer, Value::Null));
+            let (response, body) = send(&service, request).await;
+            assert_eq!(response.status(), 400, "{id} {pointer}");
             assert_eq!(body["error_code"], "MISSING_FIELDS", "{id} {pointer}: {body}");
             let field = pointer.rsplit('/').next().unwrap();
             let text = body["error_message"].as_str().unwrap();
@@ -193,9 +195,9 @@ async fn what_is_missing_is_named() {
         }
     }
     let text = changed("notify_tokens", "/notifications/1/action", Value::Null);
-    let (_, body) = send(&service, of_client(path("notify_tokens"), text)).await;
+    let (_, body) = send(&service, client_request(path("notify_tokens"), text)).await;
     assert!(body["error_message"].as_str().unwrap().contains("`notifications[1]`"), "{body}");
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
 #[tokio::test]
@@ -228,8 +230,8 @@ async fn what_is_no_json_object_is_refused_on_every_endpoint() {
             twice,
             deep,
         ] {
-            let (answer, body) = send(&service, of_client(meta.path, bad.clone())).await;
-            assert_eq!(answer.status(), 400, "{}: {bad}", meta.id);
+            let (response, body) = send(&service, client_request(meta.path, bad.clone())).await;
+            assert_eq!(response.status(), 400, "{}: {bad}", meta.id);
             assert!(
                 ["INVALID_BODY", "INVALID_FIELD"].contains(&body["error_code"].as_str().unwrap()),
                 "{body}"
@@ -238,13 +240,13 @@ async fn what_is_no_json_object_is_refused_on_every_endpoint() {
         let mut bytes = good.into_bytes();
         let end = bytes.len() - 3;
         bytes[end] = 0xff;
-        let (answer, _) = send(&service, of_client(meta.path, bytes)).await;
-        assert_eq!(answer.status(), 400, "{}: not UTF-8", meta.id);
+        let (response, _) = send(&service, client_request(meta.path, bytes)).await;
+        assert_eq!(response.status(), 400, "{}: not UTF-8", meta.id);
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
-/// Section 1: absent, `null` and `""` are alike, and unknown fields are ignored.
+/// Section 1: absent, `null` and `""` are equal, and unknown fields are ignored.
 #[tokio::test]
 async fn readers_are_as_lenient_as_the_contract_says() {
     let (service, plaid) = service();
@@ -253,12 +255,15 @@ async fn readers_are_as_lenient_as_the_contract_says() {
             "access_token": "a", "webhook": empty, "client_id": empty, "secret": empty,
             "of_a_later_version": [1],
         });
-        let request = of_client("/item/webhook/update", request.to_string());
+        let request = client_request("/item/webhook/update", request.to_string());
         assert_eq!(send(&service, request).await.0.status(), 200);
-        assert_eq!(plaid.seen().pop().unwrap().request, json!({ "access_token": "a" }));
+        assert_eq!(plaid.calls().pop().unwrap().request, json!({ "access_token": "a" }));
     }
-    // A value of an enum that nobody knows yet is the method's matter.
+    // The method handles unknown values of an enum.
     let later = changed("notify_accounts", "/notifications/0/event", json!("frozen"));
-    assert_eq!(send(&service, of_client(path("notify_accounts"), later)).await.0.status(), 200);
-    assert_eq!(plaid.seen().pop().unwrap().request["notifications"][0]["event"], "frozen");
+    assert_eq!(
+        send(&service, client_request(path("notify_accounts"), later)).await.0.status(),
+        200
+    );
+    assert_eq!(plaid.calls().pop().unwrap().request["notifications"][0]["event"], "frozen");
 }

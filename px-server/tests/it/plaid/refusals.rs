@@ -1,8 +1,8 @@
-//! What is refused before a method runs, and what is answered when one fails.
+//! Requests that are refused before a method runs, and responses when one fails.
 
 use super::{
-    CLIENT, OTHER_SECRET, SECRET, of_client, outcome, post, send, service, service_with, vector,
-    with_headers,
+    CLIENT, OTHER_SECRET, SECRET, client_request, outcome, post, send, service, service_with,
+    vector, with_headers,
 };
 use crate::log::Log;
 use bytes::Bytes;
@@ -17,8 +17,8 @@ use tower::ServiceExt as _;
 const PATH: &str = "/item/get";
 const PLAIN: &str = r#"{"access_token":"a"}"#;
 
-fn asks(token: &str) -> Request<Full<Bytes>> {
-    of_client(PATH, json!({ "access_token": token }).to_string())
+fn item_request(token: &str) -> Request<Full<Bytes>> {
+    client_request(PATH, json!({ "access_token": token }).to_string())
 }
 
 /// A row of the table: name, request, status, type and code.
@@ -27,15 +27,15 @@ type Case<'t> = (&'t str, Request<Full<Bytes>>, u16, &'t str, &'t str);
 #[tokio::test]
 async fn refusals_have_plaids_types_and_codes() {
     let typed = |value: &'static str| {
-        let mut request = of_client(PATH, PLAIN);
+        let mut request = client_request(PATH, PLAIN);
         request.headers_mut().insert("content-type", value.parse().unwrap());
         request
     };
-    let mut untyped = of_client(PATH, PLAIN);
+    let mut untyped = client_request(PATH, PLAIN);
     untyped.headers_mut().remove("content-type");
-    let mut two_hosts = of_client(PATH, PLAIN);
+    let mut two_hosts = client_request(PATH, PLAIN);
     two_hosts.headers_mut().append("host", "b".parse().unwrap());
-    let mut http2 = of_client(PATH, PLAIN);
+    let mut http2 = client_request(PATH, PLAIN);
     http2.headers_mut().remove("host");
     *http2.version_mut() = Version::HTTP_2;
     let many: Vec<_> = (0..100).map(|_| ("x-other", "1")).collect();
@@ -52,33 +52,33 @@ async fn refusals_have_plaids_types_and_codes() {
         ("latin 1", typed("application/json; charset=latin1"), 415, INVALID, "INVALID_HEADERS"),
         (
             "compressed",
-            with_headers(of_client(PATH, PLAIN), &[("content-encoding", "gzip")]),
+            with_headers(client_request(PATH, PLAIN), &[("content-encoding", "gzip")]),
             415,
             INVALID,
             "INVALID_HEADERS",
         ),
-        ("too large", of_client(PATH, large), 413, INVALID, "INVALID_BODY"),
+        ("too large", client_request(PATH, large), 413, INVALID, "INVALID_BODY"),
         (
             "long header",
-            with_headers(of_client(PATH, PLAIN), &[("x-other", &long)]),
+            with_headers(client_request(PATH, PLAIN), &[("x-other", &long)]),
             431,
             INVALID,
             "INVALID_HEADERS",
         ),
         (
             "many headers",
-            with_headers(of_client(PATH, PLAIN), &many),
+            with_headers(client_request(PATH, PLAIN), &many),
             431,
             INVALID,
             "INVALID_HEADERS",
         ),
         ("two hosts", two_hosts, 400, INVALID, "INVALID_HEADERS"),
-        ("unknown token", asks("unknown"), 400, "INVALID_INPUT", "INVALID_ACCESS_TOKEN"),
+        ("unknown token", item_request("unknown"), 400, "INVALID_INPUT", "INVALID_ACCESS_TOKEN"),
     ];
     let (service, plaid) = service();
     for (name, request, status, kind, code) in cases {
-        let (answer, body) = send(&service, request).await;
-        assert_eq!(answer.status().as_u16(), status, "{name}");
+        let (response, body) = send(&service, request).await;
+        assert_eq!(response.status().as_u16(), status, "{name}");
         assert_eq!(
             (&body["error_type"], &body["error_code"]),
             (&json!(kind), &json!(code)),
@@ -86,10 +86,10 @@ async fn refusals_have_plaids_types_and_codes() {
         );
         assert!(!body["error_message"].as_str().unwrap().is_empty(), "{name}");
     }
-    assert_eq!(plaid.seen(), []);
-    // Good all the same: HTTP/2 has no `Host`, and an encoded letter means the letter.
+    assert_eq!(plaid.calls(), []);
+    // These are valid: HTTP/2 has no `Host`, and an encoded letter means the letter.
     for request in
-        [http2, typed("Application/JSON; charset=UTF-8"), of_client("/%69tem/get", PLAIN)]
+        [http2, typed("Application/JSON; charset=UTF-8"), client_request("/%69tem/get", PLAIN)]
     {
         assert_eq!(outcome(&service, request).await.0, 200);
     }
@@ -100,58 +100,58 @@ async fn other_methods_are_405_on_every_path_and_name_the_one_there_is() {
     let (service, plaid) = service();
     for meta in list::plaid() {
         for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            let mut request = of_client(meta.path, "");
+            let mut request = client_request(meta.path, "");
             *request.method_mut() = method.clone();
-            let (answer, body) = send(&service, request).await;
-            assert_eq!(answer.status(), 405, "{method} {}", meta.path);
-            assert_eq!(answer.headers()["allow"], "POST");
+            let (response, body) = send(&service, request).await;
+            assert_eq!(response.status(), 405, "{method} {}", meta.path);
+            assert_eq!(response.headers()["allow"], "POST");
             assert_eq!(body["error_type"], "INVALID_REQUEST");
         }
-        let mut head = of_client(meta.path, "");
+        let mut head = client_request(meta.path, "");
         *head.method_mut() = Method::HEAD;
-        let answer = service.clone().oneshot(head).await.unwrap();
+        let response = service.clone().oneshot(head).await.unwrap();
         assert_eq!(
-            (answer.status().as_u16(), &answer.headers()["allow"]),
+            (response.status().as_u16(), &response.headers()["allow"]),
             (405, &"POST".parse().unwrap())
         );
-        assert_ne!(answer.headers()["content-length"], "0");
-        assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+        assert_ne!(response.headers()["content-length"], "0");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
 #[tokio::test]
 async fn a_body_that_is_cut_off_or_says_no_length_is_no_way_around_the_limits() {
     let (service, plaid) = service_with(|builder| builder.max_body(100));
     let of = |frames: Vec<Result<Frame<Bytes>, &'static str>>| {
-        let request = of_client(PATH, "");
+        let request = client_request(PATH, "");
         request.map(|_| StreamBody::new(futures_util::stream::iter(frames)))
     };
     let data = |bytes: usize| Ok(Frame::data(Bytes::from(vec![b' '; bytes])));
     for (frames, status) in
         [(vec![data(60), data(60)], 413), (vec![data(60), Err("reset by the peer")], 400)]
     {
-        let answer = service.clone().oneshot(of(frames)).await.unwrap();
-        assert_eq!(answer.status(), status);
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = service.clone().oneshot(of(frames)).await.unwrap();
+        assert_eq!(response.status(), status);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["error_code"], "INVALID_BODY");
         assert!(!body.to_string().contains("peer"));
     }
-    assert_eq!(plaid.seen(), []);
+    assert_eq!(plaid.calls(), []);
 }
 
 #[tokio::test]
 async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
     let (service, plaid) = service();
-    let with_id = |id| with_headers(of_client(PATH, PLAIN), &[("x-request-id", id)]);
+    let with_id = |id| with_headers(client_request(PATH, PLAIN), &[("x-request-id", id)]);
     // `send` compares header and body.
     assert_eq!(send(&service, with_id("mine_1-A")).await.1["request_id"], "mine_1-A");
     for bad in ["has space", "x/y", ""] {
         let (_, body) = send(&service, with_id(bad)).await;
         assert_eq!(body["request_id"].as_str().unwrap().len(), 32);
     }
-    let seen: Vec<_> = plaid.seen().into_iter().map(|seen| seen.request_id).collect();
+    let seen: Vec<_> = plaid.calls().into_iter().map(|seen| seen.request_id).collect();
     assert_eq!(seen[0], "mine_1-A");
     assert_eq!(seen.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
 }
@@ -159,25 +159,25 @@ async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
 #[tokio::test]
 async fn a_panic_is_answered_500_and_the_service_lives_on() {
     let (service, _) = service();
-    let (answer, body) = send(&service, asks("panics")).await;
-    assert_eq!(answer.status(), 500);
+    let (response, body) = send(&service, item_request("panics")).await;
+    assert_eq!(response.status(), 500);
     assert_eq!(
         (&body["error_type"], &body["error_code"]),
         (&json!("API_ERROR"), &json!("INTERNAL_SERVER_ERROR"))
     );
     assert!(!body.to_string().contains("panic"), "{body}");
-    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    assert_eq!(outcome(&service, client_request(PATH, PLAIN)).await.0, 200);
 }
 
 #[tokio::test]
 async fn a_cause_is_logged_once_under_the_request_id_and_answered_never() {
     let (log, guard) = Log::capture();
     let (service, _) = service();
-    let request = with_headers(asks("fails"), &[("x-request-id", "id-of-the-failure")]);
-    let (answer, body) = send(&service, request).await;
-    let (down, _) = send(&service, asks("down")).await;
+    let request = with_headers(item_request("fails"), &[("x-request-id", "id-of-the-failure")]);
+    let (response, body) = send(&service, request).await;
+    let (down, _) = send(&service, item_request("down")).await;
     drop(guard);
-    assert_eq!(answer.status(), 500);
+    assert_eq!(response.status(), 500);
     assert!(!body.to_string().contains("cause"), "{body}");
     assert_eq!(
         (down.status().as_u16(), &down.headers()["retry-after"]),
@@ -189,7 +189,7 @@ async fn a_cause_is_logged_once_under_the_request_id_and_answered_never() {
     assert!(matches!(lines[..], [line] if line.contains("id-of-the-failure")), "{text}");
 }
 
-/// Section 5 of what must not happen: secrets in any log.
+/// No log contains a secret.
 #[tokio::test]
 async fn secrets_are_in_no_log() {
     let (log, guard) = Log::capture();
@@ -197,19 +197,19 @@ async fn secrets_are_in_no_log() {
     for meta in list::plaid() {
         let good = vector(meta.id, "request");
         assert_eq!(outcome(&service, post(meta.path, good.to_string())).await.0, 200);
-        // The wrong secret, in the headers; a field too many; a body that ends too soon.
+        // The wrong secret, in the headers; an additional field; a body that ends early.
         let forged = [("plaid-client-id", CLIENT), ("plaid-secret", OTHER_SECRET)];
         outcome(&service, with_headers(post(meta.path, good.to_string()), &forged)).await;
         let mut broken = good.to_string();
         broken.truncate(broken.len() - 2);
-        outcome(&service, of_client(meta.path, broken)).await;
+        outcome(&service, client_request(meta.path, broken)).await;
         let mut odd = good.clone();
         odd["access_token"] = json!(["access-4f1c9a5e"]);
         odd["products"] = json!("bank-token-6cc4f2b8");
         outcome(&service, post(meta.path, odd.to_string())).await;
     }
     for token in ["fails", "panics", "unknown"] {
-        outcome(&service, asks(token)).await;
+        outcome(&service, item_request(token)).await;
     }
     drop(guard);
     let text = log.text();

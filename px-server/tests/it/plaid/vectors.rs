@@ -1,6 +1,8 @@
-//! Every endpoint answers with its golden vector, on every adapter.
+//! Every endpoint responds with its golden vector, on every adapter.
 
-use super::{CLIENT, REQUEST_ID, Scripted, Seen, post, send, service, vector, with_headers};
+use super::{
+    CLIENT, REQUEST_ID, RecordedCall, Scripted, post, send, service, vector, with_headers,
+};
 use bytes::Bytes;
 use http::Request;
 #[cfg(any(feature = "axum", feature = "hyper"))]
@@ -17,25 +19,25 @@ fn request(meta: &Meta) -> Request<Full<Bytes>> {
     with_headers(post(meta.path, body), &[("x-request-id", REQUEST_ID)])
 }
 
-/// What the methods were asked, in the order of the list of endpoints.
-fn all_were_seen(plaid: &Scripted) {
-    let expected = list::plaid().into_iter().map(|meta| Seen {
+/// Checks the calls of the methods, in the order of the list of endpoints.
+fn all_were_called(plaid: &Scripted) {
+    let expected = list::plaid().into_iter().map(|meta| RecordedCall {
         endpoint: meta.id,
         client_id: CLIENT.into(),
         request_id: REQUEST_ID.into(),
         request: vector(meta.id, "request"),
     });
-    assert_eq!(plaid.seen(), expected.collect::<Vec<_>>());
+    assert_eq!(plaid.calls(), expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn every_endpoint_answers_with_its_golden_vector() {
     let (service, plaid) = service();
     for meta in list::plaid() {
-        let (answer, body) = send(&service, request(&meta)).await;
-        assert_eq!((answer.status().as_u16(), &body), (200, &vector(meta.id, "response")));
+        let (response, body) = send(&service, request(&meta)).await;
+        assert_eq!((response.status().as_u16(), &body), (200, &vector(meta.id, "response")));
     }
-    all_were_seen(&plaid);
+    all_were_called(&plaid);
 }
 
 #[cfg(feature = "axum")]
@@ -49,17 +51,17 @@ async fn every_endpoint_answers_on_axum() {
     let router = own.merge(px_server::axum::router(service));
     for meta in list::plaid() {
         let request = request(&meta).map(Body::new);
-        let answer = router.clone().oneshot(request).await.unwrap();
-        assert_eq!(answer.status(), 200, "{}", meta.id);
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{}", meta.id);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body, vector(meta.id, "response"));
     }
-    all_were_seen(&plaid);
+    all_were_called(&plaid);
     for (path, status) in [("/health", 200), ("/nothing", 404)] {
         let request = Request::get(path).header("host", "plaid.example");
-        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
+        let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
     }
 }
 
@@ -80,13 +82,13 @@ async fn every_endpoint_answers_on_hyper() {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
     for meta in list::plaid() {
-        let answer = sender.send_request(request(&meta)).await.unwrap();
-        assert_eq!(answer.status(), 200, "{}", meta.id);
-        assert_eq!(answer.headers()["x-request-id"], REQUEST_ID);
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = sender.send_request(request(&meta)).await.unwrap();
+        assert_eq!(response.status(), 200, "{}", meta.id);
+        assert_eq!(response.headers()["x-request-id"], REQUEST_ID);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body, vector(meta.id, "response"));
     }
-    all_were_seen(&plaid);
+    all_were_called(&plaid);
     server.abort();
 }

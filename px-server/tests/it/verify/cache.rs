@@ -1,12 +1,12 @@
-//! The cache of verified tokens: its ends, its bounds, its purges.
+//! The cache of verified tokens: expiry, bounds, purges.
 
 use super::*;
 
-/// Says yes to every token, and counts; waits where it is told to.
+/// Accepts every token and counts the calls; blocks without a permit.
 struct Counting {
     calls: AtomicUsize,
     gate: tokio::sync::Semaphore,
-    answer: Mutex<Option<VerifyError>>,
+    response: Mutex<Option<VerifyError>>,
     expires_at: Option<DateTime<Utc>>,
 }
 
@@ -15,7 +15,7 @@ impl Counting {
         Arc::new(Self {
             calls: AtomicUsize::new(0),
             gate: tokio::sync::Semaphore::new(permits),
-            answer: Mutex::new(None),
+            response: Mutex::new(None),
             expires_at,
         })
     }
@@ -30,7 +30,7 @@ impl TokenVerifier for Counting {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
-        if let Some(error) = self.answer.lock().unwrap().take() {
+        if let Some(error) = self.response.lock().unwrap().take() {
             return Err(error);
         }
         let mut grant = TokenGrant::new(UserId::new("u").unwrap(), ScopeSet::defaults());
@@ -51,13 +51,13 @@ async fn the_cache_ends_with_the_token_and_with_its_time_to_live() {
         let inner = Counting::new(100, Some(start() + TimeDelta::seconds(expires)));
         let cache = cached(&inner, &clock);
         for _ in 0..3 {
-            assert_eq!(verdict(&cache, "a").await, "good");
+            assert_eq!(outcome(&cache, "a").await, "good");
         }
         clock.advance(TimeDelta::milliseconds(lives * 1000 - 1));
-        assert_eq!(verdict(&cache, "a").await, "good");
+        assert_eq!(outcome(&cache, "a").await, "good");
         assert_eq!(inner.calls(), 1);
         clock.advance(TimeDelta::milliseconds(1));
-        assert_eq!(verdict(&cache, "a").await, "good");
+        assert_eq!(outcome(&cache, "a").await, "good");
         assert_eq!(inner.calls(), 2);
     }
 }
@@ -66,15 +66,15 @@ async fn the_cache_ends_with_the_token_and_with_its_time_to_live() {
 async fn the_cache_keeps_no_refusal_and_no_more_than_its_capacity() {
     let (inner, clock) = (Counting::new(100, None), ManualClock::new(start()));
     let cache = cached(&inner, &clock).capacity(2);
-    *inner.answer.lock().unwrap() = Some(VerifyError::invalid());
-    assert_eq!(verdict(&cache, "a").await, "invalid");
-    *inner.answer.lock().unwrap() = Some(VerifyError::unavailable("down"));
-    assert_eq!(verdict(&cache, "a").await, "unavailable");
+    *inner.response.lock().unwrap() = Some(VerifyError::invalid());
+    assert_eq!(outcome(&cache, "a").await, "invalid");
+    *inner.response.lock().unwrap() = Some(VerifyError::unavailable("down"));
+    assert_eq!(outcome(&cache, "a").await, "unavailable");
     for token in ["a", "b", "c", "b", "c"] {
-        assert_eq!(verdict(&cache, token).await, "good");
+        assert_eq!(outcome(&cache, token).await, "good");
     }
     assert_eq!(inner.calls(), 5);
-    assert_eq!(verdict(&cache, "a").await, "good");
+    assert_eq!(outcome(&cache, "a").await, "good");
     assert_eq!(inner.calls(), 6, "a was the least used");
 }
 

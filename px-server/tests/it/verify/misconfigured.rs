@@ -4,7 +4,7 @@ use super::*;
 use http_body_util::Empty;
 use px_server::{
     Caller, Error, Partner, PartnerService,
-    verify::{Preset, Refusal},
+    verify::{Preset, TokenRefusal},
 };
 use px_types::partner::{GetUser, ListTransactions, TransactionsResponse, UserAccountInfoResponse};
 
@@ -25,7 +25,7 @@ impl Partner for Bank {
     }
 }
 
-/// The status of `GET /customers/current` with a token.
+/// Returns the status of `GET /customers/current` with a token.
 async fn status(verifier: Arc<dyn TokenVerifier>, token: &str) -> u16 {
     let service = PartnerService::builder(Bank).tokens(verifier).build().unwrap();
     let request = Request::get("/customers/current")
@@ -33,7 +33,7 @@ async fn status(verifier: Arc<dyn TokenVerifier>, token: &str) -> u16 {
         .header("authorization", format!("Bearer {token}"))
         .body(Empty::<Bytes>::new())
         .unwrap();
-    service.answer(request).await.status().as_u16()
+    service.respond(request).await.status().as_u16()
 }
 
 #[tokio::test]
@@ -41,22 +41,22 @@ async fn a_setting_that_is_wrong_for_every_token_is_503_and_named_in_the_log() {
     let key = Key::new("k1");
     let clock = ManualClock::new(start());
     let good = key.sign(&header(json!({})), &claims(json!({})));
-    let jwt = || jwt(&Provider::new([set(&[&key])]), &clock);
+    let jwt = || jwt(&Provider::new([jwks_response(&[&key])]), &clock);
     let uri = || Uri::from_static("https://idp.example/jwks");
     let with = |issuer: &str, audience: &str| {
-        let provider = Provider::new([set(&[&key])]);
+        let provider = Provider::new([jwks_response(&[&key])]);
         let verifier = JwtVerifier::new(provider, uri(), issuer, audience).unwrap();
         verifier.clock(Arc::new(clock.clone()))
     };
     let other_keys = {
-        let provider = Provider::new([set(&[&Key::new("k9")])]);
+        let provider = Provider::new([jwks_response(&[&Key::new("k9")])]);
         JwtVerifier::new(provider, uri(), ISSUER, AUDIENCE).unwrap().clock(Arc::new(clock.clone()))
     };
     let no_keys = {
-        let provider = Provider::new([Answer::Json(404, json!({}))]);
+        let provider = Provider::new([ScriptedResponse::Json(404, json!({}))]);
         JwtVerifier::new(provider, uri(), ISSUER, AUDIENCE).unwrap()
     };
-    let introspect = |response: Answer| {
+    let introspect = |response: ScriptedResponse| {
         let verifier = introspection(&Provider::new([response]));
         Arc::new(verifier.audience(AUDIENCE)) as Arc<dyn TokenVerifier>
     };
@@ -74,8 +74,8 @@ async fn a_setting_that_is_wrong_for_every_token_is_503_and_named_in_the_log() {
         ("format", Arc::new(jwt()), "an-opaque-token", "`IntrospectionVerifier`"),
         ("keys of another provider", Arc::new(other_keys), &good, "`jwks`"),
         ("address of the keys", Arc::new(no_keys), &good, "`jwks`"),
-        ("endpoint", introspect(Answer::Json(404, json!({}))), "t", "`endpoint`"),
-        ("secret", introspect(Answer::Json(401, json!({}))), "t", "`secret`"),
+        ("endpoint", introspect(ScriptedResponse::Json(404, json!({}))), "t", "`endpoint`"),
+        ("secret", introspect(ScriptedResponse::Json(401, json!({}))), "t", "`secret`"),
         (
             "token_type",
             introspect(active(json!({"token_type": null}))),
@@ -83,7 +83,12 @@ async fn a_setting_that_is_wrong_for_every_token_is_503_and_named_in_the_log() {
             "introspection_types`",
         ),
         ("aud", introspect(active(json!({"aud": "x"}))), "t", "`audience`"),
-        ("realm", introspect(Answer::Json(200, json!({"active": false}))), "t", "`endpoint`"),
+        (
+            "realm",
+            introspect(ScriptedResponse::Json(200, json!({"active": false}))),
+            "t",
+            "`endpoint`",
+        ),
     ];
     for (name, verifier, token, setting) in cases {
         let (log, guard) = crate::log::Log::capture();
@@ -113,21 +118,44 @@ async fn a_refused_token_says_why() {
         ("signature", other.sign(&header(json!({})), &claims(json!({}))), "signature is wrong"),
         ("algorithm", signed(json!({"alg": "HS256"}), json!({})), "`alg` is \"HS256\""),
         ("format", "opaque".into(), "not a signed JWT"),
-        ("binding", signed(json!({}), json!({"cnf": {"jkt": "x"}})), "bound to something else"),
+        ("binding", signed(json!({}), json!({"cnf": {"jkt": "x"}})), "bound to something other"),
     ] {
-        let verifier = jwt(&Provider::new([set(&[&key])]), &clock);
-        let verifier = Arc::new(experienced(verifier, &good).await);
+        let verifier = jwt(&Provider::new([jwks_response(&[&key])]), &clock);
+        let verifier = Arc::new(after_accepting(verifier, &good).await);
         let (log, guard) = crate::log::Log::capture();
         assert_eq!(status(verifier.clone(), &token).await, 401, "{name}");
         drop(guard);
         let text = log.text();
         assert!(text.contains(reason), "{name}: {text}");
         assert!(!text.contains("u-1") && !text.contains(&token), "{name}: {text}");
-        // Until the keys may be read again, a wrong signature is in doubt.
+        // Until the keys may be fetched again, a wrong signature is in doubt.
         clock.advance(TimeDelta::minutes(1));
         let error = verify(&*verifier, &token).await.unwrap_err();
         let debug = format!("{error:?}");
         assert!(debug.starts_with("Invalid(") && !debug.contains("u-1"), "{name}: {debug}");
+    }
+}
+
+/// Anyone can write claims into a token, so they are checked after its signature.
+#[tokio::test]
+async fn the_claims_of_a_forged_token_are_not_judged() {
+    let (key, forger) = (Key::new("k1"), Key::new("k1"));
+    let clock = ManualClock::new(start());
+    for changes in [
+        json!({"iss": "https://x.example"}),
+        json!({"aud": "x"}),
+        json!({"exp": NOW - 60}),
+        json!({"sub": null}),
+        json!({"scope": null}),
+    ] {
+        let verifier = jwt(&Provider::new([jwks_response(&[&key])]), &clock);
+        let forged = forger.sign(&header(json!({})), &claims(changes.clone()));
+        match verify(&verifier, &forged).await {
+            Err(VerifyError::Invalid(refusal)) => {
+                assert_eq!(refusal, TokenRefusal::Signature, "{changes}");
+            }
+            other => panic!("{changes}: {other:?}"),
+        }
     }
 }
 
@@ -143,7 +171,7 @@ async fn a_token_of_any_characters_reaches_the_verifier() {
                     let user = UserId::new("u-1").unwrap();
                     Ok(Arc::new(TokenGrant::new(user, ScopeSet::defaults())))
                 }
-                _ => Err(VerifyError::Invalid(Refusal::Unknown)),
+                _ => Err(VerifyError::Invalid(TokenRefusal::Unknown)),
             }
         }
     }
@@ -152,7 +180,7 @@ async fn a_token_of_any_characters_reaches_the_verifier() {
     }
 }
 
-/// Tokens that were verified are not sent to the provider again for 10 s, unless they are purged.
+/// Verified tokens are not sent to the provider again for 10 s, unless they are purged.
 #[tokio::test]
 async fn caching_is_on_by_default() {
     let provider = Provider::new([active(json!({}))]);
@@ -163,24 +191,24 @@ async fn caching_is_on_by_default() {
     };
     let verifier = cached();
     for _ in 0..3 {
-        assert_eq!(verdict(&verifier, "t").await, "good");
+        assert_eq!(outcome(&verifier, "t").await, "good");
     }
     assert_eq!(provider.calls(), 1);
     verifier.purge_token(&AccessToken::new("t"));
-    assert_eq!(verdict(&verifier, "t").await, "good");
+    assert_eq!(outcome(&verifier, "t").await, "good");
     verifier.purge_all();
-    assert_eq!(verdict(&verifier, "t").await, "good");
+    assert_eq!(outcome(&verifier, "t").await, "good");
     clock.advance(TimeDelta::seconds(10));
-    assert_eq!(verdict(&verifier, "t").await, "good");
+    assert_eq!(outcome(&verifier, "t").await, "good");
     assert_eq!(provider.calls(), 4);
     let uncached = cached().cache_ttl(Duration::ZERO);
     for _ in 0..2 {
-        assert_eq!(verdict(&uncached, "t").await, "good");
+        assert_eq!(outcome(&uncached, "t").await, "good");
     }
     assert_eq!(provider.calls(), 6);
     let small = cached().cache_capacity(1);
     for token in ["a", "b", "a"] {
-        assert_eq!(verdict(&small, token).await, "good");
+        assert_eq!(outcome(&small, token).await, "good");
     }
     assert_eq!(provider.calls(), 9);
 }

@@ -1,4 +1,4 @@
-//! The presets, with tokens of the form that each provider documents
+//! The presets, with tokens in the format that each provider documents
 //! (`fixtures/identity_providers.json`).
 
 use super::*;
@@ -7,10 +7,10 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::{KeyPair as _, RSA_PKCS1_SHA256},
 };
-use px_server::verify::{Preset, Refusal, TokenProfile};
+use px_server::verify::{Preset, TokenProfile, TokenRefusal};
 use serde::Deserialize;
 
-/// One form of a provider's tokens.
+/// A token format of a provider.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Vector {
@@ -41,21 +41,22 @@ impl Vector {
         self.header["kid"].as_str().unwrap()
     }
 
-    /// A verifier that has not accepted anything yet.
+    /// Returns a verifier that has not accepted any token yet.
     fn verifier(&self, key: &RsaKey) -> JwtVerifier {
         let keys = json!({ "keys": [key.jwk(self.key_id())] });
         let uri = Uri::from_static("https://idp.example/jwks");
-        let provider = Provider::new([Answer::Json(200, keys)]);
+        let provider = Provider::new([ScriptedResponse::Json(200, keys)]);
         let verifier = JwtVerifier::new(provider, uri, &self.issuer, &self.audience).unwrap();
         verifier.profile(self.preset()).clock(Arc::new(ManualClock::new(start())))
     }
 
     fn introspection(&self, responses: &[&Value]) -> IntrospectionVerifier {
-        let responses = responses.iter().map(|response| Answer::Json(200, (*response).clone()));
+        let responses =
+            responses.iter().map(|response| ScriptedResponse::Json(200, (*response).clone()));
         introspection(&Provider::new(responses)).audience(&self.audience).profile(self.preset())
     }
 
-    /// Whether the preset has a claim that tells access tokens from ID tokens.
+    /// Returns whether the preset has a claim that distinguishes access tokens from ID tokens.
     fn is_typed(&self) -> bool {
         TokenProfile::from(self.preset()).type_claim.is_some()
             || self.header["typ"].as_str() == Some("at+jwt")
@@ -71,7 +72,7 @@ impl RsaKey {
     }
 
     fn jwk(&self, id: &str) -> Value {
-        // RSAPublicKey: a sequence of the modulus, 0 and 256 bytes, and of the exponent 65,537.
+        // RSAPublicKey: a sequence of the modulus (0 and 256 bytes) and the exponent 65,537.
         let modulus = &self.0.public_key().as_ref()[9..265];
         json!({
             "kty": "RSA", "use": "sig", "alg": "RS256", "kid": id,
@@ -88,7 +89,7 @@ impl RsaKey {
     }
 }
 
-async fn refusal(verifier: &dyn TokenVerifier, token: &str) -> Refusal {
+async fn refusal(verifier: &dyn TokenVerifier, token: &str) -> TokenRefusal {
     match verify(verifier, token).await {
         Err(VerifyError::Invalid(refusal)) => refusal,
         other => panic!("{other:?}"),
@@ -120,52 +121,58 @@ async fn documented_jwts() {
 
         let expired = refusal(&verifier, &token(json!({"exp": NOW - 100}))).await;
         let since = DateTime::from_timestamp(NOW - 100, 0).unwrap();
-        assert_eq!(expired, Refusal::Expired { since }, "{name}");
+        assert_eq!(expired, TokenRefusal::Expired { since }, "{name}");
         let other = json!({"aud": "https://other.example"});
         let audience = refusal(&verifier, &token(other)).await;
         let found = vec!["https://other.example".to_owned()];
         let expected = vector.audience.clone();
-        assert_eq!(audience, Refusal::Audience { found, expected }, "{name}");
+        assert_eq!(audience, TokenRefusal::Audience { found, expected }, "{name}");
         let issuer = refusal(&verifier, &token(json!({"iss": "https://other.example"}))).await;
         let found = Some("https://other.example".to_owned());
         let expected = vector.issuer.clone();
-        assert_eq!(issuer, Refusal::Issuer { found, expected }, "{name}");
+        assert_eq!(issuer, TokenRefusal::Issuer { found, expected }, "{name}");
         let id_token = key.sign(&vector.id_token_header, &vector.id_token);
         let said = refusal(&verifier, &id_token).await;
         let kind = matches!(
             said,
-            Refusal::Type { .. } | Refusal::IdToken { .. } | Refusal::Audience { .. }
+            TokenRefusal::Type { .. }
+                | TokenRefusal::IdToken { .. }
+                | TokenRefusal::Audience { .. }
         );
         assert!(kind, "{name}: {said:?}");
     }
 }
 
-/// A bank that names the client as its audience would accept ID tokens.
+/// A bank that configures the client as its audience would accept ID tokens.
 #[tokio::test]
 async fn without_a_type_the_audience_is_no_client_and_id_tokens_are_refused() {
     let key = RsaKey::new();
     for vector in vectors() {
         let name = format!("{} of {}", vector.preset, vector.source);
         let good = key.sign(&vector.header, &vector.claims);
-        // The audience of the settings is the client's id.
+        // The configured audience is the client's id.
         let mut wrong = vector.clone();
         wrong.audience = vector.client.clone();
         let verifier = wrong.verifier(&key);
         let id_token = key.sign(&vector.id_token_header, &vector.id_token);
-        assert_ne!(verdict(&verifier, &id_token).await, "good", "{name}");
+        assert_ne!(outcome(&verifier, &id_token).await, "good", "{name}");
         let to_client = merged(vector.claims.clone(), json!({"aud": vector.client}));
         let token = key.sign(&vector.header, &to_client);
         let expected = if vector.is_typed() { "good" } else { "misconfigured" };
-        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
+        assert_eq!(outcome(&verifier, &token).await, expected, "{name}");
         if vector.is_typed() {
             continue;
         }
-        // What has the mark of an ID token is none for the API, though it names the audience.
-        let verifier = experienced(vector.verifier(&key), &good).await;
+        // A token with the mark of an ID token is refused although it names the audience.
+        let verifier = after_accepting(vector.verifier(&key), &good).await;
         for claim in ["nonce", "at_hash"] {
             let marked = merged(vector.claims.clone(), json!({claim: "x"}));
             let marked = key.sign(&vector.header, &marked);
-            assert_eq!(refusal(&verifier, &marked).await, Refusal::IdToken { claim }, "{name}");
+            assert_eq!(
+                refusal(&verifier, &marked).await,
+                TokenRefusal::IdToken { claim },
+                "{name}"
+            );
         }
         let mut nameless = vector.claims.clone();
         let clients = TokenProfile::from(vector.preset()).client_claims;
@@ -173,7 +180,7 @@ async fn without_a_type_the_audience_is_no_client_and_id_tokens_are_refused() {
             nameless.as_object_mut().unwrap().remove(client);
         }
         let nameless = key.sign(&vector.header, &nameless);
-        let expected = Refusal::NoClient { claims: clients };
+        let expected = TokenRefusal::NoClient { claims: clients };
         assert_eq!(refusal(&verifier, &nameless).await, expected, "{name}");
     }
 }
@@ -191,31 +198,31 @@ async fn documented_introspection_responses() {
         let after_good = |changes: Value| {
             let response = merged(good.clone(), changes);
             let verifier = vector.introspection(&[good, &response]);
-            async move { experienced(verifier, "good").await }
+            async move { after_accepting(verifier, "good").await }
         };
         let expired = after_good(json!({"exp": NOW - 1})).await;
         let since = DateTime::from_timestamp(NOW - 1, 0).unwrap();
-        assert_eq!(refusal(&expired, "t").await, Refusal::Expired { since }, "{name}");
+        assert_eq!(refusal(&expired, "t").await, TokenRefusal::Expired { since }, "{name}");
         let other = after_good(json!({"aud": "https://other.example"})).await;
-        assert!(matches!(refusal(&other, "t").await, Refusal::Audience { .. }), "{name}");
-        // Nothing says that it is an access token.
+        assert!(matches!(refusal(&other, "t").await, TokenRefusal::Audience { .. }), "{name}");
+        // Nothing marks it as an access token.
         let untold = after_good(json!({"token_type": null, "token_use": null, "typ": null})).await;
-        assert_eq!(verdict(&untold, "t").await, "misconfigured", "{name}");
+        assert_eq!(outcome(&untold, "t").await, "misconfigured", "{name}");
         if let Some(refresh) = &vector.introspected_refresh_token {
             let refresh = merged(refresh.clone(), json!({"aud": vector.audience}));
             let verifier = vector.introspection(&[good, &refresh]);
-            let verifier = experienced(verifier, "good").await;
-            assert!(matches!(refusal(&verifier, "t").await, Refusal::Type { .. }), "{name}");
+            let verifier = after_accepting(verifier, "good").await;
+            assert!(matches!(refusal(&verifier, "t").await, TokenRefusal::Type { .. }), "{name}");
         }
     }
 }
 
-/// Ory Hydra of version 1.
+/// Ory Hydra version 1.
 #[tokio::test]
 async fn a_token_type_of_access_token_needs_its_preset() {
     let response = active(json!({"token_type": "access_token"}));
     let hydra = introspection(&Provider::new([response.clone()]));
-    assert_eq!(verdict(&hydra.profile(Preset::OryHydra).audience(AUDIENCE), "t").await, "good");
+    assert_eq!(outcome(&hydra.profile(Preset::OryHydra).audience(AUDIENCE), "t").await, "good");
     let plain = introspection(&Provider::new([response])).audience(AUDIENCE);
     match verify(&plain, "t").await {
         Err(VerifyError::Misconfigured(problem)) => {
@@ -243,7 +250,7 @@ async fn claims_of_the_bank_s_own() {
     assert_eq!(grant.scopes.to_string(), "accounts");
     let accounts = ["a-1", "2"].map(|id| AccountId::new(id).unwrap());
     assert_eq!(grant.accounts, PermittedAccounts::Only(accounts.into()));
-    // From a configuration file, and what is left out is that of RFC 9068.
+    // From a configuration file; omitted members are those of RFC 9068.
     let written = serde_json::to_value(&profile).unwrap();
     assert_eq!(serde_json::from_value::<TokenProfile>(written).unwrap(), profile);
     let part: TokenProfile = serde_json::from_value(json!({"user_claim": "uid"})).unwrap();

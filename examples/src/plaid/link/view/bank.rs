@@ -1,4 +1,4 @@
-//! The pages of banks whose users sign in here: name and password, codes, questions, accounts.
+//! The pages for banks in credentials mode: name and password, codes, questions, accounts.
 
 use super::{Frame, alert, bank_logo, form, page, sees};
 use crate::{pages::readable, plaid::config::Institution, text::isolated};
@@ -17,7 +17,7 @@ fn heading(bank: &Institution, title: &str, lead: &str) -> Markup {
     }
 }
 
-/// Name and password.
+/// Renders the page for name and password.
 pub(in super::super) fn sign_in(frame: &Frame<'_>, bank: &Institution, username: &str) -> Markup {
     let wrong = frame.message.is_some();
     let described = wrong.then_some("message");
@@ -48,11 +48,11 @@ pub(in super::super) fn sign_in(frame: &Frame<'_>, bank: &Institution, username:
     )
 }
 
-/// Where a one-time code is to go.
+/// Renders the page for the choice of a code's delivery.
 pub(in super::super) fn delivery(
     frame: &Frame<'_>,
     bank: &Institution,
-    ways: &[Delivery],
+    deliveries: &[Delivery],
 ) -> Markup {
     page(
         frame,
@@ -64,10 +64,10 @@ pub(in super::super) fn delivery(
             (form(frame, "delivery", &html! {
                 fieldset class="choices" {
                     legend class="unseen" { "How do you want to get your code?" }
-                    @for (n, way) in ways.iter().enumerate() {
+                    @for (n, delivery) in deliveries.iter().enumerate() {
                         label class="choice" {
-                            input type="radio" name="delivery_id" value=(way.id) required checked[n == 0];
-                            span { strong { (method(&way.method)) } small { (way.mask) } }
+                            input type="radio" name="delivery_id" value=(delivery.id) required checked[n == 0];
+                            span { strong { (method(&delivery.method)) } small { (delivery.mask) } }
                         }
                     }
                 }
@@ -86,7 +86,7 @@ fn method(method: &DeliveryMethod) -> &str {
     }
 }
 
-/// A one-time code: `sent` to an address, or of the user's own device.
+/// Renders the page for a one-time code, sent to the address `sent`, or shown by the user's device.
 pub(in super::super) fn code(frame: &Frame<'_>, bank: &Institution, sent: Option<&str>) -> Markup {
     let wrong = frame.message.is_some();
     let lead = match sent {
@@ -115,7 +115,7 @@ pub(in super::super) fn code(frame: &Frame<'_>, bank: &Institution, sent: Option
     )
 }
 
-/// Security questions.
+/// Renders the page for security questions.
 pub(in super::super) fn answers(
     frame: &Frame<'_>,
     bank: &Institution,
@@ -156,7 +156,7 @@ pub(in super::super) fn answers(
     )
 }
 
-/// Which accounts are shared, at a bank that does not ask itself.
+/// Renders the choice of accounts, for a bank without a consent page.
 pub(in super::super) fn accounts(frame: &Frame<'_>, bank: &Institution, all: &[Account]) -> Markup {
     page(
         frame,
@@ -167,14 +167,14 @@ pub(in super::super) fn accounts(frame: &Frame<'_>, bank: &Institution, all: &[A
             (alert(frame.message))
             (form(frame, "accounts", &html! {
                 (picker(all, false, "Only the accounts that you select, and none that you open later."))
-                (sees(frame.app, frame.asked))
+                (sees(frame.app, frame.requested))
                 button type="submit" class="primary" { "Share and connect" }
             }))
         },
     )
 }
 
-/// Accounts to pick from.
+/// Renders a choice of accounts.
 pub(super) fn picker(all: &[Account], picked: bool, hint: &str) -> Markup {
     html! {
         fieldset class="accounts" {
@@ -191,7 +191,7 @@ pub(super) fn picker(all: &[Account], picked: bool, hint: &str) -> Markup {
     }
 }
 
-/// One account.
+/// Renders one account.
 pub(super) fn account_line(account: &Account) -> Markup {
     let kind = match account.account_type() {
         AccountType::Credit => "owed",

@@ -1,33 +1,33 @@
-//! What is said to users: faults, ends, products.
+//! Texts for users: messages, stop pages, products.
 
 use px_types::model::product::Product;
 
-/// What a page is shown again with.
+/// The message of a page that is shown again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Message {
-    /// The bank knows no such name and password.
+    /// The name or the password is wrong.
     Wrong,
-    /// A code or an answer is not right.
+    /// A code or an answer is wrong.
     WrongAnswer,
     /// The bank locked the user out.
     Locked,
-    /// Too many wrong passwords.
+    /// There were too many wrong passwords.
     Wait,
-    /// The challenge is over; the sign-in begins again.
+    /// The challenge has expired; the sign-in starts again.
     Again,
-    /// Nothing was picked.
+    /// No account is selected.
     NonePicked,
     /// Neither button was pressed.
     Undecided,
-    /// The user did not let this service in at the bank.
+    /// The user declined at the bank.
     Declined(String),
-    /// The bank refused, or what came back was not from it.
+    /// The bank refused, or the callback was not from it.
     Refused(String),
-    /// The bank cannot answer.
+    /// The bank is unavailable.
     Unreachable(String),
-    /// Another user of the bank signed in than the one whose accounts these are.
+    /// Another user of the bank signed in, not the user of the Item.
     AnotherUser(String),
-    /// No such bank.
+    /// There is no such bank.
     NoSuchBank,
 }
 
@@ -65,23 +65,23 @@ impl Message {
     }
 }
 
-/// Why there is no form.
+/// The reason for a page without a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Stop {
-    /// The link token is unknown, expired, or was used: by whom, nobody is told.
+pub(in super::super) enum StopPage {
+    /// The link token is unknown, expired or used. The page does not say which.
     NoToken,
-    /// The page is too old, or is another browser's, or the form is not from it.
+    /// The visit has expired, or the request is from another browser or not from its page.
     Expired,
-    /// The user left.
+    /// The user cancelled.
     Cancelled,
-    /// What this was about is gone or cannot be had now.
+    /// An operation of this service failed.
     Unavailable,
-    /// The other side asks for what it may not.
+    /// The Item, application or bank of the visit does not exist any more.
     Gone,
 }
 
-impl Stop {
-    pub(super) fn words(self) -> (&'static str, &'static str, &'static str) {
+impl StopPage {
+    pub(super) fn texts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::NoToken => (
                 "This link doesn’t work any more",
@@ -112,9 +112,9 @@ impl Stop {
     }
 }
 
-/// Products in words, the plainest first. What has no words here is shown by its name.
+/// Describes products in display order. Unknown products are shown by their names.
 pub(super) fn products(names: &[String]) -> Vec<String> {
-    const WORDS: [(Product, &str); 6] = [
+    const TEXTS: [(Product, &str); 6] = [
         (Product::Transactions, "Transactions of the last two years and new ones"),
         (Product::Identity, "Your name, address, phone number and email"),
         (Product::Auth, "Account and routing numbers"),
@@ -122,13 +122,13 @@ pub(super) fn products(names: &[String]) -> Vec<String> {
         (Product::Liabilities, "Loans and credit cards: rates, payments, due dates"),
         (Product::Statements, "Statements"),
     ];
-    let mut said = vec!["Names, types and balances of these accounts".to_owned()];
-    for (product, words) in &WORDS {
+    let mut texts = vec!["Names, types and balances of these accounts".to_owned()];
+    for (product, text) in &TEXTS {
         if names.iter().any(|name| name == product.as_str()) {
-            said.push((*words).to_owned());
+            texts.push((*text).to_owned());
         }
     }
-    let known = |name: &&String| WORDS.iter().any(|(product, _)| product.as_str() == **name);
-    said.extend(names.iter().filter(|name| !known(name)).cloned());
-    said
+    let known = |name: &&String| TEXTS.iter().any(|(product, _)| product.as_str() == **name);
+    texts.extend(names.iter().filter(|name| !known(name)).cloned());
+    texts
 }

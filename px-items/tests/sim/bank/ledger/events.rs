@@ -1,4 +1,4 @@
-//! What happens to a user's accounts and transactions day by day.
+//! Daily events of a user's accounts and transactions.
 
 use super::{Ledger, Listing, Missing, OLDEST, amount};
 use crate::{
@@ -11,11 +11,11 @@ use px_types::{
     model::{account::AccountStatus, transaction::Transaction},
 };
 
-/// Rows that get another text when all get another id, of a thousand.
+/// Number of rows of a thousand that get another text when all get another id.
 const EDITED: u64 = 150;
 
 impl Ledger {
-    /// Something happens. Returns what; `None` if there was nothing it could happen to.
+    /// Makes a random event happen. Returns its description, or `None` if it had no object.
     pub(in crate::bank) fn live(
         &mut self,
         today: Date,
@@ -66,7 +66,7 @@ impl Ledger {
         Some(what)
     }
 
-    /// What only banks of a habit do, now and then.
+    /// Makes an event of the bank's habits happen.
     fn habit(&mut self, now: DateTime<Utc>, style: &Style, dice: &mut Dice) -> Option<String> {
         let edits = style.has(Habit::RenumbersWithEdits);
         if (edits || style.has(Habit::Renumbers)) && self.renumbered < 2 && dice.chance(40) {
@@ -78,7 +78,7 @@ impl Ledger {
         None
     }
 
-    /// All posted transactions of accounts that are listed get other ids.
+    /// Gives all posted transactions of listed accounts other ids.
     fn renumber(&mut self, now: DateTime<Utc>, edits: bool, dice: &mut Dice) -> Option<String> {
         let posted = self.shown().filter(|row| !row.is_pending());
         let ids: Vec<_> = posted.map(|row| row.id.clone()).collect();
@@ -102,7 +102,7 @@ impl Ledger {
         Some(format!("{count} transactions have other ids, {edited} of them another text"))
     }
 
-    /// Responses lack an account for a while; the next time a day later at the earliest.
+    /// Makes responses lack an account for a while, at most once a day.
     fn miss_account(&mut self, now: DateTime<Utc>, dice: &mut Dice) -> Option<String> {
         let day = TimeDelta::hours(30);
         if self.missing.as_ref().is_some_and(|missing| now - missing.until < day) {
@@ -147,7 +147,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// A pending one posts: sometimes with a tip, at some banks under another id.
+    /// A pending row posts: sometimes with a tip, at some banks under another id.
     fn post(
         &mut self,
         today: Date,
@@ -174,7 +174,7 @@ impl Ledger {
         Some(format!("{id} posts{how}"))
     }
 
-    /// Where its id changes with every response, nothing tells that it is still the same.
+    /// If its id changes with every response, nothing shows that it is still the same.
     fn change_pending(
         &mut self,
         now: DateTime<Utc>,
@@ -189,7 +189,8 @@ impl Ledger {
         Some(format!("{id} is pending with another amount"))
     }
 
-    /// A posted one keeps its date, else it could not be told from another one under its id.
+    /// A posted row keeps its date, otherwise it could not be distinguished from another one under
+    /// its id.
     fn change_posted(&mut self, dice: &mut Dice) -> Option<String> {
         let id = self.some_row(dice, |row| !row.is_pending())?;
         let row = self.rows.get_mut(&id)?;
@@ -217,7 +218,7 @@ impl Ledger {
         Some(format!("{id} is back"))
     }
 
-    /// A second purchase that is equal in everything but the id.
+    /// Adds a second purchase that is equal in everything but the id.
     fn twin(&mut self, dice: &mut Dice) -> Option<String> {
         let id = self.some_row(dice, |_| true)?;
         let mut row = self.rows.get(&id)?.clone();
@@ -242,7 +243,7 @@ impl Ledger {
         Some(format!("account {id} has another official name"))
     }
 
-    /// Closed: by its status, or no longer listed. One stays.
+    /// Closes an account by its status, or by no longer listing it. One account stays.
     fn close_account(&mut self, dice: &mut Dice) -> Option<String> {
         if self.accounts.values().filter(|listing| listing.listed).count() < 2 {
             return None;
@@ -270,7 +271,7 @@ impl Ledger {
         dice.pick(&ids).map(|id| (*id).clone())
     }
 
-    /// Some transaction of an account that is listed.
+    /// Returns a random transaction of a listed account.
     fn some_row(
         &self,
         dice: &mut Dice,

@@ -1,4 +1,4 @@
-//! Accounts of all types, their currencies, and the securities in them.
+//! Accounts of all types, their currencies and their securities.
 
 use super::{Amount, Dice, Ledger, Listing, amount, identity_id};
 use crate::bank::{Habit, Style};
@@ -19,7 +19,7 @@ use px_types::{
     },
 };
 
-/// The units that accounts of a wide user are in.
+/// Units of the accounts of a user with many products.
 const UNITS: [&str; 4] = ["USD", "EUR", "JPY", "BTC"];
 
 impl Ledger {
@@ -78,7 +78,7 @@ impl Ledger {
         id
     }
 
-    /// What a transaction of an investment account has beside the others.
+    /// Adds the fields that only transactions of investment accounts have.
     pub(super) fn invest(&mut self, row: &mut Transaction, dice: &mut Dice) {
         if row.kind != AccountType::Investment {
             return;
@@ -93,7 +93,7 @@ impl Ledger {
         row.investment = Some(details);
     }
 
-    /// A price changes.
+    /// Changes a price.
     pub(super) fn change_price(&mut self, dice: &mut Dice) -> Option<String> {
         let ids: Vec<_> = self.securities.keys().cloned().collect();
         let id = dice.pick(&ids)?;
