@@ -3,8 +3,7 @@
 //! Contract: `px.md` section 2.2.1.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use px_core::TransportErrorKind;
-use px_core::{Random, random};
+use px_core::{Random, TransportErrorKind, backoff::Backoff};
 use std::time::Duration;
 
 /// A retry policy: limits of attempts, delays and total time.
@@ -118,9 +117,8 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt, random: &dyn Random) -> D
     if !repeatable || !is_transient(attempt.failure) || attempt.made >= policy.attempts {
         return Decision::GiveUp;
     }
-    let last = attempt.last_wait.unwrap_or(policy.min_wait);
-    let longest = last.saturating_mul(3).min(policy.max_wait);
-    let jitter = random::duration(random, policy.min_wait..=longest);
+    let backoff = Backoff::new(policy.min_wait, policy.max_wait);
+    let jitter = backoff.decorrelated_jitter(attempt.last_wait, random);
     let wait = jitter.max(attempt.requested_wait.unwrap_or_default());
     if attempt.spent.saturating_add(wait) >= policy.budget {
         return Decision::GiveUp;

@@ -5,7 +5,8 @@
 
 use crate::sync_state::FailureKind;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_core::Random;
+use px_core::{Random, backoff::Backoff};
+use std::time::Duration;
 
 /// Settings of the schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,8 +147,7 @@ pub fn pace(
 /// number on, the health of an Item says that it cannot finish.
 pub(crate) const MAX_LOST_LEASES: u32 = 3;
 
-const MIN_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
-const MAX_DEFERRAL: TimeDelta = TimeDelta::hours(6);
+const DEFERRAL: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(6 * 3_600));
 
 /// Returns the deferral of an Item after `lost_leases` leases that ran out without a commit: a
 /// minute, doubled each time up to six hours, plus up to a quarter at random. Returns `None` while
@@ -157,8 +157,8 @@ const MAX_DEFERRAL: TimeDelta = TimeDelta::hours(6);
 /// others are worked on apart from the one that causes the crash.
 #[must_use]
 pub fn deferral(lost_leases: u32, max: u32, random: &dyn Random) -> Option<TimeDelta> {
-    let doublings = lost_leases.checked_sub(max)?.min(16);
-    let wait = (MIN_DEFERRAL * (1 << doublings)).min(MAX_DEFERRAL);
+    let repeated = lost_leases.checked_sub(max)?.saturating_add(1);
+    let wait = TimeDelta::from_std(DEFERRAL.delay(repeated)).unwrap_or(TimeDelta::MAX);
     Some(wait + between(TimeDelta::zero(), wait / 4, random))
 }
 

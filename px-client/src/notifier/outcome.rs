@@ -2,9 +2,11 @@
 
 use crate::error::{Error, ErrorKind};
 use chrono::{DateTime, Utc};
-use px_core::{Random, random};
+use px_core::{Random, backoff::Backoff};
 use std::time::Duration;
 
+/// Delay after the first failure, before jitter.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Maximum delay that Plaid may request. Plaid's own webhooks have the same maximum (A).
 const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(4 * 3600);
 
@@ -47,8 +49,7 @@ pub(super) fn backoff(
     now: DateTime<Utc>,
     random: &dyn Random,
 ) -> Duration {
-    let doubled = Duration::from_secs(1 << failures.saturating_sub(1).min(20)).min(longest);
-    let own = random::duration(random, doubled / 2..=doubled);
+    let own = Backoff::new(FIRST_DELAY, longest).equal_jitter(failures, random);
     let requested = requested.and_then(|at| (at - now).to_std().ok()).unwrap_or_default();
     own.max(requested.min(MAX_REQUESTED_DELAY))
 }

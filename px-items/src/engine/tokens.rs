@@ -7,7 +7,7 @@ use px_client::{
     TokenStore,
     oauth::{TokenDefect, TokenSet},
 };
-use px_core::Clock;
+use px_core::{Clock, backoff::Backoff};
 use px_types::{InstitutionId, ItemId, UserId};
 use std::{
     error::Error as StdError,
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Delay after the first failure to save a new pair. It doubles each time.
-const FIRST_SAVE_DELAY: Duration = Duration::from_millis(100);
+const SAVE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
 /// Maximum number of attempts to save a new pair, about 50 s in all. After 30 s the partner no
 /// longer accepts the old refresh token, so a pair that is not saved is a lost authorization.
 const MAX_SAVE_ATTEMPTS: u32 = 10;
@@ -131,7 +131,7 @@ impl TokenStore for ItemTokens {
         let Some(version) = self.version() else {
             return Err("there were no tokens to replace".into());
         };
-        let (mut tries, mut wait) = (1, FIRST_SAVE_DELAY);
+        let mut tries = 1;
         loop {
             match self.save_once(version, tokens).await {
                 Ok(Some(version)) => {
@@ -145,8 +145,8 @@ impl TokenStore for ItemTokens {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.clock.sleep(wait).await;
-            (tries, wait) = (tries + 1, wait * 2);
+            self.clock.sleep(SAVE_BACKOFF.delay(tries)).await;
+            tries += 1;
         }
         self.lock().lost = true;
         self.give_up(version, tokens).await;
@@ -174,7 +174,7 @@ impl TokenStore for ItemTokens {
         (kept.item_id, kept.user_id) = (Some(self.item.clone()), Some(user));
         kept.defect = Some(defect);
         let ticket = kept.apart()?;
-        let (mut tries, mut wait) = (1, FIRST_SAVE_DELAY);
+        let mut tries = 1;
         while let Err(error) = self.store.put_ticket(&ticket).await {
             if !may_pass(&error) || tries >= MAX_SAVE_ATTEMPTS {
                 return Err(error.into());
@@ -184,8 +184,8 @@ impl TokenStore for ItemTokens {
                 %error,
                 "tokens that must not be used could not be stored; trying again"
             );
-            self.clock.sleep(wait).await;
-            (tries, wait) = (tries + 1, wait * 2);
+            self.clock.sleep(SAVE_BACKOFF.delay(tries)).await;
+            tries += 1;
         }
         tracing::error!(
             item = %self.item,

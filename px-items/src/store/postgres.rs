@@ -79,7 +79,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use failure::Failure;
 use px_client::{Window, oauth::TokenSet};
-use px_core::{Clock, SharedClock, SharedClockError};
+use px_core::{Clock, SharedClock, SharedClockError, backoff::Backoff};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
@@ -99,8 +99,7 @@ use url::Url;
 /// Maximum number of attempts of a call that conflicts with others.
 const MAX_ATTEMPTS: u32 = 10;
 /// Maximum delay before the second attempt. It doubles with each further attempt.
-const RETRY_DELAY: Duration = Duration::from_millis(10);
-const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
 
 /// Idle time after which a connection is checked before use.
 const IDLE_CHECK: Duration = Duration::from_secs(10);
@@ -203,9 +202,7 @@ impl PostgresStore {
     /// Waits before the next attempt of a call that conflicted with another one. The delay has full
     /// jitter.
     async fn back_off(&self, attempt: u32) {
-        let longest = RETRY_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_RETRY_DELAY);
-        let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-        let delay = Duration::from_micros(self.options.random.below(longest.saturating_add(1)));
+        let delay = RETRY_BACKOFF.full_jitter(attempt.saturating_add(1), &*self.options.random);
         self.options.clock.sleep(delay).await;
     }
 }

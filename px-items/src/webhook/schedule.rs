@@ -3,11 +3,14 @@
 //! The schedule of Item updates is in [`crate::schedule`].
 
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::backoff::Backoff;
+use std::time::Duration;
 
 /// Delay after the first attempt.
 const FIRST_DELAY: TimeDelta = TimeDelta::seconds(30);
-/// Factor from each delay to the next.
-const DELAY_FACTOR: i32 = 4;
+/// Planned delays: 30 s, then four times as long each time.
+const BACKOFF: Backoff =
+    Backoff::new(Duration::from_secs(30), Duration::from_secs(2 * 86_400)).factor(4);
 /// Age at which a webhook is given up.
 pub(super) const MAX_WEBHOOK_AGE: TimeDelta = TimeDelta::hours(24);
 /// Maximum delay that an endpoint can request.
@@ -41,14 +44,7 @@ pub(super) fn clamped_delay(retry_after: DateTime<Utc>, now: DateTime<Utc>) -> T
 
 /// Returns the delay after a number of attempts.
 fn planned_delay(attempts: u32) -> TimeDelta {
-    let mut wait = FIRST_DELAY;
-    for _ in 1..attempts {
-        if wait >= MAX_WEBHOOK_AGE {
-            break;
-        }
-        wait = wait * DELAY_FACTOR;
-    }
-    wait
+    TimeDelta::from_std(BACKOFF.delay(attempts)).unwrap_or(MAX_WEBHOOK_AGE)
 }
 
 #[cfg(test)]

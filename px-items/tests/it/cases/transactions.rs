@@ -300,6 +300,31 @@ fn case_07_a_row_of_the_edge_under_a_new_id_is_not_joined_with_a_pending_one() {
     }
 }
 
+/// The id of a pending row changed, and an equal row posted: the pending row may be either, and the
+/// posted one keeps the id.
+#[test]
+fn case_09_a_pending_row_is_not_matched_with_another_while_an_equal_row_posts() {
+    let mut rows = RowStore::with([pending("p1", "5.00", "coffee")]);
+    let response = [posted("q", "5.00", "coffee"), pending("p2", "5.00", "coffee")];
+    let merged = rows.read(days(0, 30), response, 10);
+    assert_eq!((merged.joined, merged.removed.len()), (1, 0));
+    assert_eq!(rows.seen(), ["p1 5.00 coffee posted", "p2 5.00 coffee pending"]);
+}
+
+/// Two pending rows differ only in a detail that changed in both responses: which is which is unknown.
+#[test]
+fn case_09_pending_rows_with_changed_ids_and_details_are_not_matched_by_chance() {
+    let detailed = |id: &str, number: &str| {
+        let mut row = pending(id, "5.00", "coffee");
+        row.check_number = Some(number.to_owned());
+        row
+    };
+    let mut rows = RowStore::with([detailed("p1", "1"), detailed("p2", "2")]);
+    let merged = rows.read(days(0, 30), [detailed("q1", "3"), detailed("q2", "4")], 10);
+    assert_eq!(merged.removed.len(), 2);
+    assert_eq!(rows.seen(), ["q1 5.00 coffee pending", "q2 5.00 coffee pending"]);
+}
+
 /// An operator decided that they are the same: known rows keep their ids, other rows are handled as
 /// usual.
 #[test]
