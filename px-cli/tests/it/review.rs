@@ -18,7 +18,7 @@ async fn what_is_on_hold_is_listed_decided_on_and_taken_back() {
     let before = posted(&px, &item).await;
     assert!(before.len() > 2900);
     assert!(px.ok(&["review"]).await.stderr.contains("no data waits"));
-    px.run(&["remap", &item]).await.fails(1, "nothing of it waits");
+    px.run(&["remap", &item]).await.fails(1, "no data of the Item is on hold");
 
     bank.renumber("ann");
     px.run(&["sync", &item]).await;

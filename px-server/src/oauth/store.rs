@@ -90,7 +90,7 @@ pub trait GrantStore: Send + Sync + 'static {
     /// If the store fails. The record may have been replaced or not.
     async fn swap(&self, expected: u64, record: GrantRecord) -> Result<Swap, StoreError>;
 
-    /// Deletes every record with a [`keep_until`](GrantRecord::keep_until) at or before `now`,
+    /// Deletes every record with a [`retain_until`](GrantRecord::retain_until) at or before `now`,
     /// and returns their number.
     ///
     /// # Errors

@@ -465,7 +465,7 @@ async fn an_id_that_two_rows_of_an_account_have_is_named() {
     world.pass(TimeDelta::hours(48)).await;
     let report = world.engine.update(&item).await.unwrap();
     let what = report.failure.unwrap().what;
-    assert!(what.contains("two transactions of one account came under the id t-2"), "{what}");
+    assert!(what.contains("two transactions of one account share the id t-2"), "{what}");
 }
 
 /// A message that cannot be read at all: the Item reports it to operators at once and to

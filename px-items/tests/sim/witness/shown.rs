@@ -38,6 +38,10 @@ impl Witness {
         else {
             return;
         };
+        let record = store.item(&commit.item_id).await.unwrap();
+        if !record.is_some_and(|record| record.needs_transactions) {
+            return;
+        }
         let window = all_dates();
         let known = store.known(&commit.item_id, window, &[]).await.unwrap();
         let query = TransactionQuery::new(window, 100_000);
