@@ -35,7 +35,12 @@ use px_items::{
 use px_types::{
     AccessToken, ApplicationId, InstitutionId, ItemId, UserId, model::product::Product,
 };
-use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::task::JoinHandle;
 
 /// Outcome of a seed.
@@ -163,6 +168,8 @@ impl Run {
         let store = backend.store.clone();
         let of = (seed, arguments.sabotage);
         let world = World::new(of, (clock, trace), store, banks, &badness);
+        let in_memory = arguments.store == StoreKind::Memory;
+        world.witness.compares_shown.store(in_memory, Ordering::Relaxed);
         let world = Arc::new(world);
         Self { world, dice, badness, settings }
     }

@@ -18,7 +18,7 @@ use px_items::store::Fence;
 use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, TransactionId, UserId};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 use tokens::ClaimMade;
 use webhooks::{Delivery, Promise, Subject, WebhookKey};
@@ -37,6 +37,9 @@ pub(crate) struct Witness {
     skew: TimeDelta,
     /// Damage of the responses of the banks.
     damage: Damage,
+    /// Whether what an Item shows is compared after each update. Only the store in memory has no threads
+    /// of its own, so that nothing else happens between a commit and the comparison.
+    pub(crate) compares_shown: AtomicBool,
     /// Lock that is held for the duration of a watched call.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     facts: Mutex<Facts>,
@@ -131,7 +134,16 @@ impl Witness {
         (skew, damage): (TimeDelta, Damage),
     ) -> Self {
         let banks = banks.iter().map(|bank| (bank.id.clone(), bank.clone())).collect();
-        Self { banks, clock, trace, skew, damage, turn: Arc::default(), facts: Mutex::default() }
+        Self {
+            banks,
+            clock,
+            trace,
+            skew,
+            damage,
+            compares_shown: AtomicBool::new(true),
+            turn: Arc::default(),
+            facts: Mutex::default(),
+        }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
