@@ -369,8 +369,8 @@ fn is_of_another_issuer(error: &Error) -> bool {
 
 /// Returns whether the document is to be looked for at the next address.
 ///
-/// That is so for every response with a status, except 408, 429 and 5xx, which a retry may change; also if
-/// the body is not JSON.
+/// Returns `true` for a response with a status other than 408, 429 and 5xx, which a retry may change, and
+/// for a body that is not JSON.
 fn is_elsewhere(error: &Error) -> bool {
     match error.status() {
         Some(status) => status < 500 && status != 429 && status != 408,

@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// Returns whether the window may have failed because the partner cannot serve so much at once.
-    /// That is excluded if the partner names a time for the next call.
+    /// Returns `false` if the partner names a time for the next call.
     pub(super) fn may_be_too_heavy(&self) -> bool {
         let kind = matches!(self.kind, FailureKind::Network | FailureKind::Unavailable);
         kind && self.retry_at.is_none()

@@ -515,7 +515,7 @@ impl Gate {
         if self.queued_until - now <= latest {
             return self.queued_until;
         }
-        // The duration of so many Items is a guess, and they must not return all at once.
+        // The duration of a long queue is an estimate, and its Items must not return at the same time.
         self.queued_until = now + latest;
         now + between(latest / 2, latest, random)
     }

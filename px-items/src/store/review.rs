@@ -134,7 +134,7 @@ pub(super) const UPDATE_HOURS: i64 = 8 * 24;
 /// Number of hours with updates that make up a full day.
 pub(super) const HOURS_OF_A_DAY: i64 = 24;
 
-/// What happens to the partner's earlier ids that a decision replaced.
+/// The change of the record of the partner's ids that a decision replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Moves {
     /// They stay stored, so that the decision can be undone.

@@ -153,17 +153,17 @@ pub struct Commit {
     /// Version of the tokens that the partner refused. They are deleted; the commit fails if the
     /// Item has others.
     pub refused_tokens: Option<u64>,
-    /// What waits for a decision and what can be undone after the commit. `None` if it does not
+    /// The pending decisions and those that can be undone after the commit. `None` if they do not
     /// change.
     pub reviews: Option<Vec<Review>>,
     /// Transactions that continue under another id of the partner by a decision: the Item's own id,
     /// and the partner's earlier id. If a transaction was moved before, its first earlier id stays.
     pub moved: Vec<(TransactionId, TransactionId)>,
-    /// What happens to the partner's ids that earlier decisions replaced.
+    /// The change of the record of the partner's ids that decisions replaced.
     pub moves: Moves,
     /// New entries of the activity log.
     pub activities: Vec<Activity>,
-    /// What happens to the lease and the schedule.
+    /// The lease and the schedule after the commit.
     pub lease: LeaseOutcome,
 }
 
@@ -218,7 +218,7 @@ impl AccountsWrite {
     }
 }
 
-/// What a commit does with the lease.
+/// The effect of a commit on the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseOutcome {
     /// Keeps the lease, because there is more to do.

@@ -163,7 +163,7 @@ impl Run {
     pub(super) fn recent_faults_read(&mut self, start: Date) {
         let faults = &mut self.sync_state.faults;
         let recent = std::mem::replace(&mut faults.recent, std::mem::take(&mut self.recent_faults));
-        // What the partner fixed may be fixed in the history, too.
+        // If the partner fixed recent rows, it may have fixed older ones too.
         self.is_mended =
             !recent.is_empty() && faults.recent.is_empty() && !faults.history.is_empty();
         let before = faults.rows_since.filter(|since| *since < start);

@@ -6,8 +6,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use px_core::backoff::Backoff;
 use std::time::Duration;
 
-/// Delay after the first attempt.
-const FIRST_DELAY: TimeDelta = TimeDelta::seconds(30);
 /// Planned delays: 30 s, then four times as long each time.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_secs(30), Duration::from_secs(2 * 86_400)).factor(4);
@@ -39,7 +37,7 @@ pub(super) fn next_attempt(
 
 /// Returns the delay for a `Retry-After` time, within the limits.
 pub(super) fn clamped_delay(retry_after: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
-    retry_after.signed_duration_since(now).clamp(FIRST_DELAY, MAX_REQUESTED_DELAY)
+    retry_after.signed_duration_since(now).clamp(planned_delay(1), MAX_REQUESTED_DELAY)
 }
 
 /// Returns the delay after a number of attempts.
@@ -71,7 +69,7 @@ mod tests {
     #[test]
     fn one_that_was_first_sent_late_has_its_first_retry_all_the_same() {
         let now = created() + TimeDelta::hours(12);
-        assert_eq!(next_attempt(created(), 1, now, None), Some(now + FIRST_DELAY));
+        assert_eq!(next_attempt(created(), 1, now, None), Some(now + planned_delay(1)));
         let now = created() + TimeDelta::hours(24) - TimeDelta::seconds(30);
         assert_eq!(next_attempt(created(), 1, now, None), Some(created() + MAX_WEBHOOK_AGE));
         assert_eq!(next_attempt(created(), 1, now + TimeDelta::seconds(1), None), None);
@@ -100,7 +98,7 @@ mod tests {
             let now = created() + TimeDelta::seconds(age);
             let retry_after = retry_after.map(|seconds| now + TimeDelta::seconds(seconds));
             if let Some(next) = next_attempt(created(), attempts, now, retry_after) {
-                prop_assert!(next >= now + FIRST_DELAY && next <= created() + MAX_WEBHOOK_AGE);
+                prop_assert!(next >= now + planned_delay(1) && next <= created() + MAX_WEBHOOK_AGE);
             }
         }
     }

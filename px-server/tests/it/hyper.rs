@@ -502,7 +502,7 @@ async fn too_much_of_a_head_is_refused() {
         }
     }
     assert_eq!(server.probe.calls.load(Ordering::SeqCst), 0);
-    // What the service itself refuses, with a body, reaches it.
+    // A refusal by the service itself, with a body, reaches the client.
     let mut stream = server.connect().await;
     let many = "x-many: x\r\n".repeat(150);
     let request = format!("GET / HTTP/1.1\r\nhost: b\r\n{many}\r\n");

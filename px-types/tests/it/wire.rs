@@ -104,7 +104,7 @@ fn what_is_unknown_is_ignored_or_kept() {
     assert_eq!(written, user);
 }
 
-/// Which of two values counts is unknown, in an object of an unknown type as well.
+/// A repeated member is ambiguous, in an object of an unknown type as well.
 #[test]
 fn a_repeated_member_is_refused_at_any_depth_and_in_unknown_types() {
     let mut user: Value = serde_json::from_str(USER).unwrap();
