@@ -13,6 +13,7 @@
 //!
 //! [`digest`] has SHA-256 digests and constant-time comparison, [`metrics`] has descriptions of
 //! metrics, and [`text`] makes untrusted text safe to display.
+//! [`backoff`] computes the delay before something that failed is tried again.
 //!
 //! ```
 //! use px_core::{Clock as _, ManualClock, SeededRandom, random};

@@ -10,6 +10,8 @@
 
   // Between pointerdown and pointerup the pressed element stays in place: if it were replaced, the
   // click would be lost, and if it moved, the click would hit another element.
+  // A menu or another window can receive the release, so the wait has a limit.
+  const MAX_PRESS_MS = 1000;
   let pressed = false;
   let released = () => {};
   addEventListener("pointerdown", () => { pressed = true; }, true);
@@ -37,7 +39,12 @@
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("live");
       if (!fresh || fresh.innerHTML === live.innerHTML) return;
-      if (pressed) await new Promise((resolve) => { released = resolve; });
+      if (pressed) {
+        await new Promise((resolve) => {
+          released = resolve;
+          setTimeout(resolve, MAX_PRESS_MS);
+        });
+      }
       const hasNews = fresh.dataset.state !== live.dataset.state;
       live.dataset.state = fresh.dataset.state;
       const focused = document.activeElement && live.contains(document.activeElement)
