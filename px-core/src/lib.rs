@@ -31,7 +31,8 @@
 //! # Features
 //!
 //! - `clock`, `random` and `http` (all enabled by default): the modules of the same name;
-//!   [`backoff`] comes with `random`. Without them only [`digest`], [`metrics`] and [`text`] remain, which need no async runtime.
+//!   [`backoff`] comes with `random`. Without them only [`digest`], [`metrics`] and [`text`] remain,
+//!   which need no async runtime.
 //! - `reqwest`: a transport over the network, with rustls.
 //!
 //! # What this crate does not do
