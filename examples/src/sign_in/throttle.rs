@@ -142,14 +142,17 @@ fn give_back(count: Option<&mut Count>) {
 
 /// Returns the count with one more attempt.
 fn next(count: Option<&Count>, most: u32, now: DateTime<Utc>) -> Result<Count, Duration> {
-    // A clock that was set back must not prolong the wait.
-    let count = count.filter(|count| now - count.last < WAIT && count.last <= now);
-    let wrong = count.map_or(0, |count| count.wrong);
+    // Attempts that run at the same time read the clock in any order, so a count may be a little
+    // ahead of `now`. One that is far ahead is of a clock that was set back, and must not prolong
+    // the wait.
+    let count = count.filter(|count| (now - count.last).abs() < WAIT);
     match count {
-        Some(count) if wrong >= most => {
-            Err((WAIT - (now - count.last)).to_std().unwrap_or_default())
+        Some(count) if count.wrong >= most => {
+            let passed = (now - count.last).max(TimeDelta::zero());
+            Err((WAIT - passed).to_std().unwrap_or_default())
         }
-        _ => Ok(Count { wrong: wrong + 1, last: now }),
+        Some(count) => Ok(Count { wrong: count.wrong + 1, last: count.last.max(now) }),
+        None => Ok(Count { wrong: 1, last: now }),
     }
 }
 
@@ -223,6 +226,18 @@ mod tests {
         let counts = throttle.counts();
         assert_eq!(counts.names.len(), MAX_COUNTS.get());
         assert!(size_of::<(Key, Count)>() <= 64);
+    }
+
+    #[test]
+    fn attempts_that_read_the_clock_in_another_order_count() {
+        let throttle = Throttle::default();
+        let here = address("192.0.2.1");
+        for n in 0..MAX_WRONG_OF_NAME {
+            let read = now() - TimeDelta::microseconds(n.into());
+            throttle.begin(&here, "ann", read).unwrap();
+        }
+        let early = now() - TimeDelta::milliseconds(1);
+        assert_eq!(throttle.begin(&here, "ann", early).unwrap_err(), Duration::from_secs(60));
     }
 
     #[test]

@@ -119,7 +119,14 @@ impl Driver {
             }
         };
         let found = tokio::time::timeout(WAIT_TIMEOUT, found).await;
-        found.unwrap_or_else(|_| panic!("no `{selector}` on the page"))
+        match found {
+            Ok(element) => element,
+            Err(_) => {
+                let shown = "return location.href + ': ' + document.body.innerText";
+                let shown = self.try_post("execute/sync", json!({ "script": shown, "args": [] }));
+                panic!("no `{selector}` on the page {}", shown.await.unwrap_or_default())
+            }
+        }
     }
 
     pub(crate) async fn fill(&self, selector: &str, text: &str) {
