@@ -118,15 +118,12 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         };
-        let found = tokio::time::timeout(WAIT_TIMEOUT, found).await;
-        match found {
-            Ok(element) => element,
-            Err(_) => {
-                let shown = "return location.href + ': ' + document.body.innerText";
-                let shown = self.try_post("execute/sync", json!({ "script": shown, "args": [] }));
-                panic!("no `{selector}` on the page {}", shown.await.unwrap_or_default())
-            }
-        }
+        let Ok(element) = tokio::time::timeout(WAIT_TIMEOUT, found).await else {
+            let shown = "return location.href + ': ' + document.body.innerText";
+            let shown = self.try_post("execute/sync", json!({ "script": shown, "args": [] })).await;
+            panic!("no `{selector}` on the page {shown:?}")
+        };
+        element
     }
 
     pub(crate) async fn fill(&self, selector: &str, text: &str) {
@@ -141,22 +138,36 @@ impl Driver {
         self.post(&format!("element/{element}/clear"), json!({})).await;
     }
 
-    /// Clicks on an element once it is_at_rest and nothing covers it. A page that is being updated moves
-    /// its content, and a click would hit another element.
+    /// Clicks on an element once it is at rest.
+    ///
+    /// A page that is being updated moves its content, and the browser's driver clicks at a place.
+    /// A click that meets another element is therefore cancelled, and repeated.
     pub(crate) async fn click(&self, selector: &str) {
-        let is_at_rest = "const [element, done] = arguments; \
+        let prepare = "const [element, done] = arguments; \
             element.scrollIntoView({ block: 'center', behavior: 'instant' }); \
             const place = () => JSON.stringify(element.getBoundingClientRect()); \
             const before = place(); \
+            removeEventListener('click', window.onlyThere, true); \
+            window.missed = false; \
+            window.onlyThere = event => { \
+                removeEventListener('click', window.onlyThere, true); \
+                if (element.contains(event.target)) return; \
+                window.missed = true; \
+                event.preventDefault(); \
+                event.stopImmediatePropagation(); \
+            }; \
+            addEventListener('click', window.onlyThere, true); \
             requestAnimationFrame(() => requestAnimationFrame(() => done( \
                 element.isConnected && place() === before)))";
+        let missed = json!({ "script": "return window.missed", "args": [] });
         let clicked = async {
             loop {
                 let element = self.wait_for(selector).await;
-                let arguments = json!({ "script": is_at_rest, "args": [{ ELEMENT: element }] });
+                let arguments = json!({ "script": prepare, "args": [{ ELEMENT: element }] });
                 // An error means that the element or the page was replaced since.
                 if self.try_post("execute/async", arguments).await == Ok(json!(true))
                     && self.try_post(&format!("element/{element}/click"), json!({})).await.is_ok()
+                    && self.try_post("execute/sync", missed.clone()).await != Ok(json!(true))
                 {
                     return;
                 }
