@@ -9,6 +9,7 @@ use chrono::TimeDelta;
 use http::{Request, header};
 use px_client::portal::Disconnected;
 use px_core::Clock as _;
+use px_items::webhook::{Signer, SigningKey};
 use std::sync::{Arc, Mutex};
 
 #[tokio::test]
@@ -20,9 +21,17 @@ async fn a_notification_becomes_a_notice_once_and_a_forged_one_never() {
     let good = plaid.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
     let stranger = FakePlaid::new(&world.clock);
     let forged = stranger.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
+    // Plaid answers that it has no such key. The signature is refused, with 401 and not 503.
+    let unknown = SigningKey::generate("key-2".parse().unwrap(), world.clock.now()).unwrap();
+    let unknown = Signer::new(unknown).sign(body.as_bytes(), world.clock.now()).unwrap();
     let altered = body.replace("Budget App", "Budget Apq");
-    for (signature, body) in [(&*forged, &body), ("", &body), ("a.b.c", &body), (&*good, &altered)]
-    {
+    for (signature, body) in [
+        (&*forged, &body),
+        (&*unknown, &body),
+        ("", &body),
+        ("a.b.c", &body),
+        (&*good, &altered),
+    ] {
         assert_eq!(notify(&world, signature, body.clone()).await.status, 401);
     }
     let mut browser = signed_in(&world, "user_good").await;

@@ -262,6 +262,8 @@ async fn two_applications_are_linked_seen_and_ended() {
         eprintln!("skipped: install chromium and chromedriver to run this test");
         return;
     };
+    // What a program logs explains a page that a failing test shows.
+    tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).init();
     let axe = axe();
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
         let sent = Arc::new(Mutex::new(Vec::new()));

@@ -5,6 +5,7 @@ use crate::{
     px::{Px, ended, heard},
 };
 use serde_json::Value;
+use sqlx::Connection as _;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -306,13 +307,47 @@ async fn figures_are_served() {
     let mut metrics = String::new();
     // The metrics are complete once the first update has ended.
     while !metrics.contains("px_update_duration_seconds_bucket") {
-        metrics.clear();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        timeout(SOON, stream.read_to_string(&mut metrics)).await.unwrap().unwrap();
+        metrics = metrics_at(address).await;
         assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
     }
     assert!(metrics.contains("# HELP px_items Items in each state"), "{metrics}");
     signal(&child, "-TERM").await;
     assert_eq!(ended(child).await.code, 0);
+}
+
+/// Returns the metrics that `px run --metrics` serves.
+async fn metrics_at(address: &str) -> String {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+    text
+}
+
+/// An Item that a later version stored is listed and counted, and the others are updated.
+#[tokio::test]
+async fn an_undecodable_item_is_shown_and_counted() {
+    let bank = Bank::new().with_user("ann", 30).with_user("bob", 40);
+    let px = Px::at(&bank.door(0).await);
+    let (ann, bob) = (px.link("ann", &[]).await, px.link("bob", &[]).await);
+    let file = format!("sqlite:{}", px.path("px.db").display());
+    let mut database = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    let sql = "UPDATE items SET life = '{\"history\":\"quantum\"}' WHERE item_id = ?1";
+    sqlx::query(sql).bind(&ann).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+
+    let (child, said) = started(&px, &["--metrics", "127.0.0.1:0"]).await;
+    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut metrics = String::new();
+    while !metrics.contains("px_update_duration_seconds_bucket") {
+        metrics = metrics_at(address).await;
+    }
+    assert!(metrics.contains("px_unreadable_total{what=\"item\"}"), "{metrics}");
+    signal(&child, "-TERM").await;
+    assert_eq!(ended(child).await.code, 0);
+    assert_eq!(px.transactions(&bob).await.len(), 40);
+    let table = px.ok(&["items"]).await.stdout;
+    let line = table.lines().find(|line| line.contains(&ann)).unwrap();
+    assert!(line.contains("unreadable"), "{table}");
+    assert!(table.contains(&bob), "{table}");
 }

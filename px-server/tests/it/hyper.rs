@@ -561,16 +561,18 @@ async fn the_allow_list_reads_the_peer_of_the_adapter() {
     assert_eq!(probe.calls.load(Ordering::SeqCst), 1);
 }
 
-/// Counts when it is dropped.
+/// Counts when it is dropped, which takes a while.
 struct OnDrop(Arc<AtomicUsize>);
 
 impl Drop for OnDrop {
+    #[allow(clippy::disallowed_methods, reason = "blocks its thread on purpose")]
     fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(200));
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn handlers_of_http2_end_with_the_shutdown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -581,12 +583,8 @@ async fn handlers_of_http2_end_with_the_shutdown() {
         async move {
             counted.fetch_add(1, Ordering::SeqCst);
             let _on_drop = on_drop;
-            // Runs forever, and is never woken by the connection.
-            loop {
-                px_core::Clock::sleep(&px_core::SystemClock::new(), Duration::from_millis(20))
-                    .await;
-            }
-            #[allow(unreachable_code, reason = "names the type of the response")]
+            // It runs forever, and takes longer to end than its connection.
+            std::future::pending::<()>().await;
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }
     });
