@@ -71,7 +71,12 @@ impl Ledger {
             // Statements over millions of rows are slow; an import must not log a warning for each.
             .disable_statement_logging()
             .foreign_keys(true);
-        let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
+        // A call that is dropped while its connection is tested loses the connection, and a
+        // connection in memory is the database itself.
+        let pool = SqlitePoolOptions::new()
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false);
         let pool = match database {
             // Each connection to memory would have a database of its own.
             Database::Memory => {

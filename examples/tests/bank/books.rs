@@ -107,6 +107,22 @@ async fn the_same_seed_gives_the_same_bytes() {
     );
 }
 
+/// A browser that leaves a page drops the call of the page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_calls_lose_nothing() {
+    let ledger = Ledger::open(&Database::Memory, start()).await.unwrap();
+    for polls in 0..200 {
+        let mut call = std::pin::pin!(ledger.today());
+        for _ in 0..polls % 8 {
+            if futures_util::poll!(call.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(ledger.today().await.unwrap(), start());
+}
+
 #[tokio::test]
 async fn the_scenario_users_have_what_they_promise() {
     let (ledger, _ledger_file) = filled().await;

@@ -204,6 +204,7 @@ checks! { ($)
         rows_are_sealed_again_under_the_present_key
         calls_end_in_time_while_the_database_hangs
         half_a_batch_is_handed_back
+        dropped_calls_lose_nothing
         a_unit_may_have_any_character;
     clock:
         times_of_a_worker_that_is_ahead_are_capped

@@ -11,8 +11,9 @@ use crate::{
         StoreErrorKind, Ticket, TicketDigest, TicketKind, Unlinked,
     },
 };
+use px_core::{Clock as _, SystemClock};
 use px_types::{PublicToken, UserId};
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 /// Creates three Items, due at minutes 0, 1 and 2.
@@ -328,6 +329,48 @@ pub(super) async fn half_a_batch_is_handed_back(bench: Bench) {
     assert_eq!(world.claim(21, 10).await, expected, "with the due times before");
     for record in remaining {
         world.0.commit(finish(record, 100)).await.unwrap();
+    }
+}
+
+/// A call that is dropped happens whole or not at all, and takes nothing with it. Servers drop the
+/// calls of clients that leave.
+pub(super) async fn dropped_calls_lose_nothing(bench: Bench) {
+    let world = World::new(bench.store);
+    world.link("anna", connection("app"), 0).await;
+    for (polls, minute) in (0..24).zip(0..) {
+        for polls in 0..10 {
+            drop_after(polls, world.0.item(&item("anna"))).await;
+        }
+        let name = format!("user-{polls}");
+        drop_after(polls, world.link(&name, connection("app"), minute)).await;
+        world.link(&name, connection("app"), minute).await;
+        assert_eq!(world.0.connections(&item(&name)).await.unwrap().len(), 1, "{name}");
+
+        let (anna, until) = (item("anna"), at(minute + 1));
+        let record = world.0.claim_one(&anna, at(minute), until).await.unwrap().unwrap();
+        let mut commit = finish(&record, minute);
+        commit.transactions = writing([posted(&format!("t{polls:02}"), "2026-01-01")]);
+        drop_after(polls, world.0.commit(commit.clone())).await;
+        match world.0.commit(commit).await {
+            Ok(_) => {}
+            // The dropped call committed.
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Fenced, "{error}"),
+        }
+    }
+    let expected: Vec<_> = (0..24).map(|number| format!("t{number:02}")).collect();
+    assert_eq!(world.ids("anna").await, expected);
+}
+
+/// Drops a call after a number of polls, or when it ends.
+async fn drop_after(polls: usize, call: impl Future) {
+    // The connection of the call before is available again, so that the call begins at once.
+    SystemClock::new().sleep(Duration::from_millis(1)).await;
+    let mut call = pin!(call);
+    for _ in 0..polls {
+        if futures_util::poll!(call.as_mut()).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
     }
 }
 
