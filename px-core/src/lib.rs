@@ -13,7 +13,8 @@
 //!
 //! [`digest`] has SHA-256 digests and constant-time comparison, [`metrics`] has descriptions of
 //! metrics, and [`text`] makes untrusted text safe to display.
-//! [`backoff`] computes the delay before something that failed is tried again.
+//! [`backoff`] computes the delay before something that failed is tried again, and [`circuit`] stops
+//! calls to what keeps failing.
 //!
 //! ```
 //! use px_core::{Clock as _, ManualClock, SeededRandom, random};
@@ -31,7 +32,7 @@
 //! # Features
 //!
 //! - `clock`, `random` and `http` (all enabled by default): the modules of the same name;
-//!   [`backoff`] comes with `random`. Without them only [`digest`], [`metrics`] and [`text`] remain,
+//!   [`backoff`] comes with `random`, and [`circuit`] with `clock`. Without them only [`digest`], [`metrics`] and [`text`] remain,
 //!   which need no async runtime.
 //! - `reqwest`: a transport over the network, with rustls.
 //!
@@ -42,6 +43,8 @@
 
 #[cfg(feature = "random")]
 pub mod backoff;
+#[cfg(feature = "clock")]
+pub mod circuit;
 #[cfg(feature = "clock")]
 pub mod clock;
 pub mod digest;

@@ -1,10 +1,8 @@
 //! Partners: how each one is called, and its limits.
 
-mod circuit;
 mod state;
 
-pub(crate) use circuit::Admission;
-pub use circuit::{Circuit, CircuitSettings};
+pub use px_core::circuit::{Circuit, CircuitSettings};
 pub use state::{PartnerEvent, PartnerState, PartnerUpdate, PartnerUpdated};
 
 use px_client::PartnerClient;

@@ -5,15 +5,13 @@
 
 use crate::{
     metrics,
-    partners::{
-        Admission, CallLimits, CircuitSettings, Partner, PartnerEvent, PartnerState, PartnerUpdate,
-    },
+    partners::{CallLimits, CircuitSettings, Partner, PartnerEvent, PartnerState, PartnerUpdate},
     schedule::between,
     store::{PermitLease, Store},
     sync::PartnerLengths,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use px_core::{Clock, Random};
+use px_core::{Clock, Random, circuit::Admission};
 use px_types::InstitutionId;
 use std::{
     collections::BTreeMap,
@@ -131,7 +129,7 @@ impl Gates {
         budget: &CallLimits,
         more: usize,
     ) {
-        if matches!(self.admission(institution), Admission::Closed(_)) {
+        if matches!(self.admission(institution), Admission::Probing(_) | Admission::NotBefore(_)) {
             return;
         }
         let at_once = budget.at_once.max(1);
@@ -155,7 +153,7 @@ impl Gates {
 
     /// Requests the probe of an open circuit if one is due.
     async fn prepare_probe(&self, institution: &InstitutionId) {
-        if self.admission(institution) == Admission::Due {
+        if self.admission(institution) == Admission::ProbeDue {
             let until = self.clock.now() + span(self.permits.lease);
             self.update(institution, PartnerEvent::Probe { until }).await;
         }
@@ -471,7 +469,7 @@ impl Gate {
 
     fn admission(&self, now: DateTime<Utc>) -> Admission {
         match self.state.circuit.admission(now) {
-            _ if self.may_probe_until.is_some_and(|until| now < until) => Admission::Open,
+            _ if self.may_probe_until.is_some_and(|until| now < until) => Admission::Allowed,
             admission => admission,
         }
     }
@@ -483,10 +481,10 @@ impl Gate {
         settings: &CircuitSettings,
     ) -> Option<DateTime<Utc>> {
         match self.admission(now) {
-            Admission::Open => None,
-            Admission::Closed(until) => Some(until),
+            Admission::Allowed => None,
+            Admission::Probing(until) | Admission::NotBefore(until) => Some(until),
             // Another process may probe it, or the store failed.
-            Admission::Due => Some(now + settings.open_time_min),
+            Admission::ProbeDue => Some(now + settings.open_time_min),
         }
     }
 

@@ -1,8 +1,8 @@
 //! State of a partner that all processes of a database share: one row. Pure.
 
-use super::circuit::{Circuit, CircuitSettings};
 use crate::sync::PartnerLengths;
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::circuit::{Circuit, CircuitSettings};
 use px_types::InstitutionId;
 use serde::{Deserialize, Serialize};
 

@@ -12,7 +12,7 @@ const BACKOFF: Backoff =
 /// Age at which a webhook is given up.
 pub(super) const MAX_WEBHOOK_AGE: TimeDelta = TimeDelta::hours(24);
 /// Maximum delay that an endpoint can request.
-const MAX_REQUESTED_DELAY: TimeDelta = TimeDelta::hours(4);
+pub(super) const MAX_REQUESTED_DELAY: TimeDelta = TimeDelta::hours(4);
 
 /// Returns the time of the next attempt, or `None` if the webhook is given up.
 ///

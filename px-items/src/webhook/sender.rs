@@ -3,15 +3,11 @@
 //! [`check_url`](super::check_url) decides which URLs are accepted. The transport decides where
 //! connections may go.
 
-mod circuit;
 mod delivery;
 mod dispatcher;
 mod pace;
 
-use self::{
-    circuit::Circuit,
-    dispatcher::{ClaimStatus, Dispatcher, Endpoint},
-};
+use self::dispatcher::{ClaimStatus, Dispatcher, Endpoint, EndpointCircuit};
 use super::Signer;
 use crate::{partners::Partners, skew::ClockGuard, store::Store};
 use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRandom};
@@ -110,7 +106,7 @@ struct Inner {
     settings: SenderSettings,
     limits: HttpLimits,
     clock_guard: ClockGuard,
-    circuits: Mutex<BTreeMap<Endpoint, Circuit>>,
+    circuits: Mutex<BTreeMap<Endpoint, EndpointCircuit>>,
 }
 
 impl Sender {
@@ -262,7 +258,7 @@ impl Inner {
         self.clock_guard.is_right(self.settings.lease).await
     }
 
-    fn circuits(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Circuit>> {
+    fn circuits(&self) -> MutexGuard<'_, BTreeMap<Endpoint, EndpointCircuit>> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,19 +6,19 @@
 
 use super::{
     Inner,
-    circuit::Permit,
     delivery::{self, Outcome},
     pace::Pace,
 };
 use crate::{
     store::{Destination, QueuedWebhook, WebhookSettlement},
     webhook::{
-        schedule::{self, MAX_WEBHOOK_AGE},
+        schedule::{self, MAX_REQUESTED_DELAY, MAX_WEBHOOK_AGE},
         url,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge, histogram};
+use px_core::circuit::{Admission, Circuit, CircuitSettings};
 use px_types::{ApplicationId, InstitutionId};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -58,6 +58,31 @@ impl Endpoint {
             Self::Application(_, origin) => origin,
             Self::Partner(institution) => institution.as_str(),
         }
+    }
+}
+
+/// Time after which the failures of an endpoint are forgotten. Longer than a `Retry-After` counts.
+const FAILURE_RETENTION: TimeDelta = TimeDelta::hours(5);
+
+/// Circuit breaker of an endpoint in this process.
+#[derive(Debug, Default)]
+pub(super) struct EndpointCircuit {
+    circuit: Circuit,
+    last_failure_at: Option<DateTime<Utc>>,
+}
+
+impl EndpointCircuit {
+    fn settings() -> CircuitSettings {
+        let mut settings = CircuitSettings::default();
+        settings.max_retry_after = MAX_REQUESTED_DELAY;
+        settings.opens_on_retry_after = true;
+        settings
+    }
+
+    fn is_forgotten(&self, now: DateTime<Utc>) -> bool {
+        let is_old = |at: DateTime<Utc>| now - at > FAILURE_RETENTION;
+        let is_probing = matches!(self.circuit.admission(now), Admission::Probing(_));
+        !is_probing && (self.circuit.is_clean() || self.last_failure_at.is_none_or(is_old))
     }
 }
 
@@ -284,17 +309,17 @@ impl Dispatcher {
     fn send_next(&mut self, endpoint: &Endpoint, now: DateTime<Utc>) -> bool {
         let inner = self.inner.clone();
         let Some(lane) = self.lanes.get_mut(endpoint) else { return false };
-        match inner.circuits().entry(endpoint.clone()).or_default().permit(now) {
-            Permit::Go => {}
-            Permit::Wait if lane.pace.in_flight() > 0 => return false,
+        match inner.admission(endpoint, now) {
+            Admission::Allowed | Admission::ProbeDue => {}
+            Admission::Probing(_) if lane.pace.in_flight() > 0 => return false,
             // Another run of this sender makes the probe.
-            Permit::Wait => {
+            Admission::Probing(_) => {
                 let queued = lane.queued.drain(..);
                 self.returned
                     .extend(queued.map(|claimed| (claimed.webhook, inner.spread(PROBE_DEFERRAL))));
                 return false;
             }
-            Permit::NotBefore(until) => {
+            Admission::NotBefore(until) => {
                 for claimed in lane.queued.drain(..) {
                     if now - claimed.webhook.created_at >= MAX_WEBHOOK_AGE {
                         give_up(&claimed.webhook, "the endpoint has been down");
@@ -317,10 +342,10 @@ impl Dispatcher {
             self.returned.push((claimed.webhook, now));
             return true;
         }
-        inner.circuits().entry(endpoint.clone()).or_default().begin();
+        let probe = inner.probe(endpoint, now, claimed.leased_until);
         lane.pace.began(now);
         self.sent += 1;
-        self.attempts.spawn(attempt_delivery(inner, claimed.webhook, endpoint.clone(), now));
+        self.attempts.spawn(attempt_delivery(inner, claimed.webhook, endpoint.clone(), probe, now));
         true
     }
 
@@ -365,11 +390,12 @@ enum NextState {
     Disconnection,
 }
 
-/// Makes one attempt to deliver a webhook.
+/// Makes one attempt to deliver a webhook. `probe` says whether it is the probe of an open circuit.
 async fn attempt_delivery(
     inner: Arc<Inner>,
     webhook: QueuedWebhook,
     endpoint: Endpoint,
+    probe: bool,
     began_at: DateTime<Utc>,
 ) -> EndedAttempt {
     let span = tracing::info_span!(
@@ -385,7 +411,7 @@ async fn attempt_delivery(
         if failed && !inner.clock_is_right().await {
             return NextState::Disconnection;
         }
-        inner.update_circuit(&endpoint, &outcome);
+        inner.update_circuit(&endpoint, &outcome, probe);
         report(&inner, &webhook, outcome)
     }
     .instrument(span)
@@ -451,18 +477,34 @@ fn give_up(webhook: &QueuedWebhook, reason: &str) {
 }
 
 impl Inner {
+    /// Returns whether the endpoint's circuit allows a call.
+    fn admission(&self, endpoint: &Endpoint, now: DateTime<Utc>) -> Admission {
+        let circuits = self.circuits();
+        circuits.get(endpoint).map_or(Admission::Allowed, |one| one.circuit.admission(now))
+    }
+
+    /// Begins the probe of an open circuit. Returns `false` if no probe is due.
+    fn probe(&self, endpoint: &Endpoint, now: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        self.circuits().get_mut(endpoint).is_some_and(|one| one.circuit.probe(now, until))
+    }
+
     /// Applies an outcome to the endpoint's circuit.
-    fn update_circuit(&self, endpoint: &Endpoint, outcome: &Outcome) {
+    fn update_circuit(&self, endpoint: &Endpoint, outcome: &Outcome, probe: bool) {
         let now = self.clock.now();
         let mut circuits = self.circuits();
-        let circuit = circuits.entry(endpoint.clone()).or_default();
+        let EndpointCircuit { circuit, last_failure_at } =
+            circuits.entry(endpoint.clone()).or_default();
         match outcome {
-            Outcome::Delivered | Outcome::NotOffered => circuit.succeeded(),
+            Outcome::Delivered | Outcome::NotOffered => circuit.responded(),
             Outcome::Failed { retry_at, .. } => {
                 let retry_at = retry_at.map(|moment| now + schedule::clamped_delay(moment, now));
-                circuit.failed(now, retry_at);
+                circuit.failed(&EndpointCircuit::settings(), now, retry_at, probe);
+                *last_failure_at = Some(now);
             }
-            Outcome::NotSigned | Outcome::NoPartner | Outcome::Unsendable => circuit.abandoned(),
+            Outcome::NotSigned | Outcome::NoPartner | Outcome::Unsendable if probe => {
+                circuit.probe_lost();
+            }
+            Outcome::NotSigned | Outcome::NoPartner | Outcome::Unsendable => {}
         }
         circuits.retain(|_, circuit| !circuit.is_forgotten(now));
     }
@@ -473,5 +515,25 @@ impl Inner {
         let quarter = u64::try_from(wait.num_milliseconds() / 4).unwrap_or_default();
         let more = i64::try_from(self.random.below(quarter)).unwrap_or_default();
         self.clock.now() + wait + TimeDelta::milliseconds(more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_long_ago_are_forgotten_but_not_during_a_probe() {
+        let at = |seconds: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let mut endpoint = EndpointCircuit::default();
+        assert!(endpoint.is_forgotten(at(0)));
+        endpoint.circuit.failed(&EndpointCircuit::settings(), at(0), Some(at(60)), false);
+        endpoint.last_failure_at = Some(at(0));
+        assert!(!endpoint.is_forgotten(at(5 * 3_600)));
+        assert!(endpoint.is_forgotten(at(5 * 3_600 + 1)));
+        assert!(endpoint.circuit.probe(at(5 * 3_600), at(5 * 3_600 + 120)));
+        assert!(!endpoint.is_forgotten(at(5 * 3_600 + 1)));
+        endpoint.circuit.responded();
+        assert!(endpoint.is_forgotten(at(0)));
     }
 }
