@@ -133,6 +133,7 @@ deps:
     absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
     absent "px-core without ports" 'tokio|http|bytes|rand|chrono|async-trait' -p px-core --no-default-features
     absent "px-core without Plaid Exchange" 'px-[a-bd-z].*' -p px-core --all-features
+    absent "px-server without a C compiler unless enabled" 'aws-lc-rs|aws-lc-sys|ring|cc|jsonwebtoken' -p px-server
     absent "px-client without TLS" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring' -p px-client --all-features
     absent "px-client without a server without the feature bank" 'px-server|aws-lc-rs' -p px-client
     absent "px-items without stores and network unless enabled" 'sqlx|sqlx-core|libsqlite3-sys|reqwest|hyper|rustls|axum' -p px-items --no-default-features

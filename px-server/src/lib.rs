@@ -90,6 +90,7 @@
 //! | `argon2` | `clients::ChosenSecret`: client secrets chosen by a person, hashed with Argon2id |
 //! | `axum` | `px_server::axum::router`: an `axum::Router` around a service |
 //! | `hyper` | `px_server::hyper`: a server on plain hyper with TLS, limits and graceful shutdown |
+//! | `jwt` | `verify::JwtVerifier`, for the JWTs of an identity provider, and `webhook`, with notifications from Plaid; needs a C compiler |
 
 #[cfg(feature = "axum")]
 pub mod axum;
@@ -113,6 +114,7 @@ mod service;
 mod throttle;
 pub mod verify;
 pub mod visits;
+#[cfg(feature = "jwt")]
 pub mod webhook;
 
 pub use caller::{Caller, PermittedAccounts, TokenGrant};

@@ -8,7 +8,10 @@
 mod bearer;
 mod builder;
 mod check;
+#[cfg(feature = "jwt")]
 mod notification_ids;
+#[cfg(feature = "jwt")]
+mod notifications;
 mod response;
 mod transactions;
 mod window_cache;
@@ -21,26 +24,22 @@ use crate::{
     call::{self, Api, Guards, Incoming, Limits, RequestRefusal, observe, request},
     clients::{Client, Clients},
     credentials::Credentials,
-    guard::{CallerAddr, RateLimit, grant},
+    guard::{RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError, OAuthErrorKind},
     router::{Match, Operation, Route, Router},
     verify::{TokenContext, TokenVerifier, VerifyError},
-    webhook::{ReplayState, Verifier, VerifyError as SignatureError, WebhookErrorKind},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use notification_ids::NotificationIds;
 use px_core::{Clock, Random};
 use px_types::{
     Auth, Endpoint,
     endpoint::codec::{self, BodyKind, RequestBody as _},
     for_each_partner_endpoint,
     partner::{
-        GetCurrentUser, GetUser, ListTransactions, NotifyApplicationLinked, RequestAuthToken,
-        SendOtp, ValidateTwoFactor,
+        GetCurrentUser, GetUser, ListTransactions, RequestAuthToken, SendOtp, ValidateTwoFactor,
     },
-    webhook::VERIFICATION_HEADER,
 };
 use response::ApiResponse;
 use std::{fmt, sync::Arc};
@@ -62,8 +61,8 @@ struct ServiceState {
     pages: Option<Arc<dyn AuthorizePages>>,
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
-    notifications: Option<Arc<Verifier>>,
-    notification_ids: NotificationIds,
+    #[cfg(feature = "jwt")]
+    notifications: Option<notifications::Notifications>,
     rate_limit: Option<RateLimit>,
     router: Router,
     limits: Limits,
@@ -319,72 +318,10 @@ impl ServiceState {
         Ok(ApiResponse::ok(&response).into())
     }
 
-    /// Verifies the signature, which covers the raw body, before it parses the body.
-    async fn application_linked<B>(&self, routed: Routed<'_>, body: B) -> ApiResult<ServiceResponse>
-    where
-        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
-    {
-        let verifier = self.notifications.as_ref().ok_or_else(ApiResponse::not_found)?;
-        let Routed { incoming, path, .. } = routed;
-        let headers = &incoming.parts.headers;
-        let signature = request::one_text(headers, VERIFICATION_HEADER);
-        // A request without a plausible signature is refused before its body is read.
-        let form = verifier.check_form(signature.unwrap_or_default());
-        form.map_err(|error| self.signature_error(&error, &incoming))?;
-        let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
-        // If the handler fails, the signature is forgotten, so that the next attempt is
-        // delivered.
-        let address = CallerAddr::of(&incoming.parts.extensions);
-        let begun = match verifier.begin(signature.unwrap_or_default(), &body, address).await {
-            Ok(begun) => begun,
-            // It was delivered before. Any status but 200 would make the sender repeat
-            // it.
-            Err(error) if error.kind() == WebhookErrorKind::Replay => {
-                return Ok(ApiResponse::ok(&codec::Empty).into());
-            }
-            Err(error) => return Err(self.signature_error(&error, &incoming)),
-        };
-        request::require_json(headers)?;
-        let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
-        // The same notification can be signed without a signature id, or again with another
-        // key. The notification's own id decides.
-        let id = request.notification.notification_id.clone();
-        let delivery = match self.notification_ids.begin(id.as_str(), self.clock.now()) {
-            Ok(delivery) => delivery,
-            Err(ReplayState::Done) => return Ok(ApiResponse::ok(&codec::Empty).into()),
-            Err(ReplayState::Pending) => {
-                return Err(ApiResponse::from_error(
-                    &crate::Error::unavailable(),
-                    self.clock.now(),
-                ));
-            }
-        };
-        let delivered = self.partner.application_linked(request.notification).await;
-        delivered.map_err(|error| {
-            if error.kind() == ErrorKind::NotOffered {
-                tracing::error!(
-                    request_id = &*incoming.request_id,
-                    "a verified notification was not delivered: the service has a verifier, \
-                     but `Partner::application_linked` is not implemented"
-                );
-            }
-            self.partner_error(&error, &incoming.request_id)
-        })?;
-        delivery.done();
-        begun.done();
-        Ok(ApiResponse::ok(&codec::Empty).into())
-    }
-
-    /// Returns the response for a signature that cannot be accepted. The request carries no
-    /// token, so this 401 ends none.
-    fn signature_error(&self, error: &SignatureError, incoming: &Incoming) -> ApiResponse {
-        observe::failed(error, &incoming.request_id);
-        match error.kind() {
-            WebhookErrorKind::KeyUnavailable | WebhookErrorKind::Pending => {
-                ApiResponse::from_error(&crate::Error::unavailable(), self.clock.now())
-            }
-            _ => ApiResponse::invalid_signature(&error.to_string()),
-        }
+    /// Without the feature `jwt` no notification can be verified, and the path is unknown.
+    #[cfg(not(feature = "jwt"))]
+    async fn application_linked<B>(&self, _: Routed<'_>, _: B) -> ApiResult<ServiceResponse> {
+        Err(ApiResponse::not_found())
     }
 
     /// Returns the caller after checking token, rate limit, principal and scope, in the order

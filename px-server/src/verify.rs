@@ -23,7 +23,9 @@ mod cache;
 mod claims;
 mod context;
 mod introspection;
+#[cfg(feature = "jwt")]
 mod jwks;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod profile;
 mod provider;
@@ -32,6 +34,7 @@ mod refusal;
 pub use cache::CachedVerifier;
 pub use context::TokenContext;
 pub use introspection::IntrospectionVerifier;
+#[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtVerifier};
 pub use profile::{Preset, TokenProfile, TypeClaim};
 pub use refusal::{Misconfiguration, TokenRefusal};

@@ -43,6 +43,7 @@ pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Request
 }
 
 /// Returns the text of a header that occurs exactly once.
+#[cfg(feature = "jwt")]
 pub(crate) fn one_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let only = values.next().filter(|_| values.next().is_none())?;

@@ -1,6 +1,10 @@
 //! The builder of a [`PartnerService`].
 
+#[cfg(feature = "jwt")]
+use super::notifications::Notifications;
 use super::{PartnerService, ResponseCheck, ServiceState, window_cache::WindowCache};
+#[cfg(feature = "jwt")]
+use crate::webhook::Verifier;
 use crate::{
     Partner,
     call::{Guards, Limits},
@@ -10,7 +14,6 @@ use crate::{
     oauth::{AuthorizePages, OAuth},
     router::{Operation, Router},
     verify::TokenVerifier,
-    webhook::Verifier,
 };
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use std::{fmt, sync::Arc};
@@ -23,6 +26,7 @@ pub struct PartnerServiceBuilder {
     pages: Option<Arc<dyn AuthorizePages>>,
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
+    #[cfg(feature = "jwt")]
     notifications: Option<Arc<Verifier>>,
     rate_limit: Option<RateLimit>,
     limits: Limits,
@@ -69,6 +73,7 @@ impl PartnerServiceBuilder {
             pages: None,
             credentials: None,
             clients: None,
+            #[cfg(feature = "jwt")]
             notifications: None,
             rate_limit: None,
             limits: Limits::default(),
@@ -143,6 +148,7 @@ impl PartnerServiceBuilder {
     ///     builder.notifications(Arc::new(Verifier::new(Arc::new(keys)).institution(institution)))
     /// }
     /// ```
+    #[cfg(feature = "jwt")]
     #[must_use]
     pub fn notifications(mut self, verifier: Arc<Verifier>) -> Self {
         self.notifications = Some(verifier);
@@ -239,7 +245,10 @@ impl PartnerServiceBuilder {
             Operation::auth_token | Operation::send_otp | Operation::two_factor => {
                 credentials.is_some()
             }
+            #[cfg(feature = "jwt")]
             Operation::application_linked => self.notifications.is_some(),
+            #[cfg(not(feature = "jwt"))]
+            Operation::application_linked => false,
         });
         Ok(PartnerService(Arc::new(ServiceState {
             partner,
@@ -248,8 +257,8 @@ impl PartnerServiceBuilder {
             pages,
             credentials,
             clients,
-            notifications: self.notifications,
-            notification_ids: super::notification_ids::NotificationIds::new(),
+            #[cfg(feature = "jwt")]
+            notifications: self.notifications.map(Notifications::new),
             rate_limit: self.rate_limit,
             router,
             limits,

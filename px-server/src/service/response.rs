@@ -104,6 +104,7 @@ impl ApiResponse {
             .challenge("Basic realm=\"px\"")
     }
 
+    #[cfg(feature = "jwt")]
     pub(crate) fn invalid_signature(why: &str) -> Self {
         Self::refuse(
             StatusCode::UNAUTHORIZED,

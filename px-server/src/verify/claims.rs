@@ -24,6 +24,7 @@ const ID_TOKEN_CLAIMS: [&str; 2] = ["nonce", "at_hash"];
 /// The source of the claims.
 pub(super) enum ClaimsSource<'a> {
     /// A JWT with a verified signature, and the `typ` of its header.
+    #[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "JWTs need the feature"))]
     Jwt { header_type: Option<&'a str> },
     /// An introspection response with `active: true`.
     Introspection,

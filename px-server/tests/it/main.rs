@@ -12,9 +12,11 @@ mod guard;
 #[cfg(feature = "hyper")]
 mod hyper;
 mod log;
+#[cfg(feature = "jwt")]
 mod notifications;
 mod oauth;
 mod plaid;
 mod scope_projection;
 mod service;
+#[cfg(feature = "jwt")]
 mod verify;
