@@ -25,6 +25,9 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// Time after which applications are told that an Item cannot finish, as in the engine's settings.
+const STALL_NOTICE_AFTER: Duration = Duration::from_hours(72);
+
 /// Notification of an application that there is something to read.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
@@ -148,8 +151,11 @@ impl User {
             | ItemsErrorKind::SyncMutated => {}
             // The user withdrew the product, possibly in a call with a lost response.
             ItemsErrorKind::ConsentRequired if !self.may_use_transactions() => {}
-            // The error has existed for 72 hours already.
-            ItemsErrorKind::CannotFinish if !self.bank.has_transactions() => {}
+            // The error has existed for 72 hours already, because the bank has no transactions or
+            // the network was so bad. In the end everything must be readable.
+            ItemsErrorKind::CannotFinish
+                if !self.bank.has_transactions()
+                    || self.world.clock.elapsed() >= STALL_NOTICE_AFTER => {}
             _ => self
                 .world
                 .trace

@@ -308,6 +308,9 @@ impl Network {
 /// Returns the end of the path with the dates, for the trace.
 fn short(request: &Request<Bytes>) -> String {
     let path = request.uri().path();
+    if let Some(token) = revoked_token(request) {
+        return format!("{path} of {token}");
+    }
     match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -201,9 +201,14 @@ impl<'a> MergeContext<'a> {
 
     /// Returns whether this response can prove anything about a stored row.
     pub(super) fn is_judged(&self, known: &KnownTransaction) -> bool {
+        self.is_comparable(known) && !self.unlisted.contains(&known.account_id)
+    }
+
+    /// Returns whether an incoming row of an unknown id may be a stored row. That the partner lists the
+    /// account is not necessary, because it returned a row of the account.
+    fn is_comparable(&self, known: &KnownTransaction) -> bool {
         known.removed_at.is_none()
             && !known.is_newer_than(self.began_at)
-            && !self.unlisted.contains(&known.account_id)
             && !self.on_hold.contains(&known.id)
             && !self.may_be_unread(known)
     }
@@ -253,9 +258,12 @@ impl<'a> MergeContext<'a> {
     /// Returns whether a complete response contains a stored row, by whichever of its dates and in
     /// whichever time zone the bank files it.
     pub(super) fn is_expected(&self, known: &KnownTransaction) -> bool {
-        self.is_judged(known)
-            && !self.was_read_before(known)
-            && (self.is_covered(known) || self.is_filed_here(known))
+        self.is_judged(known) && self.is_filed_only_here(known)
+    }
+
+    /// Returns whether a stored row can be in no other window of the scan than in this one.
+    fn is_filed_only_here(&self, known: &KnownTransaction) -> bool {
+        !self.was_read_before(known) && (self.is_covered(known) || self.is_filed_here(known))
     }
 
     /// Returns whether an incoming row of an unknown id with the same contents can only be this stored
@@ -263,8 +271,20 @@ impl<'a> MergeContext<'a> {
     pub(super) fn is_followed(&self, known: &KnownTransaction) -> bool {
         let read_from = self.notes().and_then(|notes| notes.read_from);
         let overlaps = read_from.is_some_and(|from| from <= self.window.end());
-        let again = overlaps && self.is_judged(known) && self.was_read_before(known);
-        again || self.is_expected(known)
+        let again = overlaps && self.was_read_before(known);
+        let here = || self.is_filed_only_here(known) || self.was_passed(known);
+        self.is_comparable(known) && (again || here())
+    }
+
+    /// Returns whether the windows of this scan cover all dates under which a row of an unlisted account
+    /// may be filed, without the row. No absence is recorded for such rows, since it proves nothing
+    /// about them.
+    fn was_passed(&self, known: &KnownTransaction) -> bool {
+        let (first, last) = known.dates();
+        self.unlisted.contains(&known.account_id)
+            && !self.was_read_before(known)
+            && first.minus_days(DATE_SLACK_DAYS) >= self.window.start()
+            && self.scan.as_ref().is_some_and(|(scan, _)| last <= scan.end)
     }
 
     /// Returns whether the windows that were read so far cover all dates under which a row may be

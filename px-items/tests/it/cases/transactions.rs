@@ -15,6 +15,16 @@ fn case_01_a_posted_row_without_a_link_is_joined_with_its_pending_one() {
     assert_eq!(store.seen(), ["p 12.50 coffee posted"]);
 }
 
+/// A response about the user lacks the account, and the transactions of the account are complete.
+#[test]
+fn case_01_a_row_is_joined_while_its_account_is_not_listed() {
+    let mut store = RowStore::with([pending("p", "12.50", "coffee"), pending("r", "7.00", "taxi")]);
+    store.unlisted = [account("a")].into();
+    let merged = store.read(days(0, 30), [posted("q", "12.50", "coffee")], 10);
+    assert_eq!((merged.joined, merged.ambiguous, merged.removed.len()), (1, 0, 0));
+    assert_eq!(store.seen(), ["p 12.50 coffee posted", "r 7.00 taxi pending"]);
+}
+
 /// One record with two ids: applications know the first, the partner uses the second.
 #[test]
 fn case_02_pending_and_posted_under_two_ids_are_one_record() {

@@ -172,6 +172,11 @@ impl Ledger {
             && !self.twins.contains(id)
     }
 
+    /// Returns whether the bank has a transaction that has posted.
+    pub(crate) fn is_posted(&self, id: &TransactionId) -> bool {
+        self.rows.get(id).is_some_and(|row| row.settled_at.is_some())
+    }
+
     /// Returns whether an account was listed all the time since a given time.
     pub(crate) fn account_stayed(&self, id: &AccountId, since: DateTime<Utc>) -> bool {
         self.accounts.get(id).is_some_and(|listing| listing.listed && listing.since < since)

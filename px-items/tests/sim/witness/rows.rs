@@ -23,7 +23,13 @@ impl Witness {
             let (facts, ledgers) = (self.facts(), bank.ledgers());
             let Some(ledger) = ledgers.get(&user) else { return };
             for (_, id) in &commit.transactions.removed {
-                let Some(partner_id) = facts.partner_id(commit, id) else { continue };
+                let Some(stored_id) = facts.partner_id(commit, id) else { continue };
+                let partner_id = stable(&stored_id);
+                // A pending row whose id was for one read has posted. If several rows fit, none is
+                // joined: the posted row is added, and the pending one is removed.
+                if stored_id != partner_id && ledger.is_posted(&partner_id) {
+                    continue;
+                }
                 if ledger.stayed(&partner_id, since) {
                     wrong.push(format!(
                         "{} removed {id} ({partner_id}), which {} has",
@@ -53,7 +59,7 @@ impl Witness {
 }
 
 impl Facts {
-    /// Returns the bank's id of a row, without the part that changes on every read.
+    /// Returns the bank's id of a row, as it was last stored.
     fn partner_id(&self, commit: &Commit, id: &TransactionId) -> Option<TransactionId> {
         self.items.get(&commit.item_id)?.partner_ids.get(id).cloned()
     }
@@ -62,8 +68,7 @@ impl Facts {
     pub(super) fn note_partner_ids(&mut self, commit: &Commit) {
         let Some(item) = self.items.get_mut(&commit.item_id) else { return };
         for write in &commit.transactions.writes {
-            let id = stable(&write.known.partner_id);
-            item.partner_ids.insert(write.known.id.clone(), id);
+            item.partner_ids.insert(write.known.id.clone(), write.known.partner_id.clone());
         }
     }
 }

@@ -130,8 +130,19 @@ impl Witness {
             );
         }
         for write in &merged.writes {
-            let (own, partner) = (&write.known.id, &write.known.partner_id);
-            self.trace.note(&life.name, format_args!("  {:?} {own} = {partner}", write.change));
+            let (own, partner, row) = (&write.known.id, &write.known.partner_id, &write.row);
+            let posted = row.settled_at.map(|at| at.date());
+            self.trace.note(
+                &life.name,
+                format_args!(
+                    "  {:?} {own} = {partner} of {}, made {}, posted {posted:?}, {} {:?}",
+                    write.change,
+                    row.account_id,
+                    row.transacted_at.date(),
+                    row.amount,
+                    row.description,
+                ),
+            );
         }
         for (_, id) in &merged.removed {
             self.trace.note(&life.name, format_args!("  gone {id}"));
