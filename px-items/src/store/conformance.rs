@@ -163,6 +163,7 @@ checks! { ($)
         links_of_one_user_at_once_make_one_item
         unlinking_one_leaves_the_others
         unlinking_the_last_takes_everything
+        a_large_item_is_removed_completely
         the_partner_holds_an_item_that_nobody_uses
         access_is_replaced;
     tokens:

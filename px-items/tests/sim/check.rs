@@ -181,7 +181,7 @@ fn same_rows(
         let is_left_over = ledger
             .rows
             .get(&id)
-            .is_some_and(|now| now.is_pending() != row.is_pending() || now.amount != row.amount);
+            .is_none_or(|now| now.is_pending() != row.is_pending() || now.amount != row.amount);
         if row.is_pending() && is_left_over && bank.style.has(Habit::WrongTotal) {
             continue;
         }

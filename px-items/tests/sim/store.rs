@@ -484,8 +484,15 @@ impl Store for WatchedStore {
         self.check_clock("commit");
         self.step("commit", async move {
             let before = witness.before_commit(&*store, &commit).await;
-            store.commit(commit.clone()).await?;
-            witness.committed(&*store, &life, &commit, before).await;
+            match store.commit(commit.clone()).await {
+                Ok(()) => witness.committed(&*store, &life, &commit, before).await,
+                Err(error) => {
+                    if error.kind() == StoreErrorKind::Fenced {
+                        witness.fenced(&commit.item_id, commit.fence);
+                    }
+                    return Err(error);
+                }
+            }
             Ok(())
         })
         .await

@@ -346,6 +346,29 @@ pub(super) async fn unlinking_the_last_takes_everything(store: Arc<dyn Store>) {
     assert!(world.ids("anna").await.is_empty());
 }
 
+/// Stores delete the transactions of a large Item in several batches.
+pub(super) async fn a_large_item_is_removed_completely(store: Arc<dyn Store>) {
+    const BATCH: usize = 4_000;
+    let world = World::new(store);
+    world.settled("anna", 100).await;
+    for batch in 0..3 {
+        let rows = (0..BATCH).map(|row| posted(&format!("t{batch}-{row}"), "2026-01-01"));
+        world.store("anna", writing(rows)).await;
+    }
+    let count = async || {
+        let query = TransactionQuery::new(always(), 1);
+        world.0.transactions(&item("anna"), &query).await.unwrap().total
+    };
+    assert_eq!(count().await, Some(3 * BATCH as u64));
+    let unlinked = world.0.unlink(&item("anna"), Some(&app("app")), at(2)).await.unwrap();
+    assert_eq!(unlinked, Unlinked::ItemRemoved);
+    assert_eq!(count().await, Some(0), "none of them stays");
+    // The same user again, under the same id: nothing of before is there.
+    world.link("anna", connection("app"), 5).await;
+    assert_eq!(count().await, Some(0));
+    assert_eq!(world.0.purge(at(10_000_000), 100).await.unwrap(), 0, "nothing is left to delete");
+}
+
 pub(super) async fn the_partner_holds_an_item_that_nobody_uses(store: Arc<dyn Store>) {
     let world = World::new(store);
     let linked = world.link_with("anna", NewHolder::Partner, tokens("anna"), "partner", 0).await;

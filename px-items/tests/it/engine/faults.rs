@@ -7,6 +7,7 @@ use super::{
 use chrono::TimeDelta;
 use px_items::{
     engine::Outcome,
+    health::{self, HealthIssueKind},
     item::State,
     items::{Items, ItemsErrorKind},
     merge::AccountStanding,
@@ -384,6 +385,8 @@ async fn an_application_that_reads_an_item_that_cannot_finish_learns_why() {
     assert_eq!(error.kind(), ItemsErrorKind::CannotFinish);
     let status = items.status(token).await.unwrap();
     assert_eq!(status.item.error.unwrap().error_code, "INSTITUTION_NOT_RESPONDING");
+    let health = health::of(&world.record(&linked.item_id).await);
+    assert!(health.issue(&HealthIssueKind::CannotFinish).is_some(), "{health:?}");
 }
 
 /// A bank gives its pending rows other ids with every response.

@@ -314,6 +314,29 @@ async fn no_more_items_of_a_partner_at_once_than_it_bears() {
     assert_eq!((most, done), (2, 12));
 }
 
+/// Four processes share the requests per second of a partner.
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_per_second_over_all_processes() {
+    let mut budget = CallLimits::default();
+    (budget.per_second, budget.at_once) = (4, 16);
+    let world = World::with(Settings::default(), budget);
+    for number in 0..600 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    let banks = [("bank", &world.bank, budget)];
+    let engines = [0; 4]
+        .map(|_| engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes));
+    let stop = || {
+        let clock = Arc::clone(&world.clock);
+        async move { clock.sleep(seconds(60)).await }
+    };
+    let runs = engines.iter().map(|engine| engine.run(8, stop()));
+    futures_util::future::join_all(runs).await;
+    let requests = world.bank.data().calls.len();
+    assert!((120..=300).contains(&requests), "{requests} requests in a minute");
+}
+
 /// The limit holds over four processes on one store. Permits of a killed process are free when its
 /// lease ends.
 #[tokio::test(start_paused = true)]

@@ -429,9 +429,11 @@ async fn a_refresh_that_was_cut_off_passes_a_crowd() {
     world.pass(TimeDelta::hours(48)).await;
     world.bank.forget_calls();
     let first_use = cut_off_a_refresh(&world).await;
+    // All of them have been due for longer.
+    let before = world.now() - TimeDelta::days(3);
     for number in 2..27 {
         let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
-        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+        world.link_at(before, ("bank", &user), "app-1", &[Product::Identity], tokens).await;
     }
     world.bank.data().slow = seconds(4);
     let notes = Arc::new(EventLog::default());

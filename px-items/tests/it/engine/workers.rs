@@ -11,7 +11,10 @@ use px_items::{
     health::{self, HealthIssueKind},
     item::State,
     partners::CallLimits,
-    store::{AccessDigest, NewHolder, NewLink, NotificationRequest, Store as _, StoreErrorKind},
+    store::{
+        AccessDigest, ChangeQuery, NewHolder, NewLink, NotificationRequest, Store as _,
+        StoreErrorKind,
+    },
     sync_state::{FailureKind, History},
 };
 use px_types::{ItemId, model::product::Product};
@@ -511,4 +514,33 @@ async fn an_item_without_applications_is_updated_once_a_month() {
     });
     let wait = world.record(&item).await.due_at.unwrap() - world.now();
     assert!(wait <= TimeDelta::hours(48), "{wait}");
+}
+
+/// A running engine deletes removed transactions once no cursor can need them.
+#[tokio::test(start_paused = true)]
+async fn removed_transactions_are_purged_after_their_retention() {
+    let world = World::new();
+    world.bank.put(row("gone", "1.00", world.days_ago(1)));
+    world.bank.put(row("stays", "2.00", world.days_ago(1)));
+    let item = world.link().await;
+    world.engine.run_due().await;
+    let known = world.record(&item).await.change_seq;
+    world.bank.remove("gone");
+    for _ in 0..2 {
+        world.engine.update(&item).await.unwrap();
+    }
+    let removals = async || {
+        let query = ChangeQuery::new(known, 100);
+        world.store.inner.changes(&item, &query).await.unwrap().changes.len()
+    };
+    assert_eq!(removals().await, 1);
+    let run = async |days: i64| {
+        world.pass(TimeDelta::days(days)).await;
+        let clock = Arc::clone(&world.clock);
+        world.engine.run(1, async move { clock.sleep(seconds(24 * 3_600)).await }).await;
+    };
+    run(80).await;
+    assert_eq!(removals().await, 1, "a cursor of 90 days may need it");
+    run(15).await;
+    assert_eq!(removals().await, 0);
 }

@@ -46,9 +46,19 @@ pub(crate) struct SlowStore {
     pub(crate) inner: MemoryStore,
     fault: Mutex<Option<Fault>>,
     pub(crate) commits: Mutex<Vec<Commit>>,
+    pub(crate) change_queries: Mutex<Vec<ChangeQuery>>,
 }
 
 impl SlowStore {
+    pub(crate) fn over(inner: MemoryStore) -> Self {
+        Self {
+            inner,
+            fault: Mutex::default(),
+            commits: Mutex::default(),
+            change_queries: Mutex::default(),
+        }
+    }
+
     pub(crate) fn fails(
         &self,
         fault: impl FnMut(&'static str) -> Option<StoreErrorKind> + Send + 'static,
@@ -117,11 +127,8 @@ impl World {
         let clock = Arc::new(SystemClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
         let bank = Bank::new(Arc::clone(&clock) as _);
         let shared = Arc::new(LocalClock::new(clock.clone()));
-        let store = Arc::new(SlowStore {
-            inner: MemoryStore::new(Environment::Sandbox).shared_clock(shared, clock.clone()),
-            fault: Mutex::new(None),
-            commits: Mutex::default(),
-        });
+        let store = MemoryStore::new(Environment::Sandbox).shared_clock(shared, clock.clone());
+        let store = Arc::new(SlowStore::over(store));
         let notes = Arc::new(EventLog::default());
         let engine = engine(&store, &clock, &[("bank", &bank, budget)], settings, &notes);
         Self { store, clock, bank, engine, notes, links: Mutex::new(0) }
@@ -153,6 +160,18 @@ impl World {
     /// Connects an application that uses products.
     pub(crate) async fn link_as(
         &self,
+        user: (&str, &str),
+        application: &str,
+        products: &[Product],
+        tokens: TokenSet,
+    ) -> ItemId {
+        self.link_at(self.now(), user, application, products, tokens).await
+    }
+
+    /// Connects an application at a given time. The Item is due from then on.
+    pub(crate) async fn link_at(
+        &self,
+        at: DateTime<Utc>,
         (institution, user): (&str, &str),
         application: &str,
         products: &[Product],
@@ -164,7 +183,7 @@ impl World {
             *links
         };
         let mut connection =
-            Connection::new(application.parse().unwrap(), products.iter().cloned(), self.now());
+            Connection::new(application.parse().unwrap(), products.iter().cloned(), at);
         connection.webhook = Some(format!("https://{application}.example/hook"));
         let new = NewLink::new(
             (institution.parse().unwrap(), user.parse().unwrap()),
@@ -172,7 +191,7 @@ impl World {
             tokens,
             NewHolder::Application(connection),
             digest(number),
-            self.now(),
+            at,
         );
         self.store.inner.link(new).await.unwrap().item_id
     }
@@ -480,6 +499,7 @@ impl Store for SlowStore {
 
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
         self.before("changes").await?;
+        self.change_queries.lock().unwrap().push(query.clone());
         let done = self.inner.changes(item, query).await;
         tokio::task::yield_now().await;
         done

@@ -1,11 +1,12 @@
 //! `transactions_sync`: a reader that follows its cursor has exactly the stored rows.
 
 use super::world::{ALL, World, account_id, added, ids, modified, row, transaction_id};
+use crate::engine::world::SlowStore;
 use proptest::prelude::*;
 use px_core::SystemRandom;
 use px_items::{
     items::{ItemsErrorKind, LinkedApplication, SyncPage},
-    store::{Commit, SqliteStore, StoreOptions},
+    store::{Commit, MemoryStore, SqliteStore, StoreOptions},
     vault::FileKeys,
 };
 use px_types::{
@@ -133,6 +134,27 @@ async fn a_change_that_it_may_not_see_disturbs_nobody() {
     world.add(&all.item_id, [row("t9", ACCOUNTS[0], "2026-02-01", "1.00")]).await;
     let page = sync(&world, &one.access_token, Some(&again.next_cursor), 2).await.unwrap();
     assert_eq!(ids(&page.added), ["t9"]);
+}
+
+/// A reader that polls does not look at the same invisible changes again.
+#[tokio::test]
+async fn a_cursor_advances_over_changes_that_the_application_may_not_see() {
+    let store = Arc::new(SlowStore::over(MemoryStore::new(Environment::Sandbox)));
+    let (world, all) = World::over(Arc::clone(&store) as _).completed().await;
+    let one = world.connect(world.connection_to("one", &[ACCOUNTS[0]])).await;
+    let mut cursor = sync(&world, &one.access_token, None, 100).await.unwrap().next_cursor;
+    let mut polled = async |world: &World| {
+        store.change_queries.lock().unwrap().clear();
+        let page = sync(world, &one.access_token, Some(&cursor), 100).await.unwrap();
+        assert_eq!((page.added.len(), page.has_more), (0, false));
+        cursor = page.next_cursor;
+        store.change_queries.lock().unwrap()[0].after.0
+    };
+    let first = polled(&world).await;
+    let hidden = (0..50).map(|n| row(&format!("h{n}"), ACCOUNTS[1], "2026-02-01", "1.00"));
+    world.add(&all.item_id, hidden).await;
+    assert_eq!(polled(&world).await, first, "these changes are new");
+    assert!(polled(&world).await > first, "they were passed");
 }
 
 #[tokio::test]

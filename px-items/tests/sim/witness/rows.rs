@@ -5,7 +5,10 @@ use super::{Facts, Witness};
 use crate::{bank::Bank, life::Life};
 use chrono::TimeDelta;
 use px_core::Clock as _;
-use px_items::{merge::AccountStanding, store::Commit};
+use px_items::{
+    merge::{AccountStanding, TransactionWrite},
+    store::Commit,
+};
 use px_types::{TransactionId, UserId};
 use std::sync::Arc;
 
@@ -28,6 +31,14 @@ impl Witness {
                 // A pending row whose id was for one read has posted. If several rows fit, none is
                 // joined: the posted row is added, and the pending one is removed.
                 if stored_id != partner_id && ledger.is_posted(&partner_id) {
+                    continue;
+                }
+                // If several pending rows fit, none is paired: the row is removed, and added again.
+                let is_added_again = |write: &TransactionWrite| {
+                    write.known.id != *id && stable(&write.known.partner_id) == partner_id
+                };
+                if stored_id != partner_id && commit.transactions.writes.iter().any(is_added_again)
+                {
                     continue;
                 }
                 if ledger.stayed(&partner_id, since) {

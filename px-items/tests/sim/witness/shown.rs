@@ -31,7 +31,12 @@ pub(super) type Observed =
 impl Witness {
     /// Compares what an Item shows after an update with the bank's ledger.
     pub(super) async fn check_shown(&self, store: &dyn Store, life: &Life, commit: &Commit) {
-        if !self.compares_shown.load(Ordering::Relaxed) || !is_finished_update(commit) {
+        // A decision of an operator is a commit without an update.
+        let is_decision = life.name == "good";
+        if is_decision
+            || !self.compares_shown.load(Ordering::Relaxed)
+            || !is_finished_update(commit)
+        {
             return;
         }
         let Some((bank, user)) = self.bank_of(commit).filter(|(bank, _)| bank.has_transactions())
@@ -55,10 +60,13 @@ impl Witness {
             .filter(|known| known.standing == AccountStanding::Listed)
             .map(|known| (known.partner_id, known.account.id))
             .collect();
-        let shown: BTreeMap<_, _> = known
-            .iter()
-            .filter_map(|known| Some((stable(&known.partner_id), rows.get(&known.id)?)))
-            .collect();
+        // Where nothing is removed, a pending transaction may stay beside the one that posted.
+        let mut shown = BTreeMap::<_, Vec<_>>::new();
+        for known in &known {
+            if let Some(row) = rows.get(&known.id) {
+                shown.entry(stable(&known.partner_id)).or_default().push(row);
+            }
+        }
         let now = self.clock.now();
         let since = now - UNCHANGED_FOR;
         let earliest = bank.today().minus_days(READ_DAYS);
@@ -80,7 +88,7 @@ impl Witness {
                 let Some(account) = accounts.get(&row.account_id) else { continue };
                 let mut expected = row.clone();
                 expected.account_id = account.clone();
-                let is_equal = shown.get(&row.id).is_some_and(|shown| {
+                let is_equal = shown.get(&row.id).into_iter().flatten().any(|shown| {
                     expected.id = shown.id.clone();
                     **shown == expected
                 });

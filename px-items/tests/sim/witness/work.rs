@@ -56,6 +56,14 @@ impl Witness {
         }
     }
 
+    /// Notes that a commit was refused because its lease had ended: another worker has the Item, or
+    /// the user took the consent back.
+    pub(crate) fn fenced(&self, item: &ItemId, fence: Fence) {
+        if let Some(item) = self.facts().items.get_mut(item).filter(|item| item.fence == fence) {
+            item.lease = None;
+        }
+    }
+
     pub(crate) fn released(&self, life: &Life, item_id: &ItemId, fence: Fence) {
         self.trace.note(&life.name, format_args!("handed {item_id} back"));
         let mut facts = self.facts();
