@@ -257,8 +257,7 @@ mod tests {
 
     #[test]
     fn a_retry_after_can_open_and_prolong_it() {
-        let mut settings = CircuitSettings::default();
-        settings.opens_on_retry_after = true;
+        let settings = CircuitSettings { opens_on_retry_after: true, ..CircuitSettings::default() };
         let mut circuit = Circuit::default();
         circuit.failed(&settings, at(0), Some(at(600)), false);
         assert_eq!(circuit.admission(at(599)), Admission::NotBefore(at(600)));

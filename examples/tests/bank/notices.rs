@@ -25,13 +25,9 @@ async fn a_notification_becomes_a_notice_once_and_a_forged_one_never() {
     let unknown = SigningKey::generate("key-2".parse().unwrap(), world.clock.now()).unwrap();
     let unknown = Signer::new(unknown).sign(body.as_bytes(), world.clock.now()).unwrap();
     let altered = body.replace("Budget App", "Budget Apq");
-    for (signature, body) in [
-        (&*forged, &body),
-        (&*unknown, &body),
-        ("", &body),
-        ("a.b.c", &body),
-        (&*good, &altered),
-    ] {
+    for (signature, body) in
+        [(&*forged, &body), (&*unknown, &body), ("", &body), ("a.b.c", &body), (&*good, &altered)]
+    {
         assert_eq!(notify(&world, signature, body.clone()).await.status, 401);
     }
     let mut browser = signed_in(&world, "user_good").await;

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Time after which applications are told that an Item cannot finish, as in the engine's settings.
+/// Time after which the engine reports that an Item cannot finish.
 const STALL_NOTICE_AFTER: Duration = Duration::from_hours(72);
 
 /// Notification of an application that there is something to read.

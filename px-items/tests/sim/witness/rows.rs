@@ -28,7 +28,7 @@ impl Witness {
             for (_, id) in &commit.transactions.removed {
                 let Some(stored_id) = facts.partner_id(commit, id) else { continue };
                 let partner_id = stable(&stored_id);
-                // A pending row whose id was for one read has posted. If several rows fit, none is
+                // A pending row with an id for one read has posted. If several rows fit, none is
                 // joined: the posted row is added, and the pending one is removed.
                 if stored_id != partner_id && ledger.is_posted(&partner_id) {
                     continue;
