@@ -221,6 +221,7 @@ impl Run {
         // Long enough for at least one update of every Item, and all attempts of every webhook.
         self.sleep(TimeDelta::hours(49)).await;
         self.accept_ids().await;
+        self.update_unused().await;
         // Some Items notice only now that their authorization has ended.
         self.authorize_again(&mut all_users).await;
         self.sleep(TimeDelta::hours(2)).await;
@@ -316,10 +317,19 @@ impl Run {
     /// Checks that every Item was updated by itself since the end of the faults.
     async fn nothing_is_stuck(&self) {
         let since = self.world.clock.now() - TimeDelta::hours(51);
-        for (item, _, user) in self.world.witness.items() {
+        let is_failing_crowd = |institution: &InstitutionId| {
+            let bank = self.world.witness.bank(institution);
+            bank.is_some_and(|bank| bank.style.crowded && !bank.has_transactions())
+        };
+        for (item, institution, user) in self.world.witness.items() {
             let Some(record) = self.world.store.item(&item).await.unwrap() else { continue };
             // An Item without a reader is updated once a month.
             if self.world.store.connections(&item).await.unwrap().is_empty() {
+                continue;
+            }
+            // A crowd at a bank that never has transactions: each probe of the open circuit updates
+            // one of its Items.
+            if is_failing_crowd(&institution) {
                 continue;
             }
             if record.sync_state.fresh.accounts.is_none_or(|at| at < since) {
@@ -363,6 +373,21 @@ impl Run {
             self.world.trace.clone(),
         ));
         machine.sender(&life, applications).deliver_due().await;
+    }
+
+    /// Updates the Items without a reader, which would otherwise find out in a month that their user
+    /// took the consent back.
+    async fn update_unused(&self) {
+        let machine = Machine::new(&self.world, THE_END.to_owned(), self.badness);
+        let life =
+            Arc::new(Life::new(THE_END.to_owned(), self.world.clock, self.world.trace.clone()));
+        let engine = machine.engine(&life, self.settings.clone());
+        for (item, ..) in self.world.witness.items() {
+            if self.world.store.connections(&item).await.is_ok_and(|all| all.is_empty()) {
+                // Whatever the outcome, all Items are updated once more.
+                let _ = engine.update(&item).await;
+            }
+        }
     }
 
     /// Makes three deep resyncs of all Items: a missing account is closed by the second one that
