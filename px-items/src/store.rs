@@ -418,8 +418,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// sent.
     async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<RevocationDecision>;
 
-    /// Queues tokens of a refresh for revocation that could not be stored because the user
-    /// authorized again or the Item was removed meanwhile.
+    /// Queues tokens for revocation that no Item has: those of a refresh that could not be stored
+    /// because the user authorized again or the Item was removed meanwhile, or those of an
+    /// authorization that may still be linked until then.
     ///
     /// Returns `false`, and queues nothing, if another refresh of the same authorization came
     /// first: its tokens may belong to the same family.

@@ -2,9 +2,11 @@
 
 use crate::{
     browser::{AWAY, Browser},
-    support::{World, link_request},
+    support::{TIMEOUT, World, link_request},
 };
 use chrono::TimeDelta;
+use demo_bank::ledger::grants::SqliteGrants;
+use px_server::oauth::GrantStore as _;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +80,34 @@ async fn a_user_connects_and_the_application_gets_what_was_picked_and_no_more() 
     assert_eq!(seen["accounts"].as_array().unwrap().len(), 2);
     let webhook = world.webhook(|one| one.body["webhook_code"] == "INITIAL_UPDATE").await;
     assert_eq!(webhook.body["item_id"], response["item_id"]);
+    world.stop().await;
+}
+
+/// The bank gives tokens, and then cannot say which user they are for. The tokens end with the
+/// sign-in.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_a_sign_in_without_a_connection_are_revoked() {
+    let world = World::new().await;
+    let ledger = world.bank.ledger();
+    let user = ledger.user_by_name("user_down").await.unwrap().unwrap().user_id;
+    let grants = SqliteGrants::new(ledger.clone());
+    let live = async || {
+        let all = grants.find_by_principal(&user).await.unwrap();
+        all.iter().filter(|one| one.record.revoked_at.is_none()).count()
+    };
+    let token = world.link_token("budget-app").await;
+    let page = world.link_user(&mut Browser::new(), &token, "user_down").await;
+    assert!(!page.html.contains("is connected"), "{}", page.html);
+    assert_eq!(live().await, 1);
+    world.clock.advance(TimeDelta::hours(4));
+    // Another link wakes the worker, which would look within 10 s.
+    world.public_token("budget-app", "user_good").await;
+    let revoked = async {
+        while live().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, revoked).await.expect("the tokens still live");
     world.stop().await;
 }
 

@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 const START: &str = "2026-03-11T09:00:00Z";
 /// Time limit of waiting for background work.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A clock that can be advanced, for both sides.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use crate::{
     connection::Connection,
     store::{
         AccessDigest, ActivityAuthor, ApplicationUser, AuditRecord, ChangeTo, Changed,
-        ConnectionChange, Disconnection, Linked, NewHolder, NewLink, NewPublicToken,
+        ConnectionChange, Disconnection, Linked, LostTokens, NewHolder, NewLink, NewPublicToken,
         PartnerNotification, StoreErrorKind, Unlinked, UnlinkedTokens,
     },
     tickets,
 };
+use chrono::{DateTime, Utc};
 use px_client::oauth::{TokenDefect, TokenSet};
 use px_types::{
     AccountId, ApplicationId, InstitutionId, ItemAccessToken, ItemId, PublicToken, UserId,
@@ -79,7 +80,41 @@ pub struct JoinedApplication {
     pub repaired: bool,
 }
 
+/// User of a queued revocation while the user is not known.
+const UNKNOWN_USER: &str = "unknown";
+
 impl Items {
+    /// Stores the tokens of a new authorization, before anything is done with them.
+    ///
+    /// They are sealed like the tokens of Items. A [`link`](Self::link) that brings them takes them
+    /// over. Tokens that no link has brought by `until` are revoked at the institution, so that an
+    /// authorization does not outlive the sign-in that it was given for, even if this process ends.
+    ///
+    /// Pass the user as soon as it is known. Without it, do not call this for a partner with
+    /// [`revocation_ends_grant`](crate::partners::Partner::revocation_ends_grant): the revocation
+    /// would end the tokens that the user's Item has.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](super::ItemsErrorKind::Unavailable) or
+    ///   [`Internal`](super::ItemsErrorKind::Internal) if the store fails.
+    pub async fn hold_tokens(
+        &self,
+        institution: &InstitutionId,
+        user: Option<&UserId>,
+        tokens: &TokenSet,
+        until: DateTime<Utc>,
+    ) -> Result<(), ItemsError> {
+        let no_item = token::id(&*self.random).ok_or_else(ItemsError::id_generation_failed)?;
+        let user = match user {
+            Some(user) => user.clone(),
+            None => UserId::new(UNKNOWN_USER).map_err(|_| ItemsError::id_generation_failed())?,
+        };
+        let owner = (no_item, institution.clone(), user);
+        let held = LostTokens::new(owner, 0, tokens.clone(), until);
+        self.store.revoke_lost(&held).await?;
+        Ok(())
+    }
+
     /// Connects an application to a user's Item. Creates the Item if it does not exist.
     ///
     /// If the Item's authorization had ended, a new authorization of the user repairs it, for this

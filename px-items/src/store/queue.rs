@@ -180,7 +180,8 @@ pub enum RevocationDecision {
     Gone,
 }
 
-/// Tokens of a refresh that were not stored because the Item had other tokens or was removed.
+/// Tokens that no Item has: those of a refresh that were not stored because the Item had other tokens
+/// or was removed, or those of an authorization that was not linked yet.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LostTokens {
@@ -194,7 +195,7 @@ pub struct LostTokens {
     pub version: u64,
     /// The tokens that the refresh returned.
     pub tokens: TokenSet,
-    /// The present time.
+    /// The time from which they are revoked: the present time, or the end of the sign-in.
     pub now: DateTime<Utc>,
 }
 

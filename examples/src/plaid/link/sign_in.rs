@@ -2,6 +2,7 @@
 
 use super::{Form, Link, LinkError, Message, Purpose, Redirect, Step, Visit, visit::Authorized};
 use crate::plaid::config::{Institution, SignInMode};
+use chrono::TimeDelta;
 use px_client::{
     Error, PartnerClient,
     credentials::SignInStep,
@@ -11,6 +12,9 @@ use px_types::{
     InstitutionId, KbaAnswer, OneTimeCode, Password, Username, partner::AuthorizationError,
 };
 
+/// Time until the tokens of a sign-in that led to no connection are revoked, as long as a link token
+/// is valid.
+const AUTHORIZATION_LIFETIME: TimeDelta = TimeDelta::hours(4);
 /// Number of wrong answers that locks a challenge (`px.md` section 5).
 const MAX_WRONG_ANSWERS: u8 = 5;
 
@@ -123,7 +127,10 @@ impl Link {
             }
         };
         let authorized = match client.exchange_code(accepted).await {
-            Ok(tokens) => self.fetch_user(client, tokens).await,
+            Ok(tokens) => {
+                self.hold_tokens(&id, &tokens).await?;
+                self.fetch_user(client, tokens).await
+            }
             Err(error) => Err(error),
         };
         match authorized {
@@ -133,6 +140,13 @@ impl Link {
                 Ok(())
             }
         }
+    }
+
+    /// Stores tokens before they are used. If they are not linked, they are revoked.
+    async fn hold_tokens(&self, bank: &InstitutionId, tokens: &TokenSet) -> Result<(), LinkError> {
+        let until = self.0.link_items.clock.now() + AUTHORIZATION_LIFETIME;
+        let items = self.0.link_items.items.for_any_owner();
+        Ok(items.hold_tokens(bank, tokens.user_id.as_ref(), tokens, until).await?)
     }
 
     /// Fetches the user and the accounts of tokens.
@@ -269,6 +283,7 @@ impl Link {
                 let client = self.0.banks.client(&bank).ok_or(LinkError::Gone)?;
                 let mut tokens = TokenSet::new(token.auth_token, client.clock().now());
                 tokens.user_id = Some(token.user_id);
+                self.hold_tokens(&bank, &tokens).await?;
                 match self.fetch_user(client, tokens).await {
                     Ok(authorized) => Step::Accounts(bank, Box::new(authorized)),
                     Err(error) => {

@@ -36,6 +36,26 @@ async fn a_user_has_one_item_however_many_applications() {
     assert!(world.woken(), "and so is the other");
 }
 
+/// Tokens are stored before they are used, and revoked if the sign-in leads to no connection.
+#[tokio::test]
+async fn held_tokens_are_revoked_unless_a_link_brings_them() {
+    let world = World::new();
+    let until = world.clock.now() + TimeDelta::hours(4);
+    let (linked, left) = (world.tokens("linked"), world.tokens("left"));
+    for tokens in [&linked, &left] {
+        world.items.hold_tokens(&bank(), None, tokens, until).await.unwrap();
+    }
+    let user = UserId::new("user-1").unwrap();
+    let connection = world.connection("first", ALL);
+    world.items.link(&bank(), &user, linked, connection).await.unwrap();
+    let due = async |at| {
+        let claimed = world.store.claim_revocations(at, at + TimeDelta::minutes(1), 9).await;
+        claimed.unwrap().into_iter().map(|revocation| revocation.tokens).collect::<Vec<_>>()
+    };
+    assert_eq!(due(until - TimeDelta::seconds(1)).await, []);
+    assert_eq!(due(until).await, [left]);
+}
+
 #[tokio::test]
 async fn an_application_that_links_again_has_one_token() {
     let (world, first) = World::complete().await;
