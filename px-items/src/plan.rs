@@ -31,7 +31,7 @@ pub struct PlanSettings {
     pub window_days: u64,
     /// Interval between deep resyncs.
     pub deep_every: TimeDelta,
-    /// Interval between deep resyncs.
+    /// Interval between deep resyncs while rows of the history could not be read.
     pub deep_every_with_faults: TimeDelta,
     /// Time after which an account on hold that is alike by name only is released, if the account
     /// that it resembles is closed and none of its rows has a twin there.

@@ -563,7 +563,8 @@ pub struct StoreOptions {
     ///
     /// A call that exceeds it fails with [`StoreErrorKind::TimedOut`].
     pub call_timeout: Duration,
-    /// Time limit of migrations, counts, and each batch of a deletion. Default: 10 min.
+    /// Time limit of migrations and counts. Default: 10 min. Each batch of a deletion has the limit of
+    /// a call.
     pub bulk_timeout: Duration,
 }
 
