@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-#[cfg(feature = "hyper")]
+#[cfg(all(feature = "hyper", feature = "jwt"))]
 mod attack;
 mod bank;
 mod client_endpoints;
